@@ -1,0 +1,68 @@
+# Two commands matter: `make demo` shows the whole thing, `make test` proves it.
+# Each sets everything up first; nothing but Python >= 3.11 and git has to be there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := .tools/uv/bin/uv
+STAGE ?= dev
+
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lint types unit docs synth deploy bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: node_modules/.ready ## uv, the locked environment and the CDK CLI
+
+demo: setup ## the whole of Codeferry on this machine, in about half a minute
+	@$(BIN)/ferry demo
+
+test: setup ## everything CI runs
+	$(MAKE) check
+	$(BIN)/pytest -n 2 --dist loadgroup tests/workflow tests/e2e tests/packages
+	$(BIN)/pytest -n 2 -m slow tests/unit
+
+check: setup ## format, lint, types, imports, unit tests: the fast part
+	$(MAKE) lint types unit
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/docs.py --check
+
+types:
+	$(BIN)/mypy
+
+unit:
+	$(BIN)/pytest -n 2 -m "not slow" tests/unit
+
+format: setup ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup ## regenerate the generated pages of docs/
+	$(BIN)/python scripts/docs.py
+
+synth: setup ## the CloudFormation templates, in cdk.out
+	$(BIN)/python scripts/cdk.py synth --quiet --all -c stage=$(STAGE)
+
+deploy: setup ## to the AWS account of your credentials: make deploy STAGE=dev
+	$(BIN)/python scripts/cdk.py deploy --all -c stage=$(STAGE)
+
+clean: ## remove everything make has made
+	rm -rf .venv .tools node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(UV):
+	$(PYTHON) -m venv .tools/uv
+	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+
+.venv/.ready: uv.lock pyproject.toml $(wildcard */pyproject.toml) | $(UV)
+	$(UV) sync --quiet --locked --python $(PYTHON)
+	@touch $@
+
+node_modules/.ready: package-lock.json .venv/.ready
+	$(BIN)/python scripts/npm.py ci --silent
+	@touch $@

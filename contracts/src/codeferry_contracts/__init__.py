@@ -1,0 +1,1 @@
+"""What the parts of Codeferry agree on. Standard library only; no I/O."""

@@ -1,0 +1,149 @@
+"""What an archive holds, written into it as its last members.
+
+The digest is defined over (mode, content, path) alone, so that the same tree is the
+same release whoever packed it and whichever compressor wrote the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codeferry_contracts.errors import ArchiveInvalid
+
+FORMAT = 1
+META_DIRECTORY = ".codeferry"
+MANIFEST_PATH = f"{META_DIRECTORY}/manifest.json"
+SUMS_PATH = f"{META_DIRECTORY}/SHA256SUMS"
+LINK_MODE = 0o120000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One packed file or symlink.
+
+    ``path`` is relative with forward slashes; bytes that are not UTF-8 are surrogate
+    escapes. ``mode`` holds the permission bits (0o777) or LINK_MODE. ``sha256`` is the
+    lower-case hex digest of the content, for a link of the bytes of its target.
+    """
+
+    path: str
+    mode: int
+    size: int
+    sha256: str
+    link: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"path": self.path, "mode": f"{self.mode:o}"}
+        if self.link is not None:
+            return document | {"link": self.link}
+        return document | {"size": self.size, "sha256": self.sha256}
+
+
+def link_entry(path: str, target: str) -> Entry:
+    """The entry of a symlink at ``path`` that points to ``target``."""
+    digest = hashlib.sha256(raw(target)).hexdigest()
+    return Entry(path=path, mode=LINK_MODE, size=0, sha256=digest, link=target)
+
+
+def raw(path: str) -> bytes:
+    """The path's own bytes, as the filesystem and the archive hold them."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def tree_digest(entries: Iterable[Entry]) -> str:
+    """Hex SHA-256 over ``<mode octal> <sha256> <path>\\0`` of all entries in byte order."""
+    digest = hashlib.sha256()
+    for entry in sorted(entries, key=lambda entry: raw(entry.path)):
+        digest.update(f"{entry.mode:o} {entry.sha256} ".encode() + raw(entry.path) + b"\0")
+    return digest.hexdigest()
+
+
+def release_id(digest: str) -> str:
+    """The release a tree digest stands for: 80 bits of it, enough to tell releases apart."""
+    return digest[:20]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the workflow compares: one tree in a few numbers."""
+
+    project: str
+    release_id: str
+    digest: str
+    files: int
+    bytes: int
+
+
+def summarise(project: str, entries: Sequence[Entry]) -> Summary:
+    digest = tree_digest(entries)
+    return Summary(
+        project=project,
+        release_id=release_id(digest),
+        digest=digest,
+        files=len(entries),
+        bytes=sum(entry.size for entry in entries),
+    )
+
+
+def manifest_json(summary: Summary, entries: Iterable[Entry]) -> bytes:
+    """The manifest: ASCII JSON, one entry a line, so that a person can read and diff it."""
+    head = {
+        "format": FORMAT,
+        "project": summary.project,
+        "release_id": summary.release_id,
+        "digest": summary.digest,
+        "files": summary.files,
+        "bytes": summary.bytes,
+    }
+    lines = ",\n".join(json.dumps(entry.to_json()) for entry in entries)
+    return f'{json.dumps(head)[:-1]},\n"entries": [\n{lines}\n]}}\n'.encode("ascii")
+
+
+def sha256sums(entries: Iterable[Entry]) -> bytes:
+    """``sha256sum -c`` input for the files (links have no content of their own).
+
+    A name with a newline, return or backslash is escaped and its line starts with a
+    backslash, as coreutils writes and reads it.
+    """
+    return b"".join(_sum_line(entry) for entry in entries if entry.link is None)
+
+
+def _sum_line(entry: Entry) -> bytes:
+    path = raw(entry.path)
+    escaped = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != path else b""
+    return mark + entry.sha256.encode() + b"  " + escaped + b"\n"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    summary: Summary
+    entries: tuple[Entry, ...]
+
+
+def parse_manifest(document: bytes) -> Manifest:
+    """Read a manifest back; ArchiveInvalid when it is not one of this format."""
+    try:
+        loaded = json.loads(document)
+        if loaded["format"] != FORMAT:
+            raise ArchiveInvalid(f"The archive's manifest has format {loaded['format']!r}, not 1.")
+        entries = tuple(_parse_entry(entry) for entry in loaded["entries"])
+        summary = Summary(**{field: loaded[field] for field in Summary.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArchiveInvalid(f"The archive's manifest cannot be read: {error!r}.") from error
+    return Manifest(summary=summary, entries=entries)
+
+
+def _parse_entry(document: dict[str, Any]) -> Entry:
+    if "link" in document:
+        return link_entry(document["path"], document["link"])
+    return Entry(
+        path=document["path"],
+        mode=int(document["mode"], 8),
+        size=document["size"],
+        sha256=document["sha256"],
+    )

@@ -1,0 +1,98 @@
+"""Names that travel: stage, project, run id, and what is deployed under them.
+
+A run id is a Step Functions execution name, part of S3 keys, an SSM parameter and a
+file name on the instance, so it keeps to the characters all four accept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from codeferry_contracts.errors import NameInvalid
+
+WORKFLOWS = ("sync",)
+
+STAGE_PATTERN = r"^[a-z][a-z0-9-]{0,15}$"
+PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+RUN_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+
+
+def new_run_id(project: str, now: datetime) -> str:
+    """A run id for a run started now: sortable by time, readable, unique by chance of 2^-32."""
+    return f"{now:%Y%m%d-%H%M%S}-{slug(project)[:40]}-{secrets.token_hex(4)}"
+
+
+def inbox_run_id(bucket: str, key: str, version_id: str) -> str:
+    """The run id of an upload: the same upload always gives the same id.
+
+    S3 delivers events at least once; the execution name is what makes a second
+    delivery the same run.
+    """
+    name = key.rsplit("/", 1)[-1].removesuffix(".tar.gz")
+    identity = "\0".join((bucket, key, version_id)).encode(errors="surrogatepass")
+    return f"inbox-{slug(name)[:40]}-{hashlib.sha256(identity).hexdigest()[:20]}"
+
+
+def slug(text: str) -> str:
+    """``text`` with every run of characters a name cannot hold replaced by one dash."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "project"
+
+
+def project_name(text: str) -> str:
+    """The project name nearest to ``text`` (a directory's or an archive's name)."""
+    return slug(text)[:64]
+
+
+def require(pattern: str, value: str, what: str) -> str:
+    """``value`` if it matches; NameInvalid naming ``what`` it is and the pattern otherwise."""
+    if not re.fullmatch(pattern, value):
+        raise NameInvalid(
+            f"{value!r} cannot be a {what}.", hint=f"A {what} matches {pattern.strip('^$')}."
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One deployment, and the names of what is deployed with it."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        require(STAGE_PATTERN, self.name, "stage")
+
+    @property
+    def storage_stack(self) -> str:
+        return f"Codeferry-{self.name}-Storage"
+
+    @property
+    def documents_stack(self) -> str:
+        return f"Codeferry-{self.name}-Documents"
+
+    @property
+    def workflow_stack(self) -> str:
+        return f"Codeferry-{self.name}-Workflow"
+
+    def document(self, workflow: str) -> str:
+        """The SSM document that carries ``workflow`` to an instance."""
+        return f"codeferry-{self.name}-{workflow}"
+
+    def state_machine(self, workflow: str) -> str:
+        return f"codeferry-{self.name}-{workflow}"
+
+    def function(self, name: str) -> str:
+        return f"codeferry-{self.name}-{name}"
+
+
+# Outputs of the workflow stack: how the CLI finds a stage.
+OUTPUT_BUCKET = "ArtifactBucket"
+OUTPUT_CHECK_FUNCTION = "CheckFunction"
+
+
+def output_state_machine(workflow: str) -> str:
+    """The name of the stack output that holds the workflow's state machine ARN."""
+    return f"{workflow.capitalize()}StateMachineArn"

@@ -1,0 +1,79 @@
+"""The result line: what an instance says about one run, in one line of JSON on stdout.
+
+``agent``'s single-file scripts write it and cannot import this module; the tests hold
+the two together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from codeferry_contracts.errors import ResultInvalid
+
+RESULT_FORMAT = 1
+RESULT_KEY = "codeferry_result"
+RESULT_MAX_CHARACTERS = 2400  # ListCommandInvocations returns 2,500 characters of output
+
+Status = Literal["applied", "unchanged", "failed"]
+
+
+@dataclass(frozen=True)
+class InstanceResult:
+    """One instance's answer.
+
+    ``status``: ``applied`` (the release is now current), ``unchanged`` (it already was)
+    or ``failed``. ``digest`` and ``files`` describe the tree found on disk after
+    unpacking. ``previous`` is the release that was current before. ``manifest`` says
+    whether the archive brought one. ``replayed`` marks an answer from the record of an
+    earlier delivery of the same run. ``seconds`` is by phase. ``unmet`` lists expected
+    paths that do not exist. ``error`` has code, message and hint when failed.
+    """
+
+    run_id: str
+    status: Status
+    project: str = ""
+    release_id: str = ""
+    digest: str = ""
+    files: int = 0
+    bytes: int = 0
+    previous: str = ""
+    manifest: bool = False
+    replayed: bool = False
+    warnings: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
+    error: Mapping[str, str] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def parse_result(stdout: str) -> InstanceResult:
+    """Find and read the result line in the head of a step's output.
+
+    Raises ResultInvalid when there is none or it is not of this format.
+    """
+    for line in stdout.splitlines():
+        if line.startswith(f'{{"{RESULT_KEY}"'):
+            return _read(line)
+    raise ResultInvalid(
+        "The instance sent no result line.",
+        hint="Read the command's output in the SSM console: the step may not have started.",
+    )
+
+
+def _read(line: str) -> InstanceResult:
+    try:
+        document = json.loads(line)
+        if document[RESULT_KEY] != RESULT_FORMAT or document["status"] not in Status.__args__:  # type: ignore[attr-defined]
+            raise ResultInvalid("The instance's result line has an unknown format.")
+        return InstanceResult(**{k: _frozen(document[k]) for k in _FIELDS if k in document})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultInvalid(f"The instance's result line cannot be read: {error!r}.") from error
+
+
+_FIELDS = tuple(InstanceResult.__dataclass_fields__)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
