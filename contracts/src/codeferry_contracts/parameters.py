@@ -15,7 +15,9 @@ RUN_ID_PARAMETER = "runId"
 PAYLOAD_PARAMETER = "payload"
 TIMEOUT_PARAMETER = "executionTimeout"
 
-PAYLOAD_PATTERN = r"^[A-Za-z0-9+/]{4,24000}={0,2}$"
+# Document and parameters share SendCommand's 64 KB; the document has the larger part.
+PAYLOAD_LIMIT = 12_000
+PAYLOAD_PATTERN = rf"^[A-Za-z0-9+/]{{4,{PAYLOAD_LIMIT}}}={{0,2}}$"
 
 
 @dataclass(frozen=True)

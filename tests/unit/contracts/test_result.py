@@ -1,0 +1,43 @@
+"""The result line of an instance."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from codeferry_contracts.errors import ResultInvalid
+from codeferry_contracts.result import parse_result
+
+
+def line(**fields):
+    return json.dumps({"codeferry_result": 1, "run_id": "r", "status": "applied"} | fields)
+
+
+def test_the_line_is_found_among_other_output():
+    """A login banner before the line or output after it does no harm."""
+    result = parse_result(f"motd\n{line(files=3, warnings=['w'])}\nmore")
+    assert (result.run_id, result.status, result.files) == ("r", "applied", 3)
+    assert result.warnings == ("w",)
+
+
+def test_unknown_fields_are_ignored():
+    """A newer document on the instance does not break an older workflow."""
+    assert parse_result(line(colour="red")).status == "applied"
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        "",
+        "hello",
+        line()[:-5],
+        line(status="fine"),
+        line().replace("1", "2", 1),
+        '{"codeferry_result"',
+    ],
+)
+def test_output_without_a_readable_line_is_refused(stdout):
+    """Truncated, foreign or missing: the error says the line could not be read."""
+    with pytest.raises(ResultInvalid):
+        parse_result(stdout)
