@@ -1,0 +1,23 @@
+"""check: which instances a target would reach, for ``ferry doctor TARGET``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codeferry_contracts.target import parse_target
+from codeferry_lambdas.fleet import resolve
+from codeferry_lambdas.observability import Event, entry
+
+
+@entry
+def handler(event: Event) -> dict[str, Any]:
+    """Takes ``target``; returns ids that are ``reachable`` and, for each ``unreachable``
+    one, its reason and fix. TargetInvalid for what is no target."""
+    found = resolve(parse_target(str(event.get("target", ""))))
+    return {
+        "reachable": [instance.instance_id for instance in found.reachable],
+        "unreachable": [
+            {"instance_id": o.instance_id, "reason": o.reason, "fix": o.fix}
+            for o in (*found.unreachable, *found.left_out)
+        ],
+    }

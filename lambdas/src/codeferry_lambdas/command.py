@@ -1,0 +1,82 @@
+"""One SendCommand: what it says, how it is sent, and how it is found when its answer was lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, timedelta
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from codeferry_contracts.parameters import ssm_parameters
+from codeferry_lambdas import clients, limits
+from codeferry_lambdas.archive_object import version_of
+from codeferry_lambdas.errors import THROTTLED
+from codeferry_lambdas.ledger import BatchEntry
+from codeferry_lambdas.observability import logger
+from codeferry_lambdas.record import Plan, Run
+from codeferry_lambdas.settings import Settings
+from codeferry_lambdas.waves import DELIVERY_SECONDS
+
+URL_SECONDS = 900
+_BUSY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> dict[str, Any]:
+    """SendCommand's arguments but for the instances."""
+    payload = limits.payload(plan, run.id, presign(settings.bucket, plan))
+    document, options = plan.document, plan.run_request.options
+    return {
+        "DocumentName": document.name,
+        "DocumentVersion": document.version,
+        "DocumentHash": document.hash,
+        "DocumentHashType": "Sha256",
+        "Comment": run.id,
+        "TimeoutSeconds": DELIVERY_SECONDS,
+        "MaxConcurrency": str(plan.concurrency),
+        "MaxErrors": "100%" if plan.budget is None else str(plan.budget - failed),
+        "Parameters": ssm_parameters(payload, options.timeout_seconds),
+        "CloudWatchOutputConfig": {
+            "CloudWatchLogGroupName": settings.log_group,
+            "CloudWatchOutputEnabled": True,
+        },
+    }
+
+
+def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
+    """Send, and again only when SSM says that it did not: it was too busy."""
+    for pause in (*_BUSY_SECONDS, None):
+        try:
+            answer = clients.sending_ssm().send_command(InstanceIds=list(instance_ids), **arguments)
+        except ClientError as error:
+            if pause is None or error.response["Error"]["Code"] not in THROTTLED:
+                raise
+            time.sleep(pause)
+        else:
+            return answer["Command"]["CommandId"]
+    raise AssertionError("the last attempt returns or raises")
+
+
+def presign(bucket: str, plan: Plan) -> str:
+    """A GET of exactly this object version, for 15 minutes."""
+    params = {"Bucket": bucket, "Key": plan.archive.key, **version_of(plan.archive)}
+    return clients.s3().generate_presigned_url("get_object", Params=params, ExpiresIn=URL_SECONDS)
+
+
+def find_command(plan: Plan, run: Run, number: int, reserved: BatchEntry) -> str | None:
+    """The command whose id was lost with SendCommand's answer."""
+    ids = {instance.instance_id for instance in plan.batches[number]}
+    since = reserved.reserved_at.astimezone(UTC) - timedelta(minutes=1)
+    filters: Any = [
+        {"key": "DocumentName", "value": plan.document.name},
+        {"key": "InvokedAfter", "value": f"{since:%Y-%m-%dT%H:%M:%SZ}"},
+    ]
+    for page in clients.ssm().get_paginator("list_commands").paginate(Filters=filters):
+        for command in page["Commands"]:
+            sent_to = set(command.get("InstanceIds", ()))
+            # An earlier attempt may have left out instances SSM no longer knew.
+            if command.get("Comment") == run.id and sent_to and sent_to <= ids:
+                logger.info("Adopted a command.", extra={"command_id": command["CommandId"]})
+                return command["CommandId"]
+    return None

@@ -1,0 +1,73 @@
+"""dispatch: one SendCommand for one batch, at most once.
+
+SendCommand has no client token. The batch is reserved first; who finds a reservation
+without a command looks for the command before sending another. Should that fail too,
+the instance answers the second command from its record of the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codeferry_lambdas import clients, fleet
+from codeferry_lambdas.command import command_arguments, find_command, send_command
+from codeferry_lambdas.errors import AwsRefused, RunClosed
+from codeferry_lambdas.ledger import Ledger
+from codeferry_lambdas.observability import Event, entry
+from codeferry_lambdas.record import Plan, Record, Run
+from codeferry_lambdas.settings import Settings
+
+
+@entry
+def handler(event: Event) -> dict[str, Any]:
+    """Takes ``run`` and ``batch``; returns the command's ``id`` and whether one was ``sent``."""
+    settings, run, number = Settings.from_env(), Run(**event["run"]), event["batch"]
+    ledger, plan = Ledger(settings.table), Record(settings.bucket, run.keys).plan()
+    command_id = _known_command(ledger, plan, run, number)
+    if command_id is None:
+        failed = spent(plan, ledger, run)
+        if plan.budget is not None and failed > plan.budget:
+            ledger.set_skipped(run.id, number)
+            return {"id": "", "sent": False}
+        command_id = _send(settings, plan, run, number, failed)
+    ledger.set_command(run.id, number, command_id)
+    _stop_if_closed(ledger, run, command_id)
+    return {"id": command_id, "sent": bool(command_id)}
+
+
+def _known_command(ledger: Ledger, plan: Plan, run: Run, number: int) -> str | None:
+    """The batch's command when it was sent before, as the ledger or SSM remembers it."""
+    earlier = ledger.reserve(run.id, number)
+    if earlier is None:
+        return None
+    return earlier.command_id or find_command(plan, run, number, earlier)
+
+
+def spent(plan: Plan, ledger: Ledger, run: Run) -> int:
+    """How many instances have failed so far: unreachable ones and those collected."""
+    return len(plan.unreachable) + sum(entry.failed or 0 for entry in ledger.batches(run.id))
+
+
+def _send(settings: Settings, plan: Plan, run: Run, number: int, failed: int) -> str:
+    """Send to the batch, then to those of it that SSM knows; empty when that is nobody."""
+    if Ledger(settings.table).is_closed(run.id):
+        raise RunClosed("The run was ended before this batch was sent.")
+    ids = [instance.instance_id for instance in plan.batches[number]]
+    arguments = command_arguments(settings, plan, run, failed)
+    try:
+        return send_command(ids, arguments)
+    except clients.sending_ssm().exceptions.InvalidInstanceId:
+        # SSM refuses the whole command for one instance that left since plan.
+        agents = fleet.find_agents(ids)
+    online = [i for i in ids if i in agents and agents[i].ping == "Online"]
+    if online == ids:
+        raise AwsRefused("SSM takes one of the instances for invalid, but knows all of them.")
+    return send_command(online, arguments) if online else ""
+
+
+def _stop_if_closed(ledger: Ledger, run: Run, command_id: str) -> None:
+    """Cleanup closes the run, then cancels the commands it knows; here the command is made
+    known, then the run looked at. One of the two sees the other."""
+    if command_id and ledger.is_closed(run.id):
+        clients.ssm().cancel_command(CommandId=command_id)
+        raise RunClosed("The run was ended while this batch was being sent.")

@@ -1,0 +1,124 @@
+"""Which instances a target means, and which of them a command can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from codeferry_contracts.target import TARGET_TAG, Target
+from codeferry_lambdas import clients
+from codeferry_lambdas.obstacles import GONE, Agent, Machine, Unreachable, obstacle_of
+
+_CHUNK = 50
+_THREADS = 4
+_GROUP_TAG = "aws:autoscaling:groupName"
+
+
+@dataclass(frozen=True)
+class Instance:
+    instance_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """``unreachable`` instances run, so they were asked for and failed; ``left_out`` ones
+    do not run, so nobody expects code on them."""
+
+    reachable: tuple[Instance, ...]
+    unreachable: tuple[Unreachable, ...]
+    left_out: tuple[Unreachable, ...]
+
+
+def resolve(target: Target) -> Fleet:
+    """The target's instances, judged by what EC2 and SSM say now."""
+    machines = sorted(find_machines(target), key=lambda machine: machine.instance_id)
+    running = [machine.instance_id for machine in machines if machine.state == "running"]
+    return judge(machines, find_agents(running), alone=target.kind == "instance")
+
+
+def find_machines(target: Target) -> Iterator[Machine]:
+    """Every instance the target matches. EC2 compares with wildcards, so it is compared
+    again here, to the letter."""
+    pages = clients.ec2().get_paginator("describe_instances").paginate(Filters=[_filter(target)])
+    for page in pages:
+        for reservation in page["Reservations"]:
+            for found in reservation["Instances"]:
+                machine = _machine(found)
+                if _matches(target, machine):
+                    yield machine
+
+
+def _machine(found: Any) -> Machine:
+    tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", ())}
+    return Machine(found["InstanceId"], found["State"]["Name"], tags)
+
+
+def _filter(target: Target) -> Any:
+    match target.kind:
+        case "instance":
+            return {"Name": "instance-id", "Values": [target.value]}
+        case "all":
+            return {"Name": "tag-key", "Values": [TARGET_TAG]}
+        case _:
+            return {"Name": f"tag:{_tag(target)}", "Values": [_literal(target.value)]}
+
+
+def _tag(target: Target) -> str:
+    return _GROUP_TAG if target.kind == "asg" else target.key
+
+
+def _literal(value: str) -> str:
+    """``value`` with EC2's wildcards escaped."""
+    return "".join(f"\\{c}" if c in "\\*?" else c for c in value)
+
+
+def _matches(target: Target, machine: Machine) -> bool:
+    if target.kind == "all":
+        return True
+    if target.kind == "instance":
+        return machine.instance_id == target.value
+    return machine.tags.get(_tag(target)) == target.value
+
+
+def find_agents(instance_ids: Sequence[str]) -> dict[str, Agent]:
+    """What SSM knows about each of these instances; the ones it does not know are absent."""
+    chunks = [instance_ids[i : i + _CHUNK] for i in range(0, len(instance_ids), _CHUNK)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(chain.from_iterable(pool.map(_agents, chunks)))
+
+
+def _agents(chunk: Sequence[str]) -> list[tuple[str, Agent]]:
+    pages = clients.ssm().get_paginator("describe_instance_information")
+    wanted: Any = [{"Key": "InstanceIds", "Values": list(chunk)}]
+    found = chain.from_iterable(
+        page["InstanceInformationList"]
+        for page in pages.paginate(Filters=wanted, PaginationConfig={"PageSize": _CHUNK})
+    )
+    return [
+        (item["InstanceId"], Agent(item.get("PingStatus", ""), item.get("PlatformType", "")))
+        for item in found
+    ]
+
+
+def judge(machines: Iterable[Machine], agents: Mapping[str, Agent], *, alone: bool) -> Fleet:
+    """Sort the machines into reachable, unreachable and left out.
+
+    Terminated ones still show for an hour and are not worth a word, unless ``alone``:
+    the target named exactly that one.
+    """
+    reachable: list[Instance] = []
+    unreachable: list[Unreachable] = []
+    left_out: list[Unreachable] = []
+    for machine in machines:
+        obstacle = obstacle_of(machine, agents.get(machine.instance_id))
+        if obstacle is None:
+            reachable.append(Instance(machine.instance_id, machine.name))
+        elif machine.state == "running":
+            unreachable.append(obstacle)
+        elif alone or machine.state not in GONE:
+            left_out.append(obstacle)
+    return Fleet(tuple(reachable), tuple(unreachable), tuple(left_out))

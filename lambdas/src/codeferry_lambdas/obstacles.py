@@ -1,0 +1,104 @@
+"""What keeps commands from an instance, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from codeferry_contracts.target import TARGET_TAG
+from codeferry_lambdas.errors import NoInstances
+
+GONE = ("shutting-down", "terminated")
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """Why a command cannot reach an instance, in words, and what changes that."""
+
+    instance_id: str
+    name: str
+    code: str
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An instance as EC2 knows it."""
+
+    instance_id: str
+    state: str
+    tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.tags.get("Name", "")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An instance as SSM knows it."""
+
+    ping: str
+    platform: str
+
+
+def obstacle_of(machine: Machine, agent: Agent | None) -> Unreachable | None:
+    """The first thing that keeps commands from this machine, or None."""
+    instance_id = machine.instance_id
+    if machine.state != "running":
+        return _obstacle(machine, "not_running", f"is {machine.state}", _start(machine))
+    if TARGET_TAG not in machine.tags:
+        fix = (
+            f"Tag it: aws ec2 create-tags --resources {instance_id} "
+            f"--tags Key={TARGET_TAG},Value=NAME"
+        )
+        return _obstacle(machine, "not_tagged", f"does not carry the tag {TARGET_TAG}", fix)
+    if agent is None:
+        fix = (
+            "Attach AmazonSSMManagedInstanceCore to its role, check that the SSM agent runs, "
+            "and that it reaches SSM (NAT or VPC endpoints ssm, ssmmessages, ec2messages)."
+        )
+        return _obstacle(machine, "not_managed", "is not known to Systems Manager", fix)
+    if agent.ping != "Online":
+        reason = f"has an SSM agent that is not online ({agent.ping})"
+        fix = "Check its network and restart the agent: systemctl restart amazon-ssm-agent"
+        return _obstacle(machine, "agent_offline", reason, fix)
+    if agent.platform != "Linux":
+        reason = f"runs {agent.platform or 'an unknown platform'}, not Linux"
+        return _obstacle(machine, "not_linux", reason, "Take the tag codeferry:target off it.")
+    return None
+
+
+def _start(machine: Machine) -> str:
+    if machine.state == "stopped":
+        return f"Start it: aws ec2 start-instances --instance-ids {machine.instance_id}"
+    if machine.state in GONE:
+        return "It is gone; choose another target."
+    return f"Wait until it is {'running' if machine.state == 'pending' else 'stopped'}."
+
+
+def _obstacle(machine: Machine, code: str, reason: str, fix: str) -> Unreachable:
+    return Unreachable(machine.instance_id, machine.name, code, reason, fix)
+
+
+def no_instances(target: str, obstacles: Sequence[Unreachable]) -> NoInstances:
+    """Why nothing can be reached: a line per instance with its fix."""
+    if not obstacles:
+        return NoInstances(
+            f"No instance matches the target {target!r} in this account and region.",
+            hint="An instance is reached by its tag: aws ec2 create-tags "
+            "--resources i-… --tags Key=codeferry:target,Value=NAME",
+        )
+    return NoInstances(
+        f"None of the {len(obstacles)} instances of {target!r} can be reached: "
+        + "; ".join(lines(obstacles)),
+        hint=obstacles[0].fix if len(obstacles) == 1 else "Each line names its fix.",
+    )
+
+
+def lines(obstacles: Sequence[Unreachable], most: int = 20) -> list[str]:
+    """A line per obstacle with its fix, and how many more there are."""
+    told = [f"{o.instance_id} {o.reason}. {o.fix}" for o in obstacles[:most]]
+    more = len(obstacles) - most
+    return [*told, f"and {more} more"] if more > 0 else told

@@ -1,0 +1,84 @@
+"""report: how the run went, for people (S3), for dashboards (metrics), for others (event)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from codeferry_contracts.report import (
+    EVENT_RUN_FINISHED,
+    EVENT_SOURCE,
+    ErrorRecord,
+    Report,
+)
+from codeferry_lambdas import clients
+from codeferry_lambdas.observability import Event, count_run, entry
+from codeferry_lambdas.record import Record, Run
+from codeferry_lambdas.settings import Settings
+from codeferry_lambdas.summary import Known, build_report
+
+_ANNOUNCED = ("run_id", "workflow", "stage", "status", "project", "target", "counts", "error")
+
+
+@entry
+def handler(event: Event) -> dict[str, Any]:
+    """Takes ``run``, ``request`` and the execution's ``state``; returns whether the run
+    ``succeeded`` and, if not, the ``error`` code and readable ``cause`` to end with."""
+    settings, run = Settings.from_env(), Run(**event["run"])
+    report = gather(settings, run, event["request"], event["state"])
+    Record(settings.bucket, run.keys).write(run.keys.report, report)
+    announce(report)
+    return verdict(report)
+
+
+def gather(
+    settings: Settings,
+    run: Run,
+    request: Any,
+    state: dict[str, Any],
+    stopped: ErrorRecord | None = None,
+) -> Report:
+    """The report of what the run left behind in S3."""
+    record = Record(settings.bucket, run.keys)
+    plan = record.find_plan()
+    known = Known(
+        run=run,
+        stage=settings.stage.name,
+        request=request,
+        finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        state=state,
+        plan=plan,
+        outcomes=record.outcomes(len(plan.batches)) if plan else (),
+        verification=record.read(run.keys.verification) if plan else None,
+        stopped=stopped,
+    )
+    return build_report(known)
+
+
+def announce(report: Report) -> None:
+    """Metrics, and one event that carries the counts but not the instances."""
+    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
+    count_run(report, (finished - started).total_seconds())
+    detail = {name: value for name, value in report.items() if name in _ANNOUNCED}
+    detail["duration_seconds"] = round((finished - started).total_seconds(), 3)
+    clients.events().put_events(
+        Entries=[
+            {
+                "Source": EVENT_SOURCE,
+                "DetailType": EVENT_RUN_FINISHED,
+                "Detail": json.dumps(detail),
+            }
+        ]
+    )
+
+
+def verdict(report: Report) -> dict[str, Any]:
+    """What the execution ends with."""
+    error = report["error"]
+    if error is None:
+        counts = report["counts"]
+        cause = f"{counts['succeeded']}/{counts['total']} instances succeeded."
+        return {"succeeded": True, "error": "", "cause": cause}
+    cause = f"{error['message']} {error['hint']}".strip()
+    return {"succeeded": False, "error": error["code"], "cause": cause}

@@ -1,0 +1,1 @@
+"""What Codeferry deploys: storage, SSM documents, and the workflow with its Lambdas."""

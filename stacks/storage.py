@@ -1,0 +1,106 @@
+"""Where archives, run records and the dispatcher's reservations live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from codeferry_contracts import layout
+from stacks.acknowledgements import acknowledge
+from stacks.settings import Settings
+
+
+class StorageStack(Stack):
+    """``bucket``: the artifact bucket. ``ledger``: reservations, command ids and task tokens."""
+
+    def __init__(self, scope: Construct, id_: str, *, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(scope, id_, description="Codeferry: archives and run records", **kwargs)
+        self.bucket = ArtifactBucket(self, "Artifacts", record_days=settings.record_days).bucket
+        self.ledger = Ledger(self, "Ledger").table
+        # Exported by name here, so that the importing stack can tell what it is importing.
+        self.bucket_arn = self.export_value(self.bucket.bucket_arn)
+        self.table_arn = self.export_value(self.ledger.table_arn)
+
+
+class ArtifactBucket(Construct):
+    """Versioned, private, TLS only, self-emptying; announces its uploads on EventBridge."""
+
+    def __init__(self, scope: Construct, id_: str, *, record_days: int) -> None:
+        super().__init__(scope, id_)
+        self.bucket = s3.Bucket(
+            self,
+            "Bucket",
+            versioned=True,
+            enforce_ssl=True,
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            removal_policy=RemovalPolicy.RETAIN,
+            lifecycle_rules=_lifecycle(record_days),
+        )
+        self._announce_uploads()
+        acknowledge(
+            self.bucket,
+            {
+                "AwsSolutions-S1": "Archives live for minutes and every access by Codeferry is in "
+                "the run's record; a log bucket would outlive what it describes. Turn on "
+                "CloudTrail data events where an audit needs them."
+            },
+        )
+
+    def _announce_uploads(self) -> None:
+        # The L2 switch (event_bridge_enabled) deploys a custom resource with a Lambda of its
+        # own for what CloudFormation has had as a property since 2021.
+        bucket = self.bucket.node.default_child
+        assert isinstance(bucket, s3.CfnBucket)
+        bucket.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+            event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(
+                event_bridge_enabled=True
+            )
+        )
+
+
+def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
+    """The backstop behind cleanup, and the lifetime of the records."""
+    day = Duration.days(1)
+    return [
+        s3.LifecycleRule(id="archives", prefix=layout.ARCHIVES_PREFIX, expiration=day),
+        s3.LifecycleRule(id="inbox", prefix=layout.INBOX_PREFIX, expiration=Duration.days(7)),
+        s3.LifecycleRule(
+            id="records", prefix=layout.RUNS_PREFIX, expiration=Duration.days(record_days)
+        ),
+        s3.LifecycleRule(
+            id="leftovers",
+            abort_incomplete_multipart_upload_after=day,
+            noncurrent_version_expiration=day,
+            expired_object_delete_marker=True,
+        ),
+    ]
+
+
+class Ledger(Construct):
+    """One table, keyed ``pk``/``sk``; items expire by ``expires_at`` (epoch seconds)."""
+
+    def __init__(self, scope: Construct, id_: str) -> None:
+        super().__init__(scope, id_)
+        self.table = dynamodb.Table(
+            self,
+            "Table",
+            partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="expires_at",
+            encryption=dynamodb.TableEncryption.AWS_MANAGED,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            self.table,
+            {
+                "AwsSolutions-DDB3": "The items matter only while their run is under way and "
+                "expire with it; a restored table would describe commands long gone."
+            },
+        )

@@ -1,0 +1,134 @@
+"""The archive as an object in S3."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from codeferry_contracts.errors import ArchiveInvalid
+from codeferry_contracts.request import Archive
+from codeferry_lambdas import archive_object, clients
+from codeferry_lambdas.errors import ArchiveMissing, ArchiveUnfit
+from codeferry_lambdas.record import PinnedArchive
+from codeferry_lambdas.settings import Settings
+from tests.unit.lambdas.factories import ENTRIES, KEY, packed_archive, plain_archive
+
+LIMIT = 1 << 30
+
+
+def put(body: bytes, **more: Any) -> str:
+    answer = clients.s3().put_object(Bucket="codeferry-dev-artifacts", Key=KEY, Body=body, **more)
+    return answer["VersionId"]
+
+
+def pinned(settings: Settings, archive: Archive, limit: int = LIMIT) -> PinnedArchive:
+    found = archive_object.look(settings.bucket, archive)
+    return archive_object.pin(settings.bucket, archive, found, limit)
+
+
+def test_pins_the_newest_version(settings: Settings) -> None:
+    """Without a version the newest is taken and pinned, with size and SHA-256."""
+    put(b"old")
+    version = put(b"new one", ChecksumAlgorithm="SHA256")
+    found = pinned(settings, Archive(KEY))
+    assert found == PinnedArchive(KEY, version, 7, hashlib.sha256(b"new one").hexdigest())
+
+
+def test_takes_the_version_asked_for(settings: Settings) -> None:
+    """A request for an older version gets that one."""
+    version = put(b"old")
+    put(b"newer")
+    assert pinned(settings, Archive(KEY, version_id=version)).size == 3
+
+
+def test_reads_the_hash_when_nobody_knows_it(settings: Settings) -> None:
+    """Without a SHA-256 in the request or on the object the bytes are read."""
+    put(b"bytes", ChecksumAlgorithm="CRC32")
+    assert pinned(settings, Archive(KEY)).sha256 == hashlib.sha256(b"bytes").hexdigest()
+
+
+def test_requests_hash_is_trusted_without_another(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When only the request has a SHA-256 it is taken: the instance will check it."""
+    put(b"bytes", ChecksumAlgorithm="CRC32")
+    monkeypatch.setattr(archive_object, "read_sha256", None)
+    assert pinned(settings, Archive(KEY, sha256="a" * 64)).sha256 == "a" * 64
+
+
+def test_mismatch(settings: Settings) -> None:
+    """An object with another SHA-256 than the request's is refused."""
+    put(b"bytes", ChecksumAlgorithm="SHA256")
+    with pytest.raises(ArchiveUnfit) as raised:
+        pinned(settings, Archive(KEY, sha256="a" * 64))
+    assert raised.value.code == "archive_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [(b"", "archive_empty"), (b"x" * 9, "archive_too_large")]
+)
+def test_sizes(settings: Settings, body: bytes, code: str) -> None:
+    """Empty and too large archives are refused."""
+    put(body)
+    with pytest.raises(ArchiveUnfit) as raised:
+        pinned(settings, Archive(KEY), limit=8)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("archive", [Archive("inbox/a/b.tar.gz"), Archive(KEY, version_id="nope")])
+def test_missing(settings: Settings, archive: Archive) -> None:
+    """A missing key or version is named, with what to do."""
+    put(b"there")
+    with pytest.raises(ArchiveMissing) as raised:
+        archive_object.look(settings.bucket, archive)
+    assert archive.key in raised.value.message
+    assert "upload it again" in raised.value.hint
+
+
+def test_composite_checksum_is_no_hash() -> None:
+    """A multipart object's SHA-256 is a checksum of checksums and is not taken for one."""
+    whole = archive_object._whole_sha256
+    assert whole({"ChecksumSHA256": "AAAA-3"}) == ""
+    assert whole({"ChecksumSHA256": "AAAA", "ChecksumType": "COMPOSITE"}) == ""
+    assert whole({"ChecksumSHA256": "AQID", "ChecksumType": "FULL_OBJECT"}) == "010203"
+
+
+def test_manifest(settings: Settings) -> None:
+    """The manifest is read from the tail of an archive of ours."""
+    put(packed_archive("demo"))
+    manifest = archive_object.read_manifest(settings.bucket, pinned(settings, Archive(KEY)))
+    assert manifest is not None
+    assert manifest.summary.project == "demo"
+    assert manifest.entries == ENTRIES
+
+
+def test_manifest_from_a_server_that_ignores_range(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that answers a ranged GET with the whole object is read to the right place."""
+    put(packed_archive("demo"))
+    archive, client = pinned(settings, Archive(KEY)), clients.s3()
+    get = client.get_object
+    # The parameter has boto3's spelling.
+    monkeypatch.setattr(client, "get_object", lambda Range, **rest: get(**rest))  # noqa: N803
+    monkeypatch.setattr(archive_object, "_READ_BYTES", 10)
+    manifest = archive_object.read_manifest(settings.bucket, archive)
+    assert manifest is not None
+    assert manifest.entries == ENTRIES
+
+
+@pytest.mark.parametrize("body", [plain_archive(), b"x"], ids=["gnu", "tiny"])
+def test_foreign_archive_has_none(settings: Settings, body: bytes) -> None:
+    """An archive GNU tar made has no manifest, and a tiny object neither."""
+    put(body)
+    assert archive_object.read_manifest(settings.bucket, pinned(settings, Archive(KEY))) is None
+
+
+def test_lying_footer(settings: Settings) -> None:
+    """A footer that points beyond the archive is refused, not followed."""
+    whole = packed_archive()
+    put(whole[-60:])
+    with pytest.raises(ArchiveInvalid):
+        archive_object.read_manifest(settings.bucket, pinned(settings, Archive(KEY)))

@@ -1,0 +1,110 @@
+"""Errors on their way through Step Functions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from codeferry_contracts.errors import RequestInvalid
+from codeferry_lambdas.errors import NoInstances, from_aws, read_failure, told
+from codeferry_lambdas.observability import entry
+
+
+def client_error(code: str, call: str = "GetObject", status: int = 400) -> ClientError:
+    answer: Any = {
+        "Error": {"Code": code, "Message": "as AWS says"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(answer, call)
+
+
+def as_lambda_reports(error: BaseException) -> dict[str, str]:
+    """What a Catch gets: the class name, and the runtime's JSON with the exception's text."""
+    name = type(error).__name__
+    cause = {"errorMessage": str(error), "errorType": name, "stackTrace": []}
+    return {"Error": name, "Cause": json.dumps(cause)}
+
+
+@pytest.mark.parametrize("error", [RequestInvalid("m.", hint="h."), NoInstances("m.", hint="h.")])
+def test_round_trip(error: Any) -> None:
+    """Code, message and hint arrive in the report, and the class name stays matchable."""
+    failure = as_lambda_reports(told(error))
+    assert failure["Error"] == type(error).__name__
+    assert read_failure(failure) == {"code": error.code, "message": "m.", "hint": "h."}
+
+
+def test_told_stays_the_error_it_was() -> None:
+    """In Python the error is still an instance of its class, with its own code."""
+    spoken = told(NoInstances("m.", code="other"))
+    assert isinstance(spoken, NoInstances)
+    assert spoken.code == "other"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        ({"Error": "States.Timeout", "Cause": ""}, "step_timed_out"),
+        ({"Error": "States.Timeout"}, "step_timed_out"),
+        ({"Error": "Sandbox.Timedout", "Cause": '{"errorMessage": "x"}'}, "step_timed_out"),
+        ({"Error": "KeyError", "Cause": '{"errorMessage": "\'k\'"}'}, "internal_error"),
+        ({"Error": "Lambda.Unknown", "Cause": "not JSON"}, "internal_error"),
+        ({"Error": "X", "Cause": '{"errorMessage": {"code": 1}}'}, "internal_error"),
+        ({"Error": "X", "Cause": "[1]"}, "internal_error"),
+        ({}, "internal_error"),
+    ],
+)
+def test_foreign_failures(failure: dict[str, str], code: str) -> None:
+    """A failure that is not ours still becomes a code and a sentence."""
+    error = read_failure(failure)
+    assert error["code"] == code
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (client_error("ThrottlingException"), "AwsUnavailable"),
+        (client_error("Whatever", status=503), "AwsUnavailable"),
+        (client_error("AccessDenied", status=403), "AwsRefused"),
+        (EndpointConnectionError(endpoint_url="http://x"), "AwsUnavailable"),
+        (NoInstances("none"), "NoInstances"),
+    ],
+)
+def test_handlers_let_out_named_errors(error: Exception, name: str) -> None:
+    """Whatever a function runs into leaves it under a name the definition can match."""
+
+    @entry
+    def handler(event: dict[str, Any]) -> None:
+        raise error
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the class is what is tested
+        handler({}, None)
+    assert type(raised.value).__name__ == name
+    assert set(json.loads(str(raised.value))) == {"code", "message", "hint"}
+
+
+def test_bugs_are_not_dressed_up() -> None:
+    """An error nobody foresaw leaves the function as it is."""
+
+    @entry
+    def handler(event: dict[str, Any]) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        handler({}, None)
+
+
+def test_refused_command_keeps_parameters_to_itself() -> None:
+    """AWS's text about a refused SendCommand, which may quote parameters, is not repeated."""
+    error = from_aws(client_error("InvalidParameters", "SendCommand"))
+    assert "as AWS says" not in str(error)
+    assert "InvalidParameters" in error.message
+
+
+def test_denied_names_the_permission() -> None:
+    """An access denied says which call the role lacks."""
+    error = from_aws(client_error("AccessDeniedException", "DescribeDocument"))
+    assert "DescribeDocument" in error.hint

@@ -1,0 +1,160 @@
+"""plan: from a request to batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from codeferry_lambdas import clients, plan
+from codeferry_lambdas.ledger import Ledger
+from codeferry_lambdas.record import Record, Run
+from codeferry_lambdas.settings import Settings
+from tests.unit.lambdas.factories import KEY, event, packed_archive, plain_archive
+from tests.unit.lambdas.test_fleet import answer, launch
+
+DOCUMENT = "codeferry-dev-sync"
+
+
+def upload(key: str = KEY, body: bytes | None = None) -> str:
+    body = packed_archive() if body is None else body
+    put = clients.s3().put_object(Bucket="codeferry-dev-artifacts", Key=key, Body=body)
+    return put["VersionId"]
+
+
+def describe(ssm: Stubber) -> None:
+    found = {"DocumentVersion": "7", "Hash": "f" * 64, "HashType": "Sha256"}
+    ssm.add_response("describe_document", {"Document": found}, {"Name": DOCUMENT})
+
+
+def planned(run: Run, request: Any) -> Any:
+    return plan.handler(event(run, document=DOCUMENT, request=request), None)
+
+
+def refused(run: Run, request: Any) -> Any:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the name is asserted by each test
+        planned(run, request)
+    return raised.value
+
+
+def test_minimal_request(settings: Settings, ssm: Stubber, run: Run, record: Record) -> None:
+    """Key and target are enough; everything later states need is pinned in the record."""
+    version, ids = upload(), launch(3, codeferry="web")
+    answer(ssm, *ids)
+    describe(ssm)
+    assert planned(run, {"archive": {"key": KEY}, "target": "web"}) == {"waves": ((0,),)}
+    made = record.plan()
+    assert made.archive.version_id == version
+    assert (made.document.name, made.document.version, made.document.hash) == (
+        DOCUMENT,
+        "7",
+        "f" * 64,
+    )
+    assert [i.instance_id for i in made.batches[0]] == sorted(ids)
+    assert (made.project, made.files, made.budget) == ("demo", 2, None)
+    assert record.read(run.keys.request) == {"archive": {"key": KEY}, "target": "web"}
+
+
+def test_unreachable_and_stopped(
+    settings: Settings, ssm: Stubber, run: Run, record: Record
+) -> None:
+    """Who runs but cannot be reached is recorded; the budget is a share of all of them."""
+    upload()
+    ids = sorted(launch(4, codeferry="web"))
+    clients.ec2().stop_instances(InstanceIds=[ids[3]])
+    answer(ssm, ids[0], ids[1])
+    describe(ssm)
+    options = {"max_errors": "67%", "max_concurrency": "1"}
+    planned(run, {"archive": {"key": KEY}, "target": "web", "options": options})
+    made = record.plan()
+    assert made.waves == ((0,), (1,))
+    assert [u.instance_id for u in made.unreachable] == [ids[2]]
+    assert made.budget == 2
+    assert len(made.warnings) == 1
+    assert ids[3] in made.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "key", "body", "project"),
+    [
+        ({"project": "stated"}, KEY, packed_archive("packed"), "stated"),
+        ({}, KEY, packed_archive("packed"), "packed"),
+        ({}, "inbox/web/my demo.tar.gz", plain_archive(), "my-demo"),
+    ],
+    ids=["request", "manifest", "key"],
+)
+def test_project(
+    settings: Settings,
+    ssm: Stubber,
+    run: Run,
+    record: Record,
+    request_: dict[str, str],
+    key: str,
+    body: bytes,
+    project: str,
+) -> None:
+    """The project is the request's, else the manifest's, else the key's."""
+    upload(key, body)
+    answer(ssm, *launch(codeferry="web"))
+    describe(ssm)
+    planned(run, {"archive": {"key": key}, "target": "web", **request_})
+    assert record.plan().project == project
+
+
+@pytest.mark.parametrize(
+    ("request_", "name", "says"),
+    [
+        ([], "RequestInvalid", "must be an object"),
+        ({}, "RequestInvalid", "archive is missing"),
+        ({"archive": {"key": KEY}, "target": "i-12"}, "TargetInvalid", "is not a target"),
+        ({"archive": {"key": "inbox/x.tar.gz"}}, "RequestInvalid", "names no target"),
+        ({"archive": {"key": "inbox/web/x.zip", "version_id": "v"}}, "RequestInvalid", "x.zip"),
+        ({"archive": {"key": KEY}, "target": "t", "colour": 1}, "RequestInvalid", "colour"),
+        ({"archive": {"key": KEY}, "target": "t"}, "ArchiveMissing", KEY),
+    ],
+)
+def test_refusals(settings: Settings, run: Run, request_: Any, name: str, says: str) -> None:
+    """What makes no sense is refused under a name, saying what and how it should be."""
+    error = refused(run, request_)
+    assert type(error).__name__ == name
+    assert says in error.message
+    assert error.hint
+
+
+def test_nobody_there(settings: Settings, ssm: Stubber, run: Run, record: Record) -> None:
+    """Without one reachable instance the run is refused with each one's reason."""
+    upload()
+    (instance_id,) = launch(codeferry="web")
+    answer(ssm)
+    error = refused(run, {"archive": {"key": KEY}, "target": "web"})
+    assert type(error).__name__ == "NoInstances"
+    assert f"{instance_id} is not known to Systems Manager" in error.message
+    assert record.find_plan() is None
+
+
+def test_run_id_must_travel(settings: Settings) -> None:
+    """An execution name that cannot be a file name is refused."""
+    error = refused(Run("über", "2026-01-01T00:00:00Z", "sync"), {})
+    assert type(error).__name__ == "NameInvalid"
+
+
+def test_too_many_paths(settings: Settings, ssm: Stubber, run: Run) -> None:
+    """Paths that no command could carry are refused before anything is sent."""
+    upload()
+    answer(ssm, *launch(codeferry="web"))
+    describe(ssm)
+    files = [f"{'long/' * 100}{n}" for n in range(100)]
+    error = refused(run, {"archive": {"key": KEY}, "target": "web", "expect": {"files": files}})
+    assert type(error).__name__ == "RunTooLarge"
+
+
+def test_older_upload_after_a_newer_one(
+    settings: Settings, ssm: Stubber, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event of an older upload, delivered after the newer one's, replaces nothing."""
+    key = "inbox/web/demo.tar.gz"
+    monkeypatch.setattr(Ledger, "advance", lambda *_: False)
+    version = upload(key)
+    error = refused(run, {"archive": {"key": key, "version_id": version}, "target": "web"})
+    assert type(error).__name__ == "ArchiveSuperseded"

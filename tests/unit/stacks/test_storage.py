@@ -1,0 +1,41 @@
+"""The artifact bucket and the ledger."""
+
+from __future__ import annotations
+
+
+def test_the_bucket_is_private_versioned_and_announces_uploads(resources):
+    """The properties the design promises, as CloudFormation gets them."""
+    (bucket,) = resources("Storage", "AWS::S3::Bucket")
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    announced = bucket["NotificationConfiguration"]["EventBridgeConfiguration"]
+    assert announced == {"EventBridgeEnabled": True}
+
+
+def test_the_bucket_takes_tls_only(resources):
+    """Plain HTTP is denied to everyone."""
+    (policy,) = resources("Storage", "AWS::S3::BucketPolicy")
+    (deny,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert deny["Action"] == "s3:*"
+
+
+def test_everything_in_the_bucket_expires(resources):
+    """The lifecycle is the backstop behind cleanup: archives, uploads, records, leftovers."""
+    (bucket,) = resources("Storage", "AWS::S3::Bucket")
+    rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
+    days = {id_: rule.get("ExpirationInDays") for id_, rule in rules.items()}
+    assert days == {"archives": 1, "inbox": 7, "records": 90, "leftovers": None}
+    prefixes = {rule.get("Prefix") for rule in rules.values()}
+    assert prefixes == {"archives/", "inbox/", "runs/", None}
+    leftovers = rules["leftovers"]
+    assert leftovers["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert leftovers["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+
+
+def test_the_ledger_forgets(resources):
+    """Items carry their own expiry."""
+    (table,) = resources("Storage", "AWS::DynamoDB::Table")
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert table["BillingMode"] == "PAY_PER_REQUEST"

@@ -1,0 +1,164 @@
+"""Functions, roles, state machine and rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+
+
+@pytest.fixture
+def statements(resources):
+    """Every IAM statement of the workflow stack."""
+    policies = resources("Workflow", "AWS::IAM::Policy")
+    managed = resources("Workflow", "AWS::IAM::ManagedPolicy")
+    return [s for policy in [*policies, *managed] for s in policy["PolicyDocument"]["Statement"]]
+
+
+def actions(statement):
+    found = statement["Action"]
+    return [found] if isinstance(found, str) else found
+
+
+def test_every_function_has_a_role_of_its_own(resources):
+    """One role per Lambda, so that no function has another's rights."""
+    functions = resources("Workflow", "AWS::Lambda::Function")
+    roles = {json.dumps(function["Role"]) for function in functions}
+    assert len(roles) == len(functions) == 11
+
+
+def test_no_role_allows_a_whole_service(statements):
+    """No statement has a wildcard for an action."""
+    loose = [a for s in statements for a in actions(s) if re.search(r":\*|^\*", a)]
+    assert loose == []
+
+
+def test_commands_go_out_by_the_own_document_to_tagged_instances_only(statements):
+    """SendCommand is allowed on the stage's document and on instances with the tag."""
+    sending = [s for s in statements if "ssm:SendCommand" in actions(s)]
+    on = {json.dumps(s["Resource"]): s.get("Condition") for s in sending}
+    assert len(on) == 2
+    for resource, condition in on.items():
+        if "document/codeferry-prod-sync" in resource:
+            assert condition is None
+        else:
+            assert ":instance/*" in resource
+            assert condition == {"StringLike": {"aws:ResourceTag/codeferry:target": "?*"}}
+
+
+def test_nothing_mentions_the_open_shell_document(template):
+    """AWS-RunShellScript would be any command on any instance."""
+    everything = json.dumps([template(name) for name in ("Storage", "Documents", "Workflow")])
+    assert "AWS-Run" not in everything
+
+
+def test_archives_alone_can_be_deleted(statements):
+    """The record of a run is beyond the reach of cleanup."""
+    deleting = [s for s in statements if "s3:DeleteObjectVersion" in actions(s)]
+    assert deleting
+    for statement in deleting:
+        text = json.dumps(statement["Resource"])
+        assert "/archives/*" in text
+        assert "/inbox/*" in text
+        assert "/runs/" not in text
+
+
+def test_uploads_and_ended_commands_and_stops_reach_their_functions(resources):
+    """The three rules match what AWS sends."""
+    rules = resources("Workflow", "AWS::Events::Rule")
+    patterns = {r["EventPattern"]["detail-type"][0]: r["EventPattern"] for r in rules}
+    assert patterns["Object Created"]["source"] == ["aws.s3"]
+    assert patterns["Object Created"]["detail"]["object"] == {"key": [{"prefix": "inbox/"}]}
+    ended = patterns["EC2 Command Status-change Notification"]
+    assert ended["source"] == ["aws.ssm"]
+    assert ended["detail"] == {"document-name": [{"prefix": "codeferry-prod-"}]}
+    stopped = patterns["Step Functions Execution Status Change"]
+    assert stopped["detail"]["status"] == ["ABORTED", "TIMED_OUT"]
+    for rule in rules:
+        assert rule["Targets"][0]["DeadLetterConfig"]
+
+
+def test_an_event_given_up_raises_an_alarm(resources):
+    """An upload never vanishes silently."""
+    (alarm,) = resources("Workflow", "AWS::CloudWatch::Alarm")
+    assert alarm["Threshold"] == 1
+    assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    configured = resources("Workflow", "AWS::Lambda::EventInvokeConfig")
+    assert len(configured) == 3
+
+
+def test_execution_logs_hold_no_payloads(resources):
+    """Presigned URLs and parameters stay out of the logs."""
+    (machine,) = resources("Workflow", "AWS::StepFunctions::StateMachine")
+    logging = machine["LoggingConfiguration"]
+    assert logging["IncludeExecutionData"] is False
+    assert machine["StateMachineName"] == "codeferry-prod-sync"
+
+
+def test_every_substitution_of_the_definition_is_given(resources, assembly):
+    """No ${Name} is left in the definition, and none is given in vain."""
+    from stacks.workflow import DEFINITION
+
+    (machine,) = resources("Workflow", "AWS::StepFunctions::StateMachine")
+    wanted = set(re.findall(r"\$\{(\w+)\}", DEFINITION.read_text()))
+    assert set(machine["DefinitionSubstitutions"]) == wanted
+
+
+def test_the_asset_is_all_a_function_needs(assembly):
+    """Every handler imports from the asset alone, beside the runtime's own boto3."""
+    from stacks.functions import SHAPES
+
+    (asset,) = [path for path in assembly.glob("asset.*") if path.is_dir()]
+    site = Path(boto3.__file__).parents[1]
+    names = ["boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py"]
+    runtime = assembly.parent / "runtime"
+    runtime.mkdir(exist_ok=True)
+    for name in names:
+        (runtime / name).exists() or (runtime / name).symlink_to(site / name)
+    modules = ", ".join(f"codeferry_lambdas.{shape.module}" for shape in SHAPES.values())
+    script = f"import sys; sys.path[:0] = [{str(asset)!r}, {str(runtime)!r}]; import {modules}"
+    done = subprocess.run(
+        [sys.executable, "-B", "-I", "-S", "-c", script],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_asset_runs_on_any_architecture(assembly):
+    """Nothing compiled is in it: the functions run on arm64, the suite on anything."""
+    (asset,) = [path for path in assembly.glob("asset.*") if path.is_dir()]
+    assert not list(asset.rglob("*.so"))
+    assert not list(asset.rglob("*.pyc"))
+
+
+@pytest.mark.parametrize(
+    ("context", "word"),
+    [({"log_days": "many"}, "log_days"), ({"max_archive_gib": 0}, "max_archive_gib")],
+)
+def test_a_setting_that_makes_no_sense_is_named(context, word):
+    """The error says which -c value is wrong."""
+    from aws_cdk import App
+
+    from stacks.settings import SettingInvalid, Settings
+
+    with pytest.raises(SettingInvalid, match=word):
+        Settings.from_context(App(context=context))
+
+
+def test_the_docs_show_the_permissions_that_are_deployed(statements):
+    """docs/iam.md is generated from what the roles get: every action is in the templates."""
+    from scripts.docs import ARNS
+    from stacks.permissions import permissions
+
+    granted = [p for function in permissions(ARNS).values() for p in function]
+    deployed = {action for s in statements for action in actions(s)}
+    assert {action for p in granted for action in p.actions} <= deployed

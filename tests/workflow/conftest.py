@@ -1,0 +1,132 @@
+"""The real definition, executed by MiniStack with canned functions.
+
+Only waiting is shortened: retry intervals become nothing and the three waits for a
+command last a second, in the loaded JSON. Everything else runs as it is deployed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.workflow.canned import Canned, Workflow
+from tests.workflow.definition import FUNCTIONS, substituted
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(__file__).with_name("canned_function.py")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One MiniStack for the session, ended by its own process id."""
+    port, home = free_port(), tmp_path_factory.mktemp("ministack")
+    environment = os.environ | {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "SFN_WAIT_SCALE": "0",
+        "TMPDIR": str(home),
+        "HOME": str(home),
+        "SERVICES": "lambda,stepfunctions,iam,logs,events",
+    }
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ministack"], env=environment, stdout=log, stderr=log, cwd=home
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(url, process, home / "log")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/_ministack/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    pytest.fail(f"MiniStack did not come up:\n{log.read_text()[-2000:]}")
+
+
+def client(service: str, endpoint: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+@pytest.fixture(scope="session")
+def workflow(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The state machine and its canned functions, deployed once."""
+    functions, states = client("lambda", endpoint), client("stepfunctions", endpoint)
+    calls = tmp_path_factory.mktemp("calls")
+    arns = {name: _deploy(functions, name, calls, endpoint) for name in FUNCTIONS}
+    machine = states.create_state_machine(
+        name="run",
+        definition=json.dumps(_hurried(substituted(arns))),
+        roleArn="arn:aws:iam::000000000000:role/any",
+    )
+    return Workflow(states=states, arn=machine["stateMachineArn"], calls=calls)
+
+
+def _deploy(functions: Any, name: str, calls: Path, endpoint: str) -> str:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bootstrap = zipfile.ZipInfo("bootstrap")
+        bootstrap.external_attr = 0o755 << 16
+        bundle.writestr(bootstrap, f"#!{sys.executable}\n{SOURCE.read_text()}")
+    answer = functions.create_function(
+        FunctionName=name,
+        Runtime="provided.al2023",
+        Role="arn:aws:iam::000000000000:role/any",
+        Handler="bootstrap",
+        Code={"ZipFile": archive.getvalue()},
+        Timeout=30,
+        Environment={"Variables": {"NAME": name, "CALLS": str(calls), "ENDPOINT": endpoint}},
+    )
+    return str(answer["FunctionArn"])
+
+
+def _hurried(definition: dict[str, Any]) -> dict[str, Any]:
+    """The same definition with short waits: what a test may wait for, and nothing else."""
+    text = json.dumps(definition)
+    for seconds in (15, 60, 420):
+        text = text.replace(f'"TimeoutSeconds": {seconds},', '"TimeoutSeconds": 1,')
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+@pytest.fixture
+def canned(workflow: Workflow) -> Canned:
+    """One run with answers of its own."""
+    return Canned(workflow)
