@@ -1,0 +1,123 @@
+"""``ferry local`` and ``ferry demo``, offered to the CLI as entry points."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from codeferry_local.demo import Demo
+from codeferry_local.home import Home, State, read_state
+from codeferry_local.process import Supervisor, stop_running
+from codeferry_local.steps import StepPrinter
+
+UP_HELP = """Start the embedded AWS and return when everything answers.
+
+\b
+Examples:
+  ferry local up
+  ferry local up --instances 5 --target gpu-workers
+  ferry push demo --stage local
+"""
+DOWN_HELP = """End the embedded AWS and remove its instances.
+
+\b
+Examples:
+  ferry local down
+"""
+STATUS_HELP = """Show what runs: endpoints, bucket, state machines and instances.
+
+\b
+Examples:
+  ferry local status
+  ferry local status --json
+"""
+ENV_HELP = """Print export lines that lead the AWS CLI, boto3 and the CDK CLI here.
+
+\b
+Examples:
+  eval "$(ferry local env)"
+  aws s3 ls
+"""
+DEMO_HELP = """The whole of Codeferry on this machine, in half a minute.
+
+Starts an embedded AWS, deploys, creates three instances, pushes a real project,
+pushes it again after an edit, starts a run by a bare S3 upload, and cleans up.
+
+\b
+Examples:
+  ferry demo
+  ferry demo --keep
+"""
+
+as_json = click.option("--json", "json_", is_flag=True, help="One JSON document on stdout.")
+
+
+@click.group(help="The embedded AWS on this machine.\n\n\b\nExamples:\n  ferry local up\n")
+def local() -> None:
+    pass
+
+
+@local.command(help=UP_HELP)
+@click.option("--instances", default=3, show_default=True, type=click.IntRange(0, 100))
+@click.option("--target", default="demo", show_default=True, help="Their codeferry:target tag.")
+@as_json
+def up(instances: int, target: str, json_: bool) -> None:
+    home = Home.default()
+    printer = StepPrinter(Console(stderr=True))
+    Supervisor.start(home, instances=instances, target=target, attached=False, progress=printer)
+    _show(read_state(home), json_)
+
+
+@local.command(help=DOWN_HELP)
+@as_json
+def down(json_: bool) -> None:
+    state = stop_running(Home.default())
+    if json_:
+        click.echo(json.dumps({"success": True, "stopped": state.pid}))
+    else:
+        click.echo("The embedded AWS is down.", err=True)
+
+
+@local.command(help=STATUS_HELP)
+@as_json
+def status(json_: bool) -> None:
+    _show(read_state(Home.default()), json_)
+
+
+@local.command(help=ENV_HELP)
+def env() -> None:
+    for name, value in read_state(Home.default()).environment().items():
+        click.echo(f"export {name}={value}")
+
+
+@click.command(help=DEMO_HELP)
+@click.option("--keep", is_flag=True, help="Leave the embedded AWS running afterwards.")
+def demo(keep: bool) -> None:
+    Demo(Console()).run(keep=keep)
+
+
+def _show(state: State, json_: bool) -> None:
+    if json_:
+        click.echo(json.dumps({"success": True, **state.to_json()}, indent=2))
+        return
+    console = Console()
+    for name, value in _facts(state).items():
+        console.print(f"[bold]{name:<14}[/bold] {value}", soft_wrap=True, highlight=False)
+    table = Table("instance", "name", "target", "root")
+    for record in state.instances:
+        target = record.tags.get("codeferry:target", "")
+        table.add_row(record.instance_id, record.name, target, record.root)
+    console.print(table)
+
+
+def _facts(state: State) -> dict[str, Any]:
+    return {
+        "AWS endpoint": state.endpoints["aws"],
+        "SSM endpoint": state.endpoints["ssm"],
+        "bucket": state.bucket,
+        **{f"{name} workflow": arn for name, arn in state.state_machines.items()},
+    }

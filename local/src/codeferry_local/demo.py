@@ -1,0 +1,203 @@
+"""``ferry demo``: what a user does in the first half hour, done for them in half a minute.
+
+It uses the product from outside: the ``ferry`` command for pushes, plain tar and a plain
+S3 client for the bare upload.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from rich.console import Console
+from rich.markup import escape
+from rich.rule import Rule
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from codeferry_contracts import layout
+from codeferry_contracts.names import inbox_run_id
+from codeferry_local.errors import LocalError
+from codeferry_local.home import HOME_VARIABLE, Home, State, read_state
+from codeferry_local.process import Supervisor
+from codeferry_local.sources import checkout
+from codeferry_local.steps import StepPrinter
+
+TARGET = "demo"
+PROJECT = "train"
+
+
+class DemoFailed(LocalError):
+    """A command of the demo did not end well."""
+
+    code = "demo_failed"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One showing; all it makes lies in a temporary directory of its own."""
+
+    console: Console
+
+    def run(self, *, keep: bool) -> None:
+        """Show everything. Raises what a part of it raised, after cleaning up."""
+        with tempfile.TemporaryDirectory(prefix="codeferry-demo-") as place:
+            home = Home.default() if keep else Home(Path(place) / "aws")
+            self._title("An AWS of our own, with three instances")
+            with self._aws(home, keep=keep):
+                Showing(self.console, read_state(home), home, Path(place)).all()
+        self._farewell(keep=keep)
+
+    @contextmanager
+    def _aws(self, home: Home, *, keep: bool) -> Iterator[None]:
+        supervisor = Supervisor.start(
+            home, instances=3, target=TARGET, attached=not keep, progress=StepPrinter(self.console)
+        )
+        try:
+            yield
+        finally:
+            if not keep:
+                supervisor.stop()
+
+    def _title(self, text: str) -> None:
+        self.console.print(Rule(text, align="left", style="cyan"))
+
+    def _farewell(self, *, keep: bool) -> None:
+        self.console.print(Rule(style="cyan"))
+        if keep:
+            self.console.print("It is still running: ferry push demo --stage local")
+            self.console.print("End it with: ferry local down")
+        else:
+            self.console.print("Everything this demo started is gone again.")
+            self.console.print("Keep one running: ferry local up")
+
+
+@dataclass(frozen=True)
+class Showing:
+    """The steps on a running embedded AWS."""
+
+    console: Console
+    state: State
+    home: Home
+    place: Path
+
+    def all(self) -> None:
+        self._copy_project()
+        self._first_push()
+        self._second_push()
+        self._bare_upload()
+        self._history()
+
+    @property
+    def project(self) -> Path:
+        return self.place / PROJECT
+
+    def _copy_project(self) -> None:
+        shutil.copytree(checkout() / "examples" / PROJECT, self.project, symlinks=True)
+        # What a working copy gathers and git ignores: none of it may travel.
+        for name in ("checkpoints/epoch-9.bin", "data/raw.bin", "notebooks/scratch-mine.md"):
+            path = self.project / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(bytes(1 << 20))
+
+    def _first_push(self) -> None:
+        self._title("Push a project to every instance of the target")
+        self._ferry("push", TARGET, str(self.project))
+        self._show_release()
+
+    def _second_push(self) -> None:
+        self._title("Push again after one edit: a new release, the old one kept")
+        source = self.project / "train.py"
+        source.write_text(source.read_text().replace("after {epochs}", "in {epochs}"))
+        self.console.print("[dim]$ edit train.py[/dim]")
+        self._ferry("push", TARGET, str(self.project))
+        self._show_release()
+
+    def _bare_upload(self) -> None:
+        self._title("Start a run by nothing but an S3 upload of a plain tar.gz")
+        key = layout.inbox_key(TARGET, PROJECT)
+        archive = self.place / "plain.tar.gz"
+        self._say(f"tar czf plain.tar.gz -C {PROJECT} --exclude=*.bin .")
+        subprocess.run(
+            ["tar", "czf", str(archive), "-C", str(self.project), "--exclude=*.bin", "."],
+            check=True,
+        )
+        self._say(f"aws s3 cp plain.tar.gz s3://{self.state.bucket}/{key}")
+        with archive.open("rb") as body:
+            put = self._client("s3").put_object(Bucket=self.state.bucket, Key=key, Body=body)
+        run_id = inbox_run_id(self.state.bucket, key, put["VersionId"])
+        self._wait(run_id)
+        self._ferry("status", run_id)
+
+    def _history(self) -> None:
+        self._title("All runs, whichever way they came in")
+        self._ferry("runs")
+
+    def _show_release(self) -> None:
+        """What lies on the first instance now."""
+        record = self.state.instances[0]
+        directory = Path(record.root) / "opt" / "codeferry" / PROJECT
+        current = (directory / "current").readlink()
+        self._say(f"ls {directory.relative_to(record.root)}   (on {record.instance_id})")
+        for release in sorted((directory / "releases").iterdir()):
+            mark = "  <- current" if current.name == release.name else ""
+            files = sum(1 for path in release.rglob("*") if not path.is_dir())
+            self.console.print(f"  releases/{release.name}  {files} files{mark}", highlight=False)
+
+    def _ferry(self, *arguments: str) -> None:
+        """Run the installed ``ferry`` as a user would, its output straight to the screen."""
+        shown = [a.removeprefix(f"{self.place}/") for a in arguments]
+        self._say(f"ferry {' '.join(shown)} --stage local")
+        command = [str(Path(sys.executable).with_name("ferry")), *arguments, "--stage", "local"]
+        done = subprocess.run(
+            command, env=os.environ | {HOME_VARIABLE: str(self.home.path)}, check=False
+        )
+        if done.returncode != 0:
+            raise DemoFailed(
+                f"ferry {arguments[0]} ended with {done.returncode}.",
+                hint="Its own message is above.",
+            )
+
+    def _wait(self, run_id: str) -> None:
+        """Until the run that an upload starts has ended."""
+        states = self._client("stepfunctions")
+        machine = self.state.state_machines["sync"]
+        execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
+        for attempt in Retrying(
+            retry=retry_if_exception_type((states.exceptions.ExecutionDoesNotExist, _StillRunning)),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(60),
+            reraise=True,
+        ):
+            with attempt:
+                found = states.describe_execution(executionArn=execution)
+                if found["status"] == "RUNNING":
+                    raise _StillRunning(f"The run {run_id} is still running after a minute.")
+
+    def _client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.state.endpoints["aws"],
+            region_name=self.state.region,
+            aws_access_key_id=self.state.credentials["access_key_id"],
+            aws_secret_access_key=self.state.credentials["secret_access_key"],
+        )
+
+    def _title(self, text: str) -> None:
+        self.console.print()
+        self.console.print(Rule(text, align="left", style="cyan"))
+
+    def _say(self, command: str) -> None:
+        self.console.print(f"[bold]$ {escape(command)}[/bold]", highlight=False, soft_wrap=True)
+
+
+class _StillRunning(DemoFailed):
+    pass

@@ -1,0 +1,133 @@
+"""The real CDK app, deployed by the official CDK CLI to the embedded AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import platformdirs
+
+from codeferry_contracts.names import Stage
+from codeferry_local.emulator import tail
+from codeferry_local.errors import StartFailed
+from codeferry_local.sources import cdk_cli, checkout, fingerprint, node
+
+ACCOUNT = "000000000000"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How to reach the embedded AWS and where to say what happened."""
+
+    stage: Stage
+    region: str
+    environment: Mapping[str, str]
+    log: Path
+
+    def bootstrap(self) -> None:
+        """``cdk bootstrap``, as on any new AWS account."""
+        self._cdk("bootstrap", f"aws://{ACCOUNT}/{self.region}")
+
+    def deploy(self, assembly: Path) -> None:
+        """``cdk deploy`` of all but the documents, which MiniStack cannot hold."""
+        self._cdk(
+            "deploy",
+            "--exclusively",
+            self.stage.storage_stack,
+            self.stage.workflow_stack,
+            "--app",
+            str(assembly),
+            "--require-approval=never",
+            "--method=direct",
+        )
+
+    def register_documents(self, assembly: Path, ssm_url: str) -> None:
+        """Hand the synthesised documents to the local SSM."""
+        ssm = self.client("ssm", ssm_url)
+        for document in _documents(assembly, self.stage):
+            ssm.create_document(
+                Name=document["Name"],
+                DocumentType=document["DocumentType"],
+                DocumentFormat=document["DocumentFormat"],
+                TargetType=document["TargetType"],
+                Content=json.dumps(document["Content"]),
+            )
+
+    def outputs(self) -> dict[str, str]:
+        """The outputs of the workflow stack."""
+        answer = self.client("cloudformation").describe_stacks(StackName=self.stage.workflow_stack)
+        return {o["OutputKey"]: o["OutputValue"] for o in answer["Stacks"][0]["Outputs"]}
+
+    def client(self, service: str, url: str | None = None) -> Any:
+        """A boto3 client of the embedded AWS that ignores the user's configuration."""
+        return boto3.client(
+            service,
+            endpoint_url=url or self.environment["AWS_ENDPOINT_URL"],
+            region_name=self.region,
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def _cdk(self, *arguments: str) -> None:
+        run_logged([str(node()), str(cdk_cli()), *arguments], self.log, self.environment)
+
+
+def synthesise(stage: Stage, log: Path) -> Path:
+    """The cloud assembly of the checkout's app, made again only when its sources changed."""
+    root = checkout()
+    cache = platformdirs.user_cache_path("codeferry") / "assemblies"
+    assembly = cache / f"{stage.name}-{fingerprint(root)}"
+    if not assembly.exists():
+        working = cache / f"{assembly.name}.{os.getpid()}"
+        options = ("--quiet", "--all", "--output", str(working), "--context", f"stage={stage.name}")
+        command = [str(node()), str(cdk_cli()), "synth", *options]
+        app = ("--app", f"{shlex.quote(sys.executable)} app.py")
+        run_logged([*command, *app], log, {"JSII_NODE": str(node())}, cwd=root)
+        _keep(working, assembly)
+    return assembly
+
+
+def _keep(working: Path, assembly: Path) -> None:
+    try:
+        working.rename(assembly)
+    except OSError:  # another process made the same assembly meanwhile
+        shutil.rmtree(working)
+
+
+def run_logged(
+    command: list[str], log: Path, environment: Mapping[str, str], cwd: Path | None = None
+) -> None:
+    """Run a command, its output into ``log``; StartFailed with the log's end if it fails."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") or "BUNDLE" in k}
+    with log.open("ab") as output:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=kept | dict(environment),
+            cwd=cwd or log.parent,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise StartFailed(
+            f"{Path(command[1]).name} {command[2] if len(command) > 2 else ''} ended with "
+            f"{done.returncode}:\n{tail(log)}",
+            hint=f"The whole log is {log}.",
+        )
+
+
+def _documents(assembly: Path, stage: Stage) -> Iterator[dict[str, Any]]:
+    template = json.loads((assembly / f"{stage.documents_stack}.template.json").read_text())
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::SSM::Document":
+            yield resource["Properties"]

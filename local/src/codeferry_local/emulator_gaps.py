@@ -1,0 +1,113 @@
+"""Where the pinned MiniStack 1.5.33 departs from AWS in a way that matters here, closed.
+
+- It ignores ``Range`` on a read that names a version; S3 answers 206. Ranged reads of one
+  version are how the manifest is found and large archives are downloaded.
+- Its "Object Created" events name no version; S3's do. The version is part of a run's id.
+- It leaves the states inside a Map out of the execution history; Step Functions lists
+  them. They are how ``ferry`` shows dispatch and apply.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+Answer = tuple[int, dict[str, str], bytes]
+
+_version: ContextVar[str] = ContextVar("version", default="")
+
+
+def close_gaps() -> None:
+    """Wrap what has to be wrapped; called before the server starts."""
+    from ministack.services import eventbridge, s3, stepfunctions
+
+    # Neither service has a public seam.
+    s3._get_object = ranged(s3._get_object, s3._parse_range)  # noqa: SLF001
+    s3._fire_s3_event = versioned(s3._fire_s3_event)  # noqa: SLF001
+    eventbridge._dispatch_event = naming_version(eventbridge._dispatch_event)  # noqa: SLF001
+    stepfunctions._execute_task = recorded(  # noqa: SLF001
+        stepfunctions._execute_task,  # noqa: SLF001
+        stepfunctions._add_event,  # noqa: SLF001
+    )
+
+
+def ranged(
+    get_object: Callable[..., Answer], parse_range: Callable[[str, int], tuple[int, int] | None]
+) -> Callable[..., Answer]:
+    """``get_object`` that also honours Range where it answered with the whole object."""
+
+    def get(
+        bucket: str,
+        key: str,
+        headers: Mapping[str, str],
+        query: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        status, answer, body = get_object(bucket, key, headers, query)
+        wanted = headers.get("range", "")
+        found = parse_range(wanted, len(body)) if status == 200 and wanted else None
+        if found is None:
+            return status, answer, body
+        start, end = found
+        part = body[start : end + 1]
+        # S3 gives no checksum of the whole object with a part of it.
+        kept = {k: v for k, v in answer.items() if not k.lower().startswith("x-amz-checksum")}
+        kept |= {
+            "Content-Length": str(len(part)),
+            "Content-Range": f"bytes {start}-{end}/{len(body)}",
+        }
+        return 206, kept, part
+
+    return get
+
+
+def versioned(fire: Callable[..., None]) -> Callable[..., None]:
+    """``fire`` that lets ``naming_version`` know which version its event is about."""
+    signature = inspect.signature(fire)
+
+    def announce(*arguments: Any, **named: Any) -> None:
+        given = signature.bind(*arguments, **named).arguments
+        token = _version.set(given.get("version_id") or "")
+        try:
+            fire(*arguments, **named)
+        finally:
+            _version.reset(token)
+
+    return announce
+
+
+def naming_version(dispatch: Callable[..., Any]) -> Callable[..., Any]:
+    """``dispatch`` that adds ``version-id`` to the S3 events of versioned objects."""
+
+    def deliver(event: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        version = _version.get()
+        if event.get("Source") == "aws.s3" and version:
+            detail = json.loads(event["Detail"])
+            detail["object"]["version-id"] = version
+            event = event | {"Detail": json.dumps(detail)}
+        return dispatch(event, *arguments, **named)
+
+    return deliver
+
+
+def recorded(
+    execute_task: Callable[..., Any], add_event: Callable[..., None]
+) -> Callable[..., Any]:
+    """``execute_task`` that also enters a Map's tasks into the execution's history."""
+
+    def execute(
+        state: Mapping[str, Any], given: Any, execution: dict[str, Any], context: dict[str, Any]
+    ) -> Any:
+        if "Map" not in context:  # the caller has entered it already
+            return execute_task(state, given, execution, context)
+        name = context["State"]["Name"]
+        entered = {"name": name, "input": json.dumps(given)}
+        add_event(execution, "TaskStateEntered", {"stateEnteredEventDetails": entered})
+        answer = execute_task(state, given, execution, context)
+        left = {"name": name, "output": json.dumps(answer[0])}
+        add_event(execution, "TaskStateExited", {"stateExitedEventDetails": left})
+        return answer
+
+    return execute

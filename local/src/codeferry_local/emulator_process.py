@@ -1,0 +1,30 @@
+"""The process MiniStack runs in. It ends with the process that started it, however that ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+
+def main() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    from ministack.app import main as serve  # heavy, and only wanted here
+
+    from codeferry_local.emulator_gaps import close_gaps
+
+    close_gaps()
+    sys.argv[1:] = []
+    serve()
+
+
+def _end_with_parent() -> None:
+    """Standard input is a pipe nobody writes to: it ends when the starter does."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

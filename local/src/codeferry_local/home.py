@@ -1,0 +1,108 @@
+"""Where the embedded AWS keeps what it has on disk, and the file by which others find it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from codeferry_local.errors import NotRunning
+
+HOME_VARIABLE = "CODEFERRY_LOCAL_HOME"
+
+
+@dataclass(frozen=True)
+class Home:
+    """One directory per embedded AWS; a second one beside it does not collide."""
+
+    path: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        """``CODEFERRY_LOCAL_HOME``, else the user's state directory."""
+        chosen = os.environ.get(HOME_VARIABLE)
+        return cls(Path(chosen or platformdirs.user_state_path("codeferry") / "local").absolute())
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "local.log"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def instances(self) -> Path:
+        return self.path / "instances"
+
+    @property
+    def temporary(self) -> Path:
+        return self.path / "tmp"
+
+
+@dataclass(frozen=True)
+class InstanceRecord:
+    """``root`` is the directory that stands for the instance's filesystem root."""
+
+    instance_id: str
+    name: str
+    tags: dict[str, str]
+    root: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What is running; ``ferry local status --json`` prints it."""
+
+    pid: int
+    stage: str
+    region: str
+    account: str
+    endpoints: dict[str, str]
+    credentials: dict[str, str]
+    bucket: str
+    state_machines: dict[str, str]
+    instances: list[InstanceRecord]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def environment(self) -> dict[str, str]:
+        """Variables that lead boto3, the AWS CLI and the CDK CLI here."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoints["aws"],
+            "AWS_ENDPOINT_URL_SSM": self.endpoints["ssm"],
+            "AWS_ACCESS_KEY_ID": self.credentials["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": self.credentials["secret_access_key"],
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+
+
+def write_state(home: Home, state: State) -> None:
+    """Replace the state file in one step, readable by the user alone."""
+    temporary = home.state_file.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(state.to_json(), indent=2))
+    temporary.replace(home.state_file)
+
+
+def read_state(home: Home) -> State:
+    """The state of what runs; NotRunning when its process is gone or never was."""
+    try:
+        document = json.loads(home.state_file.read_text())
+        os.kill(document["pid"], 0)
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise NotRunning(
+            "The embedded AWS is not running.", hint="Start it: ferry local up"
+        ) from error
+    instances = [InstanceRecord(**record) for record in document.pop("instances")]
+    return State(**document, instances=instances)

@@ -1,0 +1,98 @@
+"""Starting and ending the supervisor from another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from codeferry_contracts.errors import CodeferryError
+from codeferry_local.emulator import tail
+from codeferry_local.errors import NotRunning, StartFailed
+from codeferry_local.home import Home, State, read_state
+
+Progress = Callable[[dict[str, Any]], None]
+STOP_SECONDS = 30
+
+
+@dataclass
+class Supervisor:
+    """A started embedded AWS."""
+
+    home: Home
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(
+        cls,
+        home: Home,
+        *,
+        instances: int,
+        target: str,
+        attached: bool,
+        progress: Progress = lambda line: None,
+    ) -> Supervisor:
+        """Start one and return when everything answers; ``progress`` gets each step.
+
+        ``attached`` ties its life to this process. Raises the error it reported, or
+        StartFailed.
+        """
+        home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
+        options = ["--instances", str(instances), "--target", target]
+        process = subprocess.Popen(
+            [*command, *options, *(["--attached"] if attached else [])],
+            stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=home.log_file.open("ab"),
+            start_new_session=True,
+        )
+        started = cls(home=home, process=process)
+        try:
+            started._follow(progress)
+        except BaseException:
+            started.stop()
+            raise
+        return started
+
+    def _follow(self, progress: Progress) -> None:
+        assert self.process.stdout is not None
+        ready = False
+        for text in self.process.stdout:
+            line = json.loads(text)
+            if "error" in line:
+                raise CodeferryError(**line["error"])
+            ready = ready or "ready" in line
+            progress(line)
+        if not ready:
+            raise StartFailed(f"The embedded AWS did not start: {tail(self.home.log_file)}")
+
+    def stop(self) -> None:
+        """End it and wait until it is gone."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def stop_running(home: Home) -> State:
+    """End the one that runs in ``home``; its last state. Raises NotRunning."""
+    state = read_state(home)
+    try:
+        process = psutil.Process(state.pid)
+        os.kill(state.pid, signal.SIGTERM)
+        process.wait(timeout=STOP_SECONDS)
+    except psutil.TimeoutExpired:
+        os.kill(state.pid, signal.SIGKILL)
+    except (psutil.NoSuchProcess, ProcessLookupError) as error:
+        raise NotRunning("The embedded AWS is not running.") from error
+    return state

@@ -1,0 +1,79 @@
+"""The control endpoint ``/_codeferry/…``: faults, instances, the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from codeferry_local.ssm.errors import ValidationException
+from codeferry_local.ssm.faults import Faults
+from codeferry_local.ssm.instances import Fleet, LocalInstance
+from codeferry_local.ssm.journal import Journal
+
+_INSTANCE_FIELDS = {"instance_id", "root", "tags", "name", "executor"}
+
+
+class Control:
+    """GET, POST and DELETE of ``faults``, ``instances`` (``instances/<id>``) and ``calls``."""
+
+    def __init__(self, *, faults: Faults, fleet: Fleet, journal: Journal) -> None:
+        self._faults = faults
+        self._fleet = fleet
+        self._journal = journal
+        self._routes: dict[tuple[str, str], Callable[[str, Any], Any]] = {
+            ("GET", "faults"): lambda _, __: faults.plan.to_json(),
+            ("POST", "faults"): lambda _, body: faults.set(**_object(body)).to_json(),
+            ("DELETE", "faults"): lambda _, __: faults.clear().to_json(),
+            ("GET", "instances"): lambda _, __: self._instances(),
+            ("POST", "instances"): lambda _, body: self._register(body),
+            ("DELETE", "instances"): lambda instance_id, _: self._remove(instance_id),
+            ("GET", "calls"): lambda _, __: {"calls": journal.to_json()},
+            ("DELETE", "calls"): lambda _, __: self._forget_calls(),
+        }
+
+    def handle(self, method: str, path: str, body: Any) -> Any:
+        """The JSON answer; raises ValidationException."""
+        name, _, rest = path.partition("/")
+        route = self._routes.get((method, name))
+        if route is None:
+            raise ValidationException(f"There is no {method} /_codeferry/{name}.")
+        return route(rest, body)
+
+    def _instances(self) -> dict[str, Any]:
+        return {"instances": [instance.to_json() for instance in self._fleet.all()]}
+
+    def _register(self, body: Any) -> dict[str, Any]:
+        """Register one instance, or all of ``{"instances": […]}``."""
+        given = _object(body)
+        for entry in given.get("instances", [given]):
+            self._fleet.add(_instance(_object(entry)))
+        return self._instances()
+
+    def _remove(self, instance_id: str) -> dict[str, Any]:
+        removed = [instance_id] if instance_id else [i.instance_id for i in self._fleet.all()]
+        for gone in removed:
+            self._fleet.remove(gone)
+        return self._instances()
+
+    def _forget_calls(self) -> dict[str, Any]:
+        self._journal.clear()
+        return {"calls": []}
+
+
+def _instance(entry: dict[str, Any]) -> LocalInstance:
+    unknown = sorted(set(entry) - _INSTANCE_FIELDS)
+    if unknown or not {"instance_id", "root"} <= set(entry):
+        raise ValidationException(
+            f"An instance has {', '.join(sorted(_INSTANCE_FIELDS))} "
+            f"(instance_id and root are required), not {', '.join(unknown) or 'less'}."
+        )
+    if entry.get("executor", "shell") not in ("shell", "null"):
+        raise ValidationException("executor is 'shell' or 'null'.")
+    return LocalInstance(**{**entry, "root": Path(entry["root"])})
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise ValidationException("The body must be a JSON object.")
+    return body

@@ -1,0 +1,128 @@
+"""The managed instances: directories on this machine, each with an agent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from codeferry_local.ssm.errors import InvalidInstanceId, ValidationException
+from codeferry_local.ssm.executors import Executor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalInstance:
+    """A managed instance whose file system is the directory ``root``.
+
+    ``executor`` is ``"shell"`` (real processes), ``"null"`` (none, for fleets) or an
+    Executor of one's own.
+    """
+
+    instance_id: str
+    root: Path
+    tags: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    platform_type: str = "Linux"
+    platform_name: str = "Debian GNU/Linux"
+    platform_version: str = "13"
+    agent_version: str = "3.3.3050.0"
+    ip_address: str = "127.0.0.1"
+    executor: str | Executor = "shell"
+    registered: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def home(self) -> Path:
+        """Where Codeferry keeps its projects on this instance."""
+        return self.root / "opt" / "codeferry"
+
+    def to_json(self) -> dict[str, Any]:
+        """What the control endpoint shows of it."""
+        return {
+            "instance_id": self.instance_id,
+            "root": str(self.root),
+            "tags": dict(self.tags),
+            "name": self.name,
+            "executor": self.executor if isinstance(self.executor, str) else "custom",
+        }
+
+
+class Fleet:
+    """The registered instances; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._instances: dict[str, LocalInstance] = {}
+        self._lock = threading.Lock()
+        self._on_change: list[Callable[[], None]] = []
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Call ``on_change`` after each registration, removal or change of tags."""
+        self._on_change.append(on_change)
+
+    def add(self, instance: LocalInstance) -> None:
+        """Register an instance, or replace the one with its id."""
+        with self._lock:
+            self._instances[instance.instance_id] = instance
+        self._changed()
+
+    def remove(self, instance_id: str) -> None:
+        """Forget an instance; commands under way to it become Undeliverable."""
+        with self._lock:
+            self._instances.pop(instance_id, None)
+        self._changed()
+
+    def tag(self, instance_id: str, tags: Mapping[str, str]) -> None:
+        """Add or overwrite tags; raises InvalidInstanceId."""
+        instance = self.require([instance_id])[0]
+        self.add(replace(instance, tags={**instance.tags, **tags}))
+
+    def get(self, instance_id: str) -> LocalInstance | None:
+        """The instance, if it is registered."""
+        with self._lock:
+            return self._instances.get(instance_id)
+
+    def all(self) -> list[LocalInstance]:
+        """Every instance, in the order of registration."""
+        with self._lock:
+            return list(self._instances.values())
+
+    def require(self, instance_ids: Sequence[str], account: str = "") -> list[LocalInstance]:
+        """The instances of these ids; one that is unknown refuses them all, as AWS does."""
+        with self._lock:
+            unknown = [i for i in instance_ids if i not in self._instances]
+            if unknown:
+                raise InvalidInstanceId(
+                    f"Instances [[{', '.join(unknown)}]] not in a valid state for account {account}"
+                )
+            return [self._instances[i] for i in instance_ids]
+
+    def _changed(self) -> None:
+        for on_change in self._on_change:
+            on_change()
+
+
+def targeted(
+    fleet: Fleet, targets: Iterable[Mapping[str, Any]], account: str
+) -> list[LocalInstance]:
+    """The instances that every target (``tag:K``, ``tag-key``, ``InstanceIds``) selects."""
+    chosen = fleet.all()
+    for target in targets:
+        key, values = target.get("Key", ""), target.get("Values", [])
+        if key == "InstanceIds":
+            fleet.require(values, account)
+        chosen = [instance for instance in chosen if _selects(key, values, instance)]
+    return chosen
+
+
+def _selects(key: str, values: Sequence[str], instance: LocalInstance) -> bool:
+    if key == "InstanceIds":
+        return instance.instance_id in values
+    if key == "tag-key":
+        return any(value in instance.tags for value in values)
+    if key.startswith("tag:"):
+        return instance.tags.get(key[4:]) in values
+    raise ValidationException(
+        f"Target key {key!r} is not supported here; use InstanceIds, tag:KEY or tag-key."
+    )

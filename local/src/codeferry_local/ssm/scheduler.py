@@ -1,0 +1,270 @@
+"""Carries commands to instances: rate control, delivery, timeouts, cancelling.
+
+A small state machine under one lock. Workers only ever run steps; whatever waits
+(for an instance to come back, a free agent slot, a turn under MaxConcurrency)
+waits as an entry in a queue and costs no thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+
+from codeferry_local.ssm.agent import Agent
+from codeferry_local.ssm.announcer import Announcer
+from codeferry_local.ssm.commands import Command, Invocation
+from codeferry_local.ssm.executors import Reason
+from codeferry_local.ssm.faults import Faults
+from codeferry_local.ssm.instances import Fleet, LocalInstance
+from codeferry_local.ssm.status import Detail, rolled_up
+from codeferry_local.ssm.timers import Timers
+
+logger = logging.getLogger(__name__)
+
+# CommandWorkersLimit of the agent.
+AGENT_WORKERS = 5
+
+
+class Scheduler:
+    """Runs commands on a fleet; ``announcer`` hears of every change of status.
+
+    ``time_scale`` multiplies every wait (timeouts, delays), never what is reported.
+    Everything under ``lock`` is consistent for readers, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        faults: Faults,
+        agent: Agent,
+        announcer: Announcer,
+        time_scale: float,
+        workers: int,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.timers = Timers()
+        self._fleet = fleet
+        self._faults = faults
+        self._agent = agent
+        self._announcer = announcer
+        self._scale = time_scale
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ssm-agent")
+        self._busy: Counter[str] = Counter()
+        self._waiting: dict[str, deque[Invocation]] = defaultdict(deque)
+        self._running: set[Invocation] = set()
+        self._stopped = False
+        fleet.subscribe(self._look_again)
+        faults.subscribe(self._look_again)
+
+    def submit(self, command: Command) -> None:
+        """Start carrying a command out."""
+        with self.lock:
+            total = command.timeout_seconds + command.execution_seconds
+            command.pending.extend(command.invocations.values())
+            command.expiry = self.timers.after(total * self._scale, lambda: self._expire(command))
+            self._pump(command)
+
+    def cancel(self, command: Command, instance_ids: Collection[str] = ()) -> None:
+        """Cancel the command, or only its invocations on these instances."""
+        with self.lock:
+            if command.detail.terminal:
+                return
+            if not instance_ids:
+                command.cancelled = True
+                command.pending.clear()
+                self._change(command, Detail.CANCELLING)
+            for invocation in list(command.invocations.values()):
+                if not instance_ids or invocation.instance_id in instance_ids:
+                    self._cancel(invocation)
+
+    def stop(self) -> None:
+        """Kill what runs and end every thread."""
+        with self.lock:
+            self._stopped = True
+            for invocation in self._running:
+                invocation.interrupt.set(Reason.STOP)
+        self.timers.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    # Rate control
+
+    def _pump(self, command: Command) -> None:
+        """Send what MaxConcurrency and MaxErrors allow; not recursive, whatever it sets off."""
+        if command.pumping:
+            return
+        command.pumping = True
+        while command.pending and (over := command.errors > command.max_errors) | (
+            command.active < command.max_concurrency
+        ):
+            invocation = command.pending.popleft()
+            if over:
+                self._settle(invocation, Detail.TERMINATED)
+            elif not invocation.detail.terminal:
+                self._send(invocation)
+        command.pumping = False
+        self._roll_up(command)
+
+    def _send(self, invocation: Invocation) -> None:
+        command = invocation.command
+        command.active += 1
+        self._change(command, Detail.IN_PROGRESS)
+        self._change_invocation(invocation, Detail.IN_PROGRESS)
+        invocation.delivery = self.timers.after(
+            command.timeout_seconds * self._scale, lambda: self._give_up_delivery(invocation)
+        )
+        self._attempt(invocation)
+
+    # Delivery
+
+    def _attempt(self, invocation: Invocation) -> None:
+        """Start the invocation on its instance, or leave it waiting for what is missing."""
+        instance = self._fleet.get(invocation.instance_id)
+        if invocation.detail.terminal:
+            return
+        if instance is None:
+            self._settle(invocation, Detail.UNDELIVERABLE)
+        elif instance.platform_type not in invocation.command.content.platforms:
+            self._settle(invocation, Detail.INVALID_PLATFORM)
+        elif self._faults.offline(instance.instance_id):
+            self._change_invocation(invocation, Detail.DELAYED)
+            self._waiting[instance.instance_id].append(invocation)
+        elif self._busy[instance.instance_id] >= AGENT_WORKERS:
+            self._waiting[instance.instance_id].append(invocation)
+        elif not self._slowed(invocation):
+            self._start(invocation, instance)
+
+    def _slowed(self, invocation: Invocation) -> bool:
+        """Whether the start is put off, once, because the instance is slow."""
+        delay = self._faults.plan.slow.get(invocation.instance_id, 0)
+        if invocation.slowed or not delay:
+            return False
+        invocation.slowed = True
+        self.timers.after(delay * self._scale, lambda: self._attempt_later(invocation))
+        return True
+
+    def _attempt_later(self, invocation: Invocation) -> None:
+        with self.lock:
+            self._attempt(invocation)
+
+    def _look_again(self) -> None:
+        """Instances or faults changed: try what waits, lose what is to be lost."""
+        with self.lock:
+            if self._stopped:
+                return
+            for invocation in self._running:
+                self._arm_loss(invocation)
+            for instance_id in list(self._waiting):
+                self._wake(instance_id)
+
+    def _wake(self, instance_id: str) -> None:
+        for invocation in self._waiting.pop(instance_id, ()):
+            self._attempt(invocation)
+
+    def _give_up_delivery(self, invocation: Invocation) -> None:
+        with self.lock:
+            if not invocation.running:
+                self._settle(invocation, Detail.DELIVERY_TIMED_OUT)
+
+    def _expire(self, command: Command) -> None:
+        """The total timeout: whatever has not answered is taken for undelivered.
+
+        A step that still runs goes on, as it would on an instance out of reach.
+        """
+        with self.lock:
+            command.pending.clear()
+            for invocation in command.invocations.values():
+                self._settle(invocation, Detail.DELIVERY_TIMED_OUT)
+            self._roll_up(command)
+
+    # Running
+
+    def _start(self, invocation: Invocation, instance: LocalInstance) -> None:
+        if self._stopped:
+            return
+        if invocation.delivery is not None:
+            invocation.delivery.cancel()
+        invocation.running = True
+        self._busy[instance.instance_id] += 1
+        self._running.add(invocation)
+        self._change_invocation(invocation, Detail.IN_PROGRESS)
+        self._arm_loss(invocation)
+        self._pool.submit(self._run, invocation, instance)
+
+    def _run(self, invocation: Invocation, instance: LocalInstance) -> None:
+        detail: Detail | None = Detail.FAILED
+        try:
+            detail = self._agent.run(invocation, instance, self.lock)
+        except Exception:
+            # An executor's own bug fails its invocation and is told in the log.
+            logger.exception("Invocation on %s failed in the agent", instance.instance_id)
+        with self.lock:
+            self._running.discard(invocation)
+            self._busy[instance.instance_id] -= 1
+            if detail is not None:
+                self._settle(invocation, detail)
+            self._wake(instance.instance_id)
+
+    def _arm_loss(self, invocation: Invocation) -> None:
+        after = self._faults.plan.lost.get(invocation.instance_id)
+        if after is not None:
+            self.timers.after(after * self._scale, lambda: self._lose(invocation))
+
+    def _lose(self, invocation: Invocation) -> None:
+        with self.lock:
+            armed = invocation.instance_id in self._faults.plan.lost
+            if invocation not in self._running or not armed:
+                return
+            # Offline before anything ends there, or what ends would let the next one start.
+            self._faults.lose(invocation.instance_id)
+            for running in self._running:
+                if running.instance_id == invocation.instance_id:
+                    running.interrupt.set(Reason.LOST)
+
+    # Ending
+
+    def _cancel(self, invocation: Invocation) -> None:
+        if invocation in self._running:
+            self._change_invocation(invocation, Detail.CANCELLING)
+            invocation.interrupt.set(Reason.CANCEL)
+        else:
+            self._settle(invocation, Detail.CANCELLED)
+
+    def _settle(self, invocation: Invocation, detail: Detail) -> None:
+        """The invocation has ended; the first ending counts."""
+        if invocation.detail.terminal:
+            return
+        command = invocation.command
+        if invocation.detail is not Detail.PENDING:
+            command.active -= 1
+        if invocation.delivery is not None:
+            invocation.delivery.cancel()
+        command.counts[detail] += 1
+        self._change_invocation(invocation, detail)
+        self._pump(command)
+
+    def _roll_up(self, command: Command) -> None:
+        if command.completed < len(command.invocations) or command.detail.terminal:
+            return
+        if command.expiry is not None:
+            command.expiry.cancel()
+        final = rolled_up(
+            command.counts, max_errors=command.max_errors, cancelled=command.cancelled
+        )
+        self._change(command, final)
+
+    def _change(self, command: Command, detail: Detail) -> None:
+        before, now = command.detail, detail
+        if before.terminal or (before is Detail.CANCELLING and not now.terminal):
+            return
+        command.detail = now
+        if before.status != now.status:
+            self._announcer.announce(command, None, self.timers.after)
+
+    def _change_invocation(self, invocation: Invocation, detail: Detail) -> None:
+        before, invocation.detail = invocation.detail, detail
+        if before.status != detail.status:
+            self._announcer.announce(invocation.command, invocation, self.timers.after)

@@ -1,0 +1,208 @@
+"""The local SSM server: the parts put together behind one URL."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from codeferry_local.ssm import journal as call_journal
+from codeferry_local.ssm.agent import Agent
+from codeferry_local.ssm.announcer import Announcer
+from codeferry_local.ssm.aws_clients import Clients
+from codeferry_local.ssm.control import Control
+from codeferry_local.ssm.documents import DocumentStore
+from codeferry_local.ssm.errors import SsmError, ThrottlingException, UnknownOperationException
+from codeferry_local.ssm.events import EventSink, NoEvents, RuleEvents
+from codeferry_local.ssm.executors import Executor
+from codeferry_local.ssm.faults import Faults
+from codeferry_local.ssm.http_server import DropResponse, HttpServer
+from codeferry_local.ssm.instances import Fleet, LocalInstance
+from codeferry_local.ssm.journal import Call, Journal
+from codeferry_local.ssm.log_stream import LogShipper
+from codeferry_local.ssm.operations.commands import CommandOperations
+from codeferry_local.ssm.operations.documents import DocumentOperations
+from codeferry_local.ssm.operations.instances import InstanceOperations
+from codeferry_local.ssm.scheduler import Scheduler
+from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
+from codeferry_local.ssm.shell import ShellExecutor
+from codeferry_local.ssm.views import AGENT_OUTPUT_LIMIT
+
+Operation = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class SsmServer:
+    """SSM Run Command on one machine: ``start()``, then talk to ``url`` with any SDK.
+
+    aws_endpoint: where CloudWatch Logs, EventBridge and Lambda are; without it output
+        is not logged and no event is delivered (unless ``event_sink`` takes them).
+    time_scale: multiplies every wait (delivery and execution timeouts, delays), so a
+        test needs no 30 s; reported values stay unscaled.
+    workers: how many steps run at once over all instances.
+    disk_cap: bytes of each output file of a step; the rest is not written.
+    output_limit: bytes of a step's output in ListCommandInvocations.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        region: str = "us-east-1",
+        account_id: str = "000000000000",
+        aws_endpoint: str | None = None,
+        event_sink: EventSink | None = None,
+        time_scale: float = 1.0,
+        workers: int = 32,
+        disk_cap: int = 64 * 1024 * 1024,
+        grace_seconds: float = 5.0,
+        output_limit: int = AGENT_OUTPUT_LIMIT,
+    ) -> None:
+        self._account = account_id
+        self.documents = DocumentStore()
+        self.faults = Faults()
+        self.fleet = Fleet()
+        self.journal = Journal()
+        clients = Clients(endpoint=aws_endpoint, region=region, account=account_id)
+        self._sink = event_sink or (RuleEvents(clients) if aws_endpoint else NoEvents())
+        self._logs = LogShipper(lambda: clients("logs")) if aws_endpoint else None
+        self._scheduler = Scheduler(
+            fleet=self.fleet,
+            faults=self.faults,
+            agent=Agent(
+                region=region,
+                time_scale=time_scale,
+                shell=ShellExecutor(disk_cap=disk_cap, grace_seconds=grace_seconds),
+                logs=self._logs,
+            ),
+            announcer=Announcer(
+                self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
+            ),
+            time_scale=time_scale,
+            workers=workers,
+        )
+        self._operations = self._find_operations(output_limit)
+        self._control = Control(faults=self.faults, fleet=self.fleet, journal=self.journal)
+        self._http = HttpServer((host, port), self)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="ssm-http"
+        )
+
+    @property
+    def url(self) -> str:
+        """The endpoint, for AWS_ENDPOINT_URL_SSM."""
+        host, port = self._http.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def start(self) -> SsmServer:
+        """Serve, from a thread of its own."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Hang up, kill what runs, deliver what is queued, end every thread."""
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
+        self._http.server_close()
+        self._http.close_connections()
+        self._scheduler.stop()
+        self._sink.stop()
+        if self._logs is not None:
+            self._logs.stop()
+
+    def __enter__(self) -> SsmServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def add_instance(
+        self,
+        instance_id: str,
+        root: Path,
+        *,
+        tags: dict[str, str] | None = None,
+        name: str = "",
+        executor: str | Executor = "shell",
+        platform_type: str = "Linux",
+    ) -> LocalInstance:
+        """Register an instance whose file system is ``root``."""
+        instance = LocalInstance(
+            instance_id=instance_id,
+            root=root,
+            tags=tags or {},
+            name=name,
+            executor=executor,
+            platform_type=platform_type,
+        )
+        self.fleet.add(instance)
+        return instance
+
+    def remove_instance(self, instance_id: str) -> None:
+        """Deregister an instance."""
+        self.fleet.remove(instance_id)
+
+    def call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
+        """Do one operation of the API and note it in the journal."""
+        try:
+            answer = self._call(operation, body)
+        except SsmError as error:
+            self._note(operation, body, headers, error.code)
+            raise
+        self._note(operation, body, headers, None)
+        if self.faults.drops_response(operation):
+            raise DropResponse
+        return answer
+
+    def control(self, method: str, name: str, body: Any) -> Any:
+        """Do one control request."""
+        return self._control.handle(method, name, body)
+
+    def _call(self, operation: str, body: Any) -> dict[str, Any]:
+        if operation not in self._operations:
+            raise UnknownOperationException(f"The local SSM has no operation {operation!r}.")
+        if self.faults.throttles(operation):
+            raise ThrottlingException("Rate exceeded")
+        return serialize(operation, self._operations[operation](check_request(operation, body)))
+
+    def _note(self, operation: str, body: Any, headers: dict[str, str], error: str | None) -> None:
+        agent = headers.get("User-Agent", "")
+        self.journal.add(
+            Call(
+                time=time.time(),
+                operation=operation,
+                access_key=call_journal.access_key(headers.get("Authorization", "")),
+                application=call_journal.application(agent),
+                user_agent=agent,
+                resources=call_journal.resources(body if isinstance(body, dict) else {}),
+                error=error,
+            )
+        )
+
+    def _find_operations(self, output_limit: int) -> dict[str, Operation]:
+        subjects = (
+            DocumentOperations(self.documents, self._account),
+            InstanceOperations(self.fleet, self.faults, self.documents),
+            CommandOperations(
+                documents=self.documents,
+                fleet=self.fleet,
+                faults=self.faults,
+                scheduler=self._scheduler,
+                account=self._account,
+                output_limit=output_limit,
+            ),
+        )
+        return {
+            name: getattr(subject, _snake(name))
+            for name in ssm_model().operation_names
+            for subject in subjects
+            if hasattr(subject, _snake(name))
+        }
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

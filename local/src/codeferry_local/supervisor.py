@@ -1,0 +1,180 @@
+"""The process behind ``ferry local up``: starts everything, keeps it, ends it.
+
+Says each step as one JSON line on stdout and closes stdout when all is ready. With
+``--attached`` it ends when its standard input does, and so with whoever started it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import click
+
+from codeferry_contracts.errors import CodeferryError
+from codeferry_contracts.names import OUTPUT_BUCKET, Stage, output_state_machine
+from codeferry_local.deployment import ACCOUNT, Deployment, synthesise
+from codeferry_local.emulator import Emulator, free_port, local_url
+from codeferry_local.errors import AlreadyRunning
+from codeferry_local.home import Home, State, write_state
+from codeferry_local.instances import launch
+from codeferry_local.ssm.server import SsmServer
+
+STAGE = Stage("local")
+REGION = "eu-west-1"
+CREDENTIALS = {"access_key_id": "codeferry-local", "secret_access_key": "codeferry-local"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to start: so many instances tagged for one target."""
+
+    instances: int
+    target: str
+
+
+@click.command()
+@click.option("--home", type=click.Path(path_type=Path), required=True)
+@click.option("--instances", type=int, default=3)
+@click.option("--target", default="demo")
+@click.option("--attached", is_flag=True)
+def main(home: Path, instances: int, target: str, attached: bool) -> None:
+    """Run the embedded AWS until told to stop."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if attached:
+        threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
+    try:
+        serve(Home(home), Wish(instances, target), stop, sys.stdout)
+    except CodeferryError as error:
+        _say(sys.stdout, error=error.to_json())
+        sys.exit(1)
+
+
+def serve(home: Home, wish: Wish, stop: threading.Event, report: IO[str]) -> None:
+    """Start all parts, write the state file, wait for ``stop``, take everything down."""
+    with ExitStack() as parts:
+        parts.enter_context(_only_one(home))
+        state = _start(home, wish, parts, report)
+        write_state(home, state)
+        _say(report, ready=True)
+        _close(report)
+        stop.wait()
+
+
+def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
+    log = home.log_file
+    synth = parts.enter_context(ThreadPoolExecutor(1)).submit(synthesise, STAGE, log)
+    with _step(report, "Starting the embedded AWS"):
+        port = free_port()
+        ssm = SsmServer(region=REGION, account_id=ACCOUNT, aws_endpoint=local_url(port))
+        variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION}
+        emulator = Emulator.start(port, home.temporary, log, variables)
+        parts.callback(emulator.stop)
+        parts.enter_context(ssm)
+    deployment = _deployment(emulator, log)
+    with _step(report, "Bootstrapping it for the CDK"):
+        deployment.bootstrap()
+    with _step(report, "Synthesising the stacks"):
+        assembly = synth.result()
+    with _step(report, "Deploying with the CDK CLI"):
+        deployment.deploy(assembly)
+        deployment.register_documents(assembly, ssm.url)
+    with _step(report, f"Starting {wish.instances} instances"):
+        records = launch(
+            deployment.client("ec2"),
+            ssm,
+            home.instances,
+            count=wish.instances,
+            target=wish.target,
+        )
+    outputs = deployment.outputs()
+    return State(
+        pid=os.getpid(),
+        stage=STAGE.name,
+        region=REGION,
+        account=ACCOUNT,
+        endpoints={"aws": emulator.url, "ssm": ssm.url},
+        credentials=CREDENTIALS,
+        bucket=outputs[OUTPUT_BUCKET],
+        state_machines={"sync": outputs[output_state_machine("sync")]},
+        instances=records,
+    )
+
+
+def _deployment(emulator: Emulator, log: Path) -> Deployment:
+    environment = {
+        "AWS_ENDPOINT_URL": emulator.url,
+        "AWS_ACCESS_KEY_ID": CREDENTIALS["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": CREDENTIALS["secret_access_key"],
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    }
+    return Deployment(stage=STAGE, region=REGION, environment=environment, log=log)
+
+
+@contextmanager
+def _only_one(home: Home) -> Iterator[None]:
+    """Hold the home's lock; what an earlier one left behind is removed first and last."""
+    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with home.lock_file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(
+                "The embedded AWS is already running.",
+                hint="See it with ferry local status, end it with ferry local down.",
+            ) from error
+        home.log_file.write_text("")
+        _remove(home)
+        try:
+            yield
+        finally:
+            _remove(home)
+
+
+def _remove(home: Home) -> None:
+    home.state_file.unlink(missing_ok=True)
+    for directory in (home.instances, home.temporary):
+        if directory.exists():
+            shutil.rmtree(directory)
+
+
+@contextmanager
+def _step(report: IO[str], name: str) -> Iterator[None]:
+    _say(report, step=name)
+    started = time.monotonic()
+    yield
+    _say(report, done=name, seconds=round(time.monotonic() - started, 1))
+
+
+def _say(report: IO[str], **line: object) -> None:
+    print(json.dumps(line), file=report, flush=True)
+
+
+def _close(report: IO[str]) -> None:
+    """The starter reads to the end of the pipe; what follows goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), report.fileno())
+
+
+def _end_with_starter(stop: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    main()

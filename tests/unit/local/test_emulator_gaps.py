@@ -1,0 +1,106 @@
+"""What is closed between the pinned MiniStack and AWS."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from codeferry_local.emulator_gaps import naming_version, ranged, recorded, versioned
+
+
+def whole(bucket, key, headers, query=None):
+    return 200, {"Content-Length": "10", "x-amz-checksum-sha256": "abc", "ETag": "e"}, b"0123456789"
+
+
+def parse(header, size):
+    start, _, end = header.removeprefix("bytes=").partition("-")
+    return (int(start), int(end or size - 1)) if int(start) < size else None
+
+
+@pytest.mark.parametrize(
+    ("header", "part", "span"),
+    [("bytes=2-4", b"234", "bytes 2-4/10"), ("bytes=8-", b"89", "bytes 8-9/10")],
+)
+def test_a_range_of_a_version_is_a_part(header, part, span):
+    """A ranged read that came back whole is cut to the part asked for."""
+    status, headers, body = ranged(whole, parse)("b", "k", {"range": header}, {"versionId": "v"})
+    assert (status, body, headers["Content-Range"]) == (206, part, span)
+    assert headers["Content-Length"] == str(len(part))
+    assert "x-amz-checksum-sha256" not in headers
+    assert headers["ETag"] == "e"
+
+
+def test_a_read_without_a_range_stays_whole():
+    """Nothing else is touched."""
+    assert ranged(whole, parse)("b", "k", {}, {}) == whole("b", "k", {})
+
+
+def test_what_was_cut_already_stays_as_it_is():
+    """MiniStack's own 206 passes through."""
+
+    def part(*_):
+        return 206, {"Content-Range": "bytes 0-1/10"}, b"01"
+
+    assert ranged(part, parse)("b", "k", {"range": "bytes=0-1"}, {}) == part()
+
+
+def history(context, outcome=lambda: ({"a": 1}, "Next")):
+    found = []
+
+    def add(execution, kind, details):
+        (detail,) = details.values()
+        found.append((kind, detail["name"], json.loads(detail.get("input") or detail["output"])))
+
+    task = recorded(lambda *_: outcome(), add)
+    return found, lambda: task({}, {"x": 1}, {}, {"State": {"Name": "Dispatch"}} | context)
+
+
+def test_a_task_inside_a_map_is_in_the_history():
+    """Entered with its input, left with its output, as Step Functions lists it."""
+    found, run = history({"Map": {}})
+    assert run() == ({"a": 1}, "Next")
+    assert found == [
+        ("TaskStateEntered", "Dispatch", {"x": 1}),
+        ("TaskStateExited", "Dispatch", {"a": 1}),
+    ]
+
+
+def test_a_task_outside_of_a_map_is_not_listed_twice():
+    """MiniStack lists those itself."""
+    found, run = history({})
+    run()
+    assert found == []
+
+
+def test_a_task_that_fails_is_entered_and_not_left():
+    """Its failure goes on to whoever catches it."""
+
+    def fail():
+        raise ValueError("as told")
+
+    found, run = history({"Map": {}}, fail)
+    with pytest.raises(ValueError, match="as told"):
+        run()
+    assert [kind for kind, *_ in found] == ["TaskStateEntered"]
+
+
+def test_an_upload_event_names_its_version():
+    """The version that was written is in the event, and only in that one."""
+    sent = []
+    dispatch = naming_version(lambda event: sent.append(json.loads(event["Detail"])["object"]))
+
+    def fire(bucket, key, version_id=None):
+        dispatch({"Source": "aws.s3", "Detail": json.dumps({"object": {"key": key}})})
+
+    versioned(fire)("b", "first", version_id="v1")
+    versioned(fire)("b", "second")
+    assert sent == [{"key": "first", "version-id": "v1"}, {"key": "second"}]
+
+
+def test_other_events_are_passed_on_as_they_are():
+    """Only S3's events have an object."""
+    sent = []
+    event = {"Source": "codeferry", "Detail": "{}"}
+    versioned(lambda version_id: naming_version(sent.append)(event))("v1")
+    assert sent == [event]
