@@ -1,0 +1,109 @@
+"""A project on its way into an archive: found, selected, packed into whatever takes bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from codeferry_cli.options import Packing
+from codeferry_cli.packing import Pack, Selection, find_root, select, send
+from codeferry_cli.packing_view import spelled
+from codeferry_contracts.manifest import Entry, Summary
+from codeferry_contracts.names import project_name
+
+Taken = TypeVar("Taken")
+# Takes the archive's bytes; it is called anew when a file changed and packing starts over.
+Sink = Callable[[Iterator[bytes]], Taken]
+# Hears how many bytes the archive has so far, and how many bytes of files are in them.
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A project whose files are selected and not yet read."""
+
+    project: str
+    selection: Selection
+
+    def without(self, path: Path) -> Prepared:
+        """The same less one file: the archive being written must not hold itself."""
+        root = self.selection.root
+        kept = tuple(f for f in self.selection.files if root / spelled(f.path) != path)
+        return Prepared(self.project, dataclasses.replace(self.selection, files=kept))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An archive that was made; ``size`` in bytes, ``sha256`` of the archive itself."""
+
+    summary: Summary
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...]
+    size: int
+    sha256: str
+
+
+def prepare(directory: Path, packing: Packing) -> Prepared:
+    """Find the root and select its files. Raises what ``packing.select`` raises."""
+    root = find_root(directory, packing.root)
+    selection = select(root, packing.include, packing.allow_secrets)
+    return Prepared(packing.project or project_name(root.name), selection)
+
+
+def pack_into(
+    prepared: Prepared, sink: Sink[Taken], tell: Tell = lambda archive, files: None
+) -> tuple[Packed, Taken]:
+    """Pack, and hand the bytes to ``sink`` as they come. Raises what ``packing.send`` raises."""
+
+    def counted(pack: Pack) -> tuple[_Counted, Taken]:
+        chunks = _Counted(pack, tell)
+        return chunks, sink(iter(chunks))
+
+    (chunks, taken), pack = send(prepared.selection, prepared.project, counted)
+    packed = Packed(
+        summary=pack.summary,
+        entries=tuple(pack.entries),
+        warnings=tuple(dict.fromkeys(pack.warnings)),
+        size=chunks.size,
+        sha256=chunks.digest.hexdigest(),
+    )
+    return packed, taken
+
+
+def measure(prepared: Prepared) -> Packed:
+    """What an archive would be, made and thrown away."""
+    return pack_into(prepared, _discard)[0]
+
+
+class _Counted:
+    """An archive's bytes passing through, counted and hashed."""
+
+    def __init__(self, pack: Pack, tell: Tell) -> None:
+        self._pack = pack
+        self._tell = tell
+        self._entries_seen = 0
+        self._file_bytes = 0
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._pack:
+            self.size += len(chunk)
+            self.digest.update(chunk)
+            self._tell(self.size, self._packed_so_far())
+            yield chunk
+
+    def _packed_so_far(self) -> int:
+        fresh = self._pack.entries[self._entries_seen :]
+        self._entries_seen += len(fresh)
+        self._file_bytes += sum(entry.size for entry in fresh)
+        return self._file_bytes
+
+
+def _discard(chunks: Iterator[bytes]) -> None:
+    for _ in chunks:
+        pass

@@ -1,0 +1,88 @@
+"""Sessions and clients: the user's own AWS configuration, or the embedded AWS's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from codeferry_cli.local_state import LocalAws, read_state
+from codeferry_cli.options import Access
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from botocore.config import Config
+
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 60
+_ATTEMPTS = 8
+_LOCAL_ATTEMPTS = 4  # what is on this machine and does not answer is not running
+
+
+class Aws:
+    """Where a command's calls go; clients are made on first use and kept."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._local = read_state() if access.is_local else None
+        self.session = _local_session(self._local) if self._local else _user_session(access)
+        self._clients: dict[str, Any] = {}
+
+    @property
+    def region(self) -> str:
+        return self.session.region_name or ""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The one endpoint of everything on the embedded AWS; None on AWS."""
+        return self._local.endpoint if self._local else None
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of ``service``. Raises what botocore raises."""
+        if service not in self._clients:
+            self._clients[service] = self.session.client(
+                service,
+                endpoint_url=self.endpoint,
+                config=self.config(),
+            )
+        return self._clients[service]
+
+    def config(self) -> Config:
+        """Patient with throttling, impatient with a network that is not there."""
+        from botocore.config import Config
+
+        settings: dict[str, Any] = {
+            "connect_timeout": _CONNECT_SECONDS,
+            "read_timeout": _READ_SECONDS,
+            "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            "tcp_keepalive": True,
+        }
+        if self._local:  # it is on this machine: no proxy, no bucket host names
+            settings |= {"proxies": {}, "s3": {"addressing_style": "path"}}
+            settings["retries"]["total_max_attempts"] = _LOCAL_ATTEMPTS
+        return Config(**settings)
+
+
+def _user_session(access: Access) -> Session:
+    import boto3
+
+    return boto3.Session(profile_name=access.profile or None, region_name=access.region or None)
+
+
+def _local_session(local: LocalAws) -> Session:
+    """A session that reads nothing of the user's: a broken AWS profile must not matter here."""
+    import boto3
+    import botocore.session
+
+    nothing = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    return boto3.Session(
+        aws_access_key_id=local.access_key_id,
+        aws_secret_access_key=local.secret_access_key,
+        region_name=local.region,
+        botocore_session=nothing,
+    )

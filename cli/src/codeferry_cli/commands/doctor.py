@@ -1,0 +1,77 @@
+"""`ferry doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.diagnosis import Check, examine
+from codeferry_cli.errors import CONFIGURATION, FAILED, ChecksFailed
+from codeferry_cli.options import (
+    CONFIG_FILES,
+    CONFIG_PROBLEM,
+    Access,
+    access_options,
+    examined_config_option,
+    output_options,
+)
+from codeferry_cli.output import Output
+from codeferry_cli.params import TARGET
+
+_MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
+
+
+@click.command(cls=FerryCommand, short_help="Find what is missing, and how to fix it.")
+@click.argument("target", type=TARGET, required=False, envvar="FERRY_TARGET")
+@access_options
+@examined_config_option
+@output_options
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    target: str | None,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Check everything a push needs, and say how to fix what is missing.
+
+    With TARGET also which of its instances can be reached. Ends with 3 when something
+    is missing, with 1 when only the target has no instance that can be reached.
+
+    \b
+    Examples:
+      ferry doctor
+      ferry doctor gpu-workers
+      ferry doctor all --stage prod --json
+    """
+    checks = []
+    configured = ctx.meta.get(CONFIG_PROBLEM), ctx.meta.get(CONFIG_FILES, ())
+    for check in examine(access, target, *configured):
+        checks.append(check)
+        _show(check, output)
+    _judge(checks, output)
+
+
+def _show(check: Check, output: Output) -> None:
+    output.line(f"{_MARKS[check.status]} {check.name}: {check.said}")
+    for line in check.fix.splitlines():
+        output.line(f"    {line}")
+
+
+def _judge(checks: list[Check], output: Output) -> None:
+    answer = {"checks": [check.to_json() for check in checks]}
+    failed = [check for check in checks if check.status == "fail"]
+    if not failed:
+        output.document(answer)
+        return
+    only_target = all(check.of_target for check in failed)
+    raise ChecksFailed(
+        f"Not in order: {', '.join(check.name for check in failed)}.",
+        hint=failed[0].fix,
+        code="no_instances" if only_target else None,
+        exit_code=FAILED if only_target else CONFIGURATION,
+        details=answer,
+    )

@@ -1,0 +1,36 @@
+"""The class of every command: what AWS refuses becomes an error with its remedy."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from codeferry_cli.options import DEFAULT_STAGE, Access
+
+
+class FerryCommand(click.Command):
+    """Explains botocore's errors with the stage, profile and region the command was given."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        given = dict(ctx.params)
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if "botocore" not in sys.modules:  # then it cannot be one of its errors
+                raise
+            from codeferry_cli.aws_problems import explain
+
+            explained = explain(error, _access(given))
+            if explained is None:
+                raise
+            raise explained from error
+
+
+def _access(params: dict[str, Any]) -> Access:
+    return Access(
+        stage=params.get("stage") or DEFAULT_STAGE,
+        profile=params.get("profile"),
+        region=params.get("region"),
+    )

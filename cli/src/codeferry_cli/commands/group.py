@@ -1,0 +1,99 @@
+"""The table of commands, and a group that loads none of them to list them all.
+
+`ferry --help` has to answer at once, so the summaries stand here; a test holds them
+to what the commands say themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import click
+
+from codeferry_cli.commands.extension import load_extension
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A command as ``--help`` lists it; ``module`` is empty when another package brings it."""
+
+    summary: str
+    module: str = ""
+
+
+COMMANDS = {
+    "demo": Listed("See the whole thing work on this machine."),
+    "local": Listed("The embedded AWS: up, down, status, env."),
+    "init": Listed("Write a commented codeferry.toml.", "init"),
+    "pack": Listed("Make the archive, or list what would be in it.", "pack"),
+    "push": Listed("Pack, upload, and carry a project to instances.", "push"),
+    "upload": Listed("Pack and upload to the inbox; the arrival starts the run.", "upload"),
+    "runs": Listed("List runs, newest first.", "runs"),
+    "status": Listed("Show how a run went or is going.", "status"),
+    "cancel": Listed("Stop a run.", "cancel"),
+    "doctor": Listed("Find what is missing, and how to fix it.", "doctor"),
+    "completion": Listed("Print the shell completion script.", "completion"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of this package or entry points of others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        listed = COMMANDS.get(cmd_name)
+        if listed is None:
+            return None
+        if not listed.module:
+            return load_extension(cmd_name, listed.summary)
+        module = importlib.import_module(f"codeferry_cli.commands.{listed.module}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, listed.summary) for name, listed in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            meant = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{args[0]}'.{meant}")
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"ferry {version('codeferry-cli')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def ferry() -> None:
+    """Carry code to machines that have no open port, and bring the results back.
+
+    \b
+    Examples:
+      ferry demo                     see it work, on this machine alone
+      ferry init                     write a codeferry.toml here
+      ferry push gpu-workers         this project, to every instance of that target
+      ferry status latest            how the last run went
+      ferry doctor gpu-workers       what is missing, and how to fix it
+    """

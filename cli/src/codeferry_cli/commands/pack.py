@@ -1,0 +1,108 @@
+"""`ferry pack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from codeferry_cli import archive, packing_view
+from codeferry_cli.archive import Packed, Prepared
+from codeferry_cli.archive_file import write_file, write_stdout
+from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.escaping import one_line
+from codeferry_cli.options import (
+    Packing,
+    config_option,
+    directory_argument,
+    output_options,
+    packing_options,
+)
+from codeferry_cli.output import Output
+
+_STDOUT = "-"
+
+
+@click.command(cls=FerryCommand, short_help="Make the archive, or list what would be in it.")
+@directory_argument
+@click.option(
+    "-o",
+    "--output-file",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Where to write the archive; - is stdout.  [default: PROJECT.tar.gz]",
+)
+@click.option("--list", "listing", is_flag=True, help="List the files instead of packing them.")
+@packing_options
+@config_option
+@output_options
+def pack(
+    directory: Path,
+    output_file: str | None,
+    listing: bool,
+    packing: Packing,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Make a project's archive, or list what would be in it.
+
+    The archive is a tar.gz that any tar reads; its last members are a manifest and the
+    checksums of all files. An upload of it to the inbox starts a run.
+
+    \b
+    Examples:
+      ferry pack                              PROJECT.tar.gz, here
+      ferry pack ./service -o service.tar.gz
+      ferry pack -o - | tar -tz
+      ferry pack --list --json                with size, mode and sha256 of each file
+      ferry pack --list -v                    what was left out, too
+    """
+    if output.json and output_file == _STDOUT:
+        raise click.UsageError("--json and -o - both want stdout.")
+    if listing and output_file:
+        raise click.UsageError("--list writes no archive: leave out -o.")
+    prepared = archive.prepare(directory, packing)
+    packing_view.show_details(prepared, output)
+    if listing:
+        _list(prepared, output)
+    else:
+        _write(prepared, output_file, output)
+
+
+def _list(prepared: Prepared, output: Output) -> None:
+    """Names alone come from the selection; digests need the files read."""
+    if not output.json:
+        for file in prepared.selection.files:
+            output.line(one_line(packing_view.spelled(file.path)))
+        for warning in prepared.selection.warnings:
+            output.note(f"Warning: {warning}")
+        return
+    packed = archive.measure(prepared)
+    files = [packing_view.entry_json(entry) for entry in packed.entries]
+    output.document(packing_view.to_json(prepared, packed) | {"files": files})
+
+
+def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
+    if output_file == _STDOUT:
+        output.note(packing_view.start_line(prepared))
+        packed = write_stdout(prepared)
+        _tell(packed, output, to_stderr=True)
+        return
+    path = Path(output_file or f"{prepared.project}.tar.gz").absolute()
+    if not path.parent.is_dir():
+        raise click.UsageError(f"The directory '{path.parent}' does not exist.")
+    prepared = prepared.without(path.resolve())
+    output.note(packing_view.start_line(prepared))
+    packed = write_file(prepared, path)
+    _tell(packed, output, to_stderr=False)
+    output.line(f"Wrote {path}")
+    if path.resolve().is_relative_to(prepared.selection.root):
+        output.note(f"{path.name} lies in the project: packed next time, unless it is ignored.")
+    output.document(packing_view.to_json(prepared, packed) | {"path": str(path)})
+
+
+def _tell(packed: Packed, output: Output, *, to_stderr: bool) -> None:
+    say = output.note if to_stderr else output.line
+    packing_view.show_warnings(packed, output)
+    say(packing_view.end_line(packed))
+    say(f"Digest {packed.summary.digest}")

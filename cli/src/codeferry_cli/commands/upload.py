@@ -1,0 +1,98 @@
+"""`ferry upload`."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from codeferry_cli import archive, packing_view
+from codeferry_cli.archive import Prepared
+from codeferry_cli.aws import Aws
+from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.ending import conclude
+from codeferry_cli.follow import accompany
+from codeferry_cli.options import (
+    Access,
+    Packing,
+    Waiting,
+    access_options,
+    config_option,
+    directory_argument,
+    dry_run_option,
+    output_options,
+    packing_options,
+    waiting_options,
+)
+from codeferry_cli.output import Output
+from codeferry_cli.params import TARGET
+from codeferry_cli.progress import progress
+from codeferry_cli.rehearsal import rehearse
+from codeferry_cli.stage import find_stage
+from codeferry_cli.start import await_arrival
+from codeferry_cli.upload import send, sent_json
+from codeferry_contracts.layout import inbox_key
+from codeferry_contracts.names import inbox_run_id
+
+
+@click.command(
+    cls=FerryCommand, short_help="Pack and upload to the inbox; the arrival starts the run."
+)
+@click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+@directory_argument
+@packing_options
+@waiting_options
+@dry_run_option
+@access_options
+@config_option
+@output_options
+def upload(
+    target: str,
+    directory: Path,
+    packing: Packing,
+    waiting: Waiting,
+    dry_run: bool,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Pack a project and upload it to the inbox of TARGET; its arrival starts the run.
+
+    This is the way of programs that may write to the inbox and nothing more: the same
+    archive put there by any S3 client does the same. The run takes every option at its
+    default.
+
+    \b
+    Examples:
+      ferry upload gpu-workers
+      ferry upload gpu-workers ./service --no-wait
+      ferry upload gpu-workers --dry-run
+    """
+    prepared = archive.prepare(directory, packing)
+    key = inbox_key(target, _upload_name(prepared.project))
+    packing_view.show_details(prepared, output)
+    if dry_run:
+        rehearse(prepared, output, {"key": key})
+    else:
+        _upload(prepared, key, access, waiting, output)
+
+
+def _upload(prepared: Prepared, key: str, access: Access, waiting: Waiting, output: Output) -> None:
+    stage = find_stage(Aws(access))
+    with progress() as shown:
+        sent = send(stage, prepared, key, shown)
+        run_id = inbox_run_id(stage.bucket, key, sent.archive.version_id or "")
+        shown.line(f"Run {run_id}")
+        if waiting.wait:
+            shown.now("Waiting for the upload to start its run…", mark="arrival")
+            await_arrival(stage, run_id)
+        followed = accompany(stage, run_id, shown, waiting)
+    packing_view.show_warnings(sent.packed, output)
+    conclude(stage, followed, output, sent_json(run_id, prepared, sent))
+
+
+def _upload_name(project: str) -> str:
+    """Different for every upload, so that two at once never meet in one key."""
+    return f"{project}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"

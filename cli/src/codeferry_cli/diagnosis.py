@@ -1,0 +1,200 @@
+"""The checks of `ferry doctor`, from what is on this machine outwards to the instances."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from codeferry_cli import aws_problems
+from codeferry_cli.aws import Aws
+from codeferry_cli.errors import ConfigInvalid
+from codeferry_cli.local_state import state_path
+from codeferry_cli.options import Access
+from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_contracts.errors import CodeferryError
+
+Status = Literal["ok", "warn", "fail"]
+
+OLDEST_PYTHON = (3, 11)
+
+_TAG_ONE = (
+    "Mend one that is listed, or tag another:\n"
+    "aws ec2 create-tags --resources i-… --tags Key=codeferry:target,Value=NAME"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; ``fix`` is what to do unless ``ok``, ``of_target`` that it is the target's."""
+
+    name: str
+    status: Status
+    said: str
+    fix: str = ""
+    of_target: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(
+    access: Access,
+    target: str | None,
+    problem: ConfigInvalid | None = None,
+    files: tuple[Path, ...] = (),
+) -> Iterator[Check]:
+    """All checks, each as soon as it is made; a check that needs a failed one is left out."""
+    yield python_version(sys.version_info[:2])
+    yield git()
+    yield configuration(problem, files)
+    yield from _outside(access, target)
+
+
+def _outside(access: Access, target: str | None) -> Iterator[Check]:
+    opened = _Attempt(access, lambda: _open(access))
+    yield opened.check("local stage" if access.is_local else "AWS configuration", _where)
+    if not access.is_local:
+        yield local_stage()
+    if opened.found is None:
+        return
+    aws: Aws = opened.found
+    signed_in = _Attempt(access, lambda: _identity(aws))
+    yield signed_in.check("credentials", str)
+    if signed_in.found is None:
+        return
+    deployed = _Attempt(access, lambda: find_stage(aws))
+    yield deployed.check("stage", lambda stage: f"'{stage.name}' is deployed in {aws.region}")
+    if deployed.found is not None:
+        yield from _stage_parts(access, deployed.found, target)
+
+
+def _stage_parts(access: Access, stage: DeployedStage, target: str | None) -> Iterator[Check]:
+    reachable = _Attempt(access, lambda: _bucket(stage))
+    yield reachable.check("bucket", str)
+    active = _Attempt(access, lambda: _machine(stage))
+    yield active.check("state machine", str)
+    if target is not None:
+        yield from _instances(access, stage, target)
+
+
+def python_version(version: tuple[int, int]) -> Check:
+    said = ".".join(map(str, version))
+    if version < OLDEST_PYTHON:
+        return Check("Python", "fail", said, "Install Python 3.11 or newer.")
+    return Check("Python", "ok", platform.python_version())
+
+
+def git() -> Check:
+    """Without git the ignore files are read by ferry itself, which cannot see the index."""
+    if shutil.which("git"):
+        return Check("git", "ok", "found")
+    return Check(
+        "git",
+        "warn",
+        "not found; files that are tracked though ignored cannot be known",
+        "Install git.",
+    )
+
+
+def configuration(problem: ConfigInvalid | None, files: tuple[Path, ...]) -> Check:
+    if problem:
+        return Check("configuration", "fail", problem.message, problem.hint or "Correct the file.")
+    named = ", ".join(map(str, files))
+    return Check("configuration", "ok", named or "no codeferry.toml; defaults hold")
+
+
+def local_stage() -> Check:
+    """Whether the embedded AWS runs: good to know, needed only for ``--stage local``."""
+    running = state_path().is_file()
+    return Check("local stage", "ok", "running" if running else "not running (not needed here)")
+
+
+class _Attempt:
+    """Something tried: what it found, or the error that says why not."""
+
+    def __init__(self, access: Access, action: Callable[[], Any]) -> None:
+        self.found: Any = None
+        self._error: CodeferryError | None = None
+        try:
+            self.found = action()
+        except CodeferryError as error:
+            self._error = error
+        except Exception as error:
+            self._error = aws_problems.explain(error, access)
+            if self._error is None:
+                raise
+
+    def check(self, name: str, say: Callable[[Any], str], *, of_target: bool = False) -> Check:
+        if self._error is None:
+            return Check(name, "ok", say(self.found))
+        return Check(name, "fail", self._error.message, self._error.hint, of_target)
+
+
+def _open(access: Access) -> Aws:
+    aws = Aws(access)
+    if not aws.region:
+        raise aws_problems.no_region()
+    return aws
+
+
+def _where(aws: Aws) -> str:
+    return f"running at {aws.endpoint}" if aws.endpoint else f"region {aws.region}"
+
+
+def _identity(aws: Aws) -> str:
+    who: str = aws.client("sts").get_caller_identity()["Arn"]
+    return who
+
+
+def _bucket(stage: DeployedStage) -> str:
+    stage.s3.head_bucket(Bucket=stage.bucket)
+    return f"{stage.bucket} can be reached"
+
+
+def _machine(stage: DeployedStage) -> str:
+    found = stage.workflow.describe_state_machine(stateMachineArn=stage.state_machine_arn)
+    if found["status"] != "ACTIVE":
+        raise aws_problems.stage_missing(stage.aws.access, stage.aws.region)
+    return f"{found['name']} is active"
+
+
+def _instances(access: Access, stage: DeployedStage, target: str) -> Iterator[Check]:
+    asked = _Attempt(access, lambda: ask_check_function(stage, target))
+    if asked.found is None:
+        yield asked.check(f"target {target}", str)
+        return
+    reachable, unreachable = asked.found["reachable"], asked.found["unreachable"]
+    status: Status = "ok" if reachable else "fail"
+    said = f"{len(reachable)} of {len(reachable) + len(unreachable)} instances can be reached"
+    fix = "" if reachable else _TAG_ONE
+    yield Check(f"target {target}", status, said, fix, of_target=True)
+    for instance_id in map(_instance_id, reachable):
+        yield Check(instance_id, "ok", "can be reached", of_target=True)
+    for entry in unreachable:
+        yield Check(entry["instance_id"], "warn", entry["reason"], entry["fix"], of_target=True)
+
+
+def _instance_id(entry: Any) -> str:
+    """The function lists ids, or objects that have one."""
+    return str(entry["instance_id"]) if isinstance(entry, dict) else str(entry)
+
+
+def ask_check_function(stage: DeployedStage, target: str) -> dict[str, Any]:
+    """Which instances the stage itself can reach, and why not the others."""
+    answer = stage.aws.client("lambda").invoke(
+        FunctionName=stage.check_function, Payload=json.dumps({"target": target}).encode()
+    )
+    document: dict[str, Any] = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        raise CodeferryError(
+            str(document.get("errorMessage", "The check function failed.")),
+            hint="Its log is in CloudWatch Logs.",
+            code="check_failed",
+        )
+    return document

@@ -1,0 +1,152 @@
+"""What `ferry` itself can find wrong, and the exit code each failure ends with.
+
+CodeferryError
+└── FerryError
+    ├── ConfigInvalid        3  a configuration file cannot be used
+    ├── ConfigExists         2  `ferry init` would overwrite one
+    ├── LocalNotInstalled    3  the embedded AWS is not part of this installation
+    ├── LocalNotRunning      3  the embedded AWS is not running
+    ├── StageMissing         3  the stage is not deployed, or only in part
+    ├── AccessProblem        3  credentials, permissions, region or network
+    ├── AwsFailed            1  AWS refused for a reason that is none of these
+    ├── RunNotFound          2  no run, or several, answer to what was typed
+    ├── RunNotStarted        1  an upload started no run in time
+    ├── RunFailed            1  the run failed, or some instances did
+    ├── StillRunning         1  waiting ended before the run did
+    ├── OutputRefused        2  there is nowhere sensible to write to
+    ├── ChecksFailed       1,3  `ferry doctor` found something
+    └── Interrupted        130  Ctrl-C
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from codeferry_contracts.errors import CodeferryError, NameInvalid, RequestInvalid, TargetInvalid
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+CONFIGURATION = 3
+INTERRUPTED = 130
+
+
+class FerryError(CodeferryError):
+    """An error of the command line.
+
+    ``details`` are further keys of the ``--json`` answer, beside ``error``.
+    """
+
+    exit_code = FAILED
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str | None = None,
+        exit_code: int | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.details = dict(details or {})
+        if exit_code is not None:
+            self.exit_code = exit_code
+
+
+class ConfigInvalid(FerryError):
+    """A configuration file is malformed, or has a key or value that means nothing."""
+
+    code = "config_invalid"
+    exit_code = CONFIGURATION
+
+
+class ConfigExists(FerryError):
+    code = "config_exists"
+    exit_code = USAGE
+
+
+class LocalNotInstalled(FerryError):
+    code = "local_not_installed"
+    exit_code = CONFIGURATION
+
+
+class LocalNotRunning(FerryError):
+    code = "local_not_running"
+    exit_code = CONFIGURATION
+
+
+class StageMissing(FerryError):
+    code = "stage_missing"
+    exit_code = CONFIGURATION
+
+
+class AccessProblem(FerryError):
+    """AWS cannot be used as configured; ``code`` says which part is at fault."""
+
+    exit_code = CONFIGURATION
+
+
+class AwsFailed(FerryError):
+    code = "aws_error"
+
+
+class RunNotFound(FerryError):
+    code = "run_not_found"
+    exit_code = USAGE
+
+
+class RunNotStarted(FerryError):
+    code = "run_not_started"
+
+
+class RunFailed(FerryError):
+    code = "run_failed"
+
+
+class StillRunning(FerryError):
+    code = "still_running"
+
+
+class OutputRefused(FerryError):
+    code = "output_refused"
+    exit_code = USAGE
+
+
+class ChecksFailed(FerryError):
+    code = "checks_failed"
+
+
+class Interrupted(FerryError):
+    code = "interrupted"
+    exit_code = INTERRUPTED
+
+
+_USAGE_ERRORS = (TargetInvalid, NameInvalid, RequestInvalid)
+# What other members raise names what is wrong, not how a process should end.
+_BY_CODE = {
+    "no_files": FAILED,
+    "root_missing": USAGE,
+    "bucket_missing": CONFIGURATION,
+    "access_denied": CONFIGURATION,
+    "connection_failed": CONFIGURATION,
+    "credentials_unusable": CONFIGURATION,
+    "local_not_running": CONFIGURATION,
+    "local_sources_missing": CONFIGURATION,
+}
+
+
+def exit_code(error: CodeferryError) -> int:
+    """The exit code of a failure: its own, else by kind, else "it failed"."""
+    own = getattr(error, "exit_code", None)
+    if isinstance(own, int):
+        return own
+    if isinstance(error, _USAGE_ERRORS):
+        return USAGE
+    return _BY_CODE.get(error.code, FAILED)
+
+
+def answer(error: CodeferryError) -> dict[str, Any]:
+    """The one JSON document a failing command prints under ``--json``."""
+    return {"success": False, "error": error.to_json(), **getattr(error, "details", {})}

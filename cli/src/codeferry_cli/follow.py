@@ -1,0 +1,208 @@
+"""Following a run: poll its execution, say what moves, until it ends or patience does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from codeferry_cli import amounts
+from codeferry_cli.errors import Interrupted, StillRunning
+from codeferry_cli.options import Waiting
+from codeferry_cli.phases import NOTHING_YET, Timeline, advance
+from codeferry_cli.progress import Progress
+from codeferry_cli.record import RunRecord
+from codeferry_cli.report_view import outcome_line
+from codeferry_cli.stage import DeployedStage
+
+RUNNING = ("RUNNING", "PENDING_REDRIVE")
+
+_FIRST_INTERVAL = 0.3  # seconds; a small run on a quick stage ends within one or two
+_LONGEST_INTERVAL = 3.0  # seconds; a day's run then costs 2 % of the API's rate
+_GROWTH = 1.3
+_HISTORY_PAGE = 200
+# Beyond this many instances a line each helps nobody: they are counted instead.
+_MOST_LINES = 100
+
+_DOING = {
+    "plan": "Planning",
+    "dispatch": "Dispatching",
+    "apply": "Applying",
+    "verify": "Verifying",
+    "cleanup": "Cleaning up",
+    "report": "Reporting",
+}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A run's execution as DescribeExecution gives it; ``status`` is Step Functions' own."""
+
+    run_id: str
+    status: str
+    started: datetime
+    stopped: datetime | None = None
+    error: str = ""
+    cause: str = ""
+    input: str = "{}"
+
+    @property
+    def running(self) -> bool:
+        return self.status in RUNNING
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A run that ended: its execution and what its history says."""
+
+    execution: Execution
+    timeline: Timeline
+
+
+def describe(stage: DeployedStage, run_id: str) -> Execution:
+    """The execution of a run; the ClientError ``ExecutionDoesNotExist`` when there is none."""
+    found = stage.workflow.describe_execution(executionArn=stage.execution_arn(run_id))
+    return Execution(
+        run_id=run_id,
+        status=found["status"],
+        started=found["startDate"],
+        stopped=found.get("stopDate"),
+        error=found.get("error") or "",
+        cause=found.get("cause") or "",
+        input=found.get("input") or "{}",
+    )
+
+
+def read_history(stage: DeployedStage, run_id: str, timeline: Timeline) -> Timeline:
+    """The timeline with the events that are new.
+
+    Newest first and only down to the newest known one, so that a poll costs one request
+    however long the history has grown.
+    """
+    pages = stage.workflow.get_paginator("get_execution_history").paginate(
+        executionArn=stage.execution_arn(run_id),
+        reverseOrder=True,
+        includeExecutionData=False,
+        PaginationConfig={"PageSize": _HISTORY_PAGE},
+    )
+    fresh: list[Mapping[str, Any]] = []
+    for page in pages:
+        fresh += [event for event in page["events"] if event["id"] > timeline.seen]
+        if not page["events"] or page["events"][-1]["id"] <= timeline.seen + 1:
+            break
+    return advance(timeline, reversed(fresh))
+
+
+class Follower:
+    """Watches one run and tells ``progress`` about it."""
+
+    def __init__(
+        self,
+        stage: DeployedStage,
+        run_id: str,
+        progress: Progress,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stage = stage
+        self._run_id = run_id
+        self._record = RunRecord(stage, run_id)
+        self._progress = progress
+        self._sleep = sleep
+        self._clock = clock
+        self._timeline = NOTHING_YET
+        self._told_phases: set[str] = set()
+        self._told_instances: set[str] = set()
+
+    def follow(self, patience: float | None = None) -> Followed:
+        """Wait for the end of the run, at most ``patience`` seconds.
+
+        Raises StillRunning when patience ends first, Interrupted on Ctrl-C; the run goes
+        on in both cases.
+        """
+        try:
+            execution = self._watch(patience)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(
+                f"Stopped watching. The run {self._run_id} goes on.",
+                hint=self._commands(),
+                details={"run_id": self._run_id},
+            ) from stop
+        return Followed(execution, self._timeline)
+
+    def _watch(self, patience: float | None) -> Execution:
+        begun = self._clock()
+        interval = _FIRST_INTERVAL
+        while True:
+            # The execution first, its history after: what was read last is then complete.
+            execution = describe(self._stage, self._run_id)
+            self._tell_news(execution)
+            if not execution.running:
+                return execution
+            waited = self._clock() - begun
+            if patience is not None and waited >= patience:
+                raise self._out_of_patience(waited)
+            left = interval if patience is None else min(interval, patience - waited)
+            self._sleep(left)
+            interval = min(interval * _GROWTH, _LONGEST_INTERVAL)
+
+    def _tell_news(self, execution: Execution) -> None:
+        self._timeline = read_history(self._stage, self._run_id, self._timeline)
+        timeline, current = self._timeline, self._timeline.current
+        for phase in timeline.over() if execution.running else timeline.begun():
+            self._tell_end_of(phase)
+        if current and execution.running:
+            if current == "apply":
+                self._tell_instances()
+            self._progress.now(self._doing(current), mark=current)
+
+    def _tell_end_of(self, phase: str) -> None:
+        if phase in self._told_phases:
+            return
+        if phase == "apply":
+            self._tell_instances()
+        self._told_phases.add(phase)
+        self._progress.line(f"{phase:<9} {amounts.seconds(self._timeline.seconds(phase))}")
+
+    def _doing(self, phase: str) -> str:
+        started = self._timeline.spans[phase].started
+        elapsed = max(0.0, (datetime.now(tz=started.tzinfo) - started).total_seconds())
+        done = len(self._told_instances)
+        arrived = f", {amounts.counted(done, 'instance')} done" if done else ""
+        clock = f" {amounts.seconds(elapsed)}" if elapsed >= 1 else ""
+        return f"{_DOING[phase]}…{clock}{arrived}"
+
+    def _tell_instances(self) -> None:
+        fresh = [i for i in self._record.finished_instances() if i not in self._told_instances]
+        room = max(0, _MOST_LINES - len(self._told_instances))
+        for outcome in self._record.outcomes(fresh[:room]):
+            self._progress.line(f"  {outcome_line(outcome)}")
+        self._told_instances.update(fresh)
+        if len(fresh) > room:
+            self._progress.line(f"  {amounts.counted(len(self._told_instances), 'instance')} done")
+
+    def _out_of_patience(self, waited: float) -> StillRunning:
+        return StillRunning(
+            f"The run {self._run_id} has not ended after {amounts.seconds(waited)}; it goes on.",
+            hint=self._commands(),
+            details={"run_id": self._run_id},
+        )
+
+    def _commands(self) -> str:
+        option = self._stage.option()
+        return (
+            f"Look again: ferry status {self._run_id}{option}\n"
+            f"Stop it:    ferry cancel {self._run_id}{option}"
+        )
+
+
+def accompany(
+    stage: DeployedStage, run_id: str, progress: Progress, waiting: Waiting
+) -> Followed | None:
+    """Follow the run as ``--wait`` and ``--wait-timeout`` say; None when nobody waits."""
+    if not waiting.wait:
+        return None
+    return Follower(stage, run_id, progress).follow(waiting.wait_timeout)

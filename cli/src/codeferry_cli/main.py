@@ -1,0 +1,100 @@
+"""The console script: runs a command and turns every failure into words and an exit code."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+import click
+
+from codeferry_cli import errors
+from codeferry_cli.commands import ferry
+from codeferry_cli.output import print_document, print_error
+from codeferry_contracts.errors import CodeferryError
+
+
+def main() -> None:
+    """Entry point of ``ferry``."""
+    _print_any_name()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code of behaviour.md's table."""
+    try:
+        result = ferry.main(args=list(arguments), prog_name="ferry", standalone_mode=False)
+    except click.UsageError as error:
+        return _usage(error, arguments)
+    except click.ClickException as error:
+        return _fail(_as_failure(error.format_message()), arguments)
+    except click.Abort:
+        return _fail(errors.Interrupted("Interrupted."), arguments)
+    except CodeferryError as error:
+        return _fail(error, arguments)
+    except OSError as error:
+        return _fail(_as_failure(f"{error}."), arguments)
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect is named, not a traceback
+        return _fail(_as_defect(error), arguments)
+    return result if isinstance(result, int) else errors.DONE
+
+
+def _usage(error: click.UsageError, arguments: Sequence[str]) -> int:
+    if _json_asked(arguments):
+        command = error.ctx.command_path if error.ctx else "ferry"
+        hint = f"See '{command} --help'."
+        asked = CodeferryError(error.format_message(), hint=hint, code="usage")
+        print_document(errors.answer(asked))
+    else:
+        error.show()
+    return errors.USAGE
+
+
+def _fail(error: CodeferryError, arguments: Sequence[str]) -> int:
+    if _verbosity(arguments) >= 2:
+        import traceback
+
+        traceback.print_exc()
+    if _json_asked(arguments):
+        print_document(errors.answer(error))
+    else:
+        print_error(error)
+    return errors.exit_code(error)
+
+
+def _as_failure(message: str) -> errors.FerryError:
+    return errors.FerryError(message, code="failed")
+
+
+def _as_defect(error: Exception) -> errors.FerryError:
+    return errors.FerryError(
+        f"Unexpected {type(error).__name__}: {error}.",
+        hint="This is a defect of ferry. Run the command again with -vv and report what it prints.",
+        code="defect",
+    )
+
+
+def _own(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments before ``--``: what follows belongs to someone else."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _json_asked(arguments: Sequence[str]) -> bool:
+    """Whether ``--json`` was typed, known even where the command line does not parse."""
+    return "--json" in _own(arguments)
+
+
+def _verbosity(arguments: Sequence[str]) -> int:
+    short = sum(len(a) - 1 for a in _own(arguments) if a.startswith("-v") and not a.strip("-v"))
+    return short + sum(argument == "--verbose" for argument in _own(arguments))
+
+
+def _print_any_name() -> None:
+    """A file name that the locale cannot spell is printed escaped instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    main()

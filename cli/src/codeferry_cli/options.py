@@ -1,0 +1,233 @@
+"""Groups of options as decorators; each hands the command one frozen value.
+
+Precedence is click's: flag, then FERRY_… variable, then the configuration files,
+which become ``default_map`` as soon as the directory they are looked up from is known.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codeferry_cli import config
+from codeferry_cli.errors import ConfigInvalid
+from codeferry_cli.output import Output
+from codeferry_cli.params import DURATION, PROJECT, STAGE
+
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
+
+DEFAULT_STAGE = "dev"
+LOCAL_STAGE = "local"
+CONFIG_PROBLEM = "codeferry.config_problem"
+CONFIG_FILES = "codeferry.config_files"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Which deployment, and as whom. Empty means: what the AWS configuration says."""
+
+    stage: str = DEFAULT_STAGE
+    profile: str | None = None
+    region: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return self.stage == LOCAL_STAGE
+
+    def flags(self) -> str:
+        """The options that repeat this choice in a command suggested to the user."""
+        chosen = {"--profile": self.profile, "--region": self.region}
+        return "".join(f" {flag} {value}" for flag, value in chosen.items() if value)
+
+
+@dataclass(frozen=True)
+class Packing:
+    root: Path | None = None
+    include: tuple[str, ...] = ()
+    allow_secrets: tuple[str, ...] = ()
+    project: str | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a request says beyond archive and target; None is the contract's default."""
+
+    timeout_seconds: int | None = None
+    max_concurrency: str | None = None
+    max_errors: str | None = None
+    keep_releases: int | None = None
+    strict: bool = False
+    user: str | None = None
+    persist: tuple[str, ...] = ()
+    expect_files: tuple[str, ...] = ()
+    expect_directories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """``wait_timeout`` in seconds bounds the waiting, not the run; None is without bound."""
+
+    wait: bool = True
+    wait_timeout: int | None = None
+
+
+def option(*names: str, **attributes: Any) -> Decorator:
+    """A click option that also reads FERRY_<LONG_NAME>."""
+    parameter = next((name for name in names if not name.startswith("-")), "")
+    long = parameter or next(name for name in names if name.startswith("--"))
+    variable = "FERRY_" + long.split("/")[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+
+
+def _gathered(name: str, kind: type, *options: Decorator) -> Decorator:
+    """A decorator that adds ``options`` and passes their values on as ``name``, one ``kind``."""
+    keys = [field.name for field in fields(kind)]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def call(*args: Any, **values: Any) -> Any:
+            values[name] = kind(**{key: values.pop(key) for key in keys})
+            return command(*args, **values)
+
+        decorated: Command = call
+        for add in reversed(options):
+            decorated = add(decorated)
+        return decorated
+
+    return decorate
+
+
+def _apply_config(
+    ctx: click.Context,
+    parameter: click.Parameter,
+    value: Any,
+    survive: Callable[[click.Context, ConfigInvalid], None] | None = None,
+) -> Any:
+    """Load the configuration once both ``--config`` and DIR are known (both are eager)."""
+    known = {**ctx.params, str(parameter.name): value}
+    awaited = {p.name for p in ctx.command.params} & {"config_file", "directory"}
+    if not awaited <= known.keys() or ctx.resilient_parsing:
+        return value
+    try:
+        loaded = config.load(Path(known.get("directory") or "."), known.get("config_file"))
+    except ConfigInvalid as problem:
+        if survive is None:
+            raise
+        survive(ctx, problem)
+        return value
+    ctx.meta[CONFIG_FILES] = loaded.files
+    ctx.default_map = {**loaded.values}
+    return value
+
+
+def _remember(ctx: click.Context, problem: ConfigInvalid) -> None:
+    ctx.meta[CONFIG_PROBLEM] = problem
+
+
+def _config_option(callback: Callable[..., Any]) -> Decorator:
+    return option(
+        "--config",
+        "config_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        callback=callback,
+        help="This configuration file instead of the nearest codeferry.toml.",
+    )
+
+
+config_option = _config_option(_apply_config)
+# For `doctor`: a file that cannot be used is a finding there, kept in ctx.meta.
+examined_config_option = _config_option(functools.partial(_apply_config, survive=_remember))
+
+directory_argument = click.argument(
+    "directory",
+    metavar="[DIR]",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    is_eager=True,
+    callback=_apply_config,
+)
+
+access_options = _gathered(
+    "access",
+    Access,
+    option("--stage", type=STAGE, default=DEFAULT_STAGE, show_default=True, help="The deployment."),
+    option("--profile", help="The AWS profile."),
+    option("--region", help="The AWS region."),
+)
+
+output_options = _gathered(
+    "output",
+    Output,
+    click.option("--json", is_flag=True, help="One JSON document on stdout."),
+    click.option("-v", "--verbose", count=True, help="Say more; -vv with tracebacks."),
+)
+
+packing_options = _gathered(
+    "packing",
+    Packing,
+    option(
+        "--root",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The project's root, instead of looking upwards for it.",
+    ),
+    option(
+        "--include-pattern",
+        "include",
+        multiple=True,
+        metavar="PATTERN",
+        help="Pack this although it is ignored; repeatable.",
+    ),
+    option(
+        "--allow-secret",
+        "allow_secrets",
+        multiple=True,
+        metavar="PATH",
+        help="Pack this file although it looks like a secret; repeatable.",
+    ),
+    option("--project", type=PROJECT, help="The project's name, instead of its directory's."),
+)
+
+run_options = _gathered(
+    "run",
+    RunOptions,
+    option(
+        "--timeout",
+        "timeout_seconds",
+        type=DURATION,
+        help="Of the work on each instance, such as 90, 15m, 2h.",
+    ),
+    option("--max-concurrency", metavar="N|N%", help="Instances at a time."),
+    option("--max-errors", metavar="N|N%", help="Failed instances a run may have and go on."),
+    option("--keep-releases", type=click.IntRange(1, 100), help="Releases kept on an instance."),
+    option("--strict", is_flag=True, help="An unmet expectation fails the instance."),
+    option("--user", help="Owner of the tree on the instance."),
+    option("--persist", multiple=True, metavar="PATH", help="Lives on between releases."),
+    option(
+        "--expect-file", "expect_files", multiple=True, metavar="PATH", help="Must exist there."
+    ),
+    option(
+        "--expect-dir",
+        "expect_directories",
+        multiple=True,
+        metavar="PATH",
+        help="Must exist there.",
+    ),
+)
+
+waiting_options = _gathered(
+    "waiting",
+    Waiting,
+    click.option("--wait/--no-wait", default=True, help="Follow the run to its end."),
+    option("--wait-timeout", type=DURATION, help="Stop waiting (not the run) after this time."),
+)
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done, and do none of it."
+)

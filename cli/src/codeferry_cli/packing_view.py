@@ -1,0 +1,91 @@
+"""What was or would be packed, as people and programs read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from codeferry_cli import amounts
+from codeferry_cli.escaping import one_line
+from codeferry_cli.output import Output
+from codeferry_cli.packing import ignored
+from codeferry_contracts.manifest import Entry
+
+if TYPE_CHECKING:
+    from codeferry_cli.archive import Packed, Prepared
+
+_MOST_SHOWN = 10
+
+
+def start_line(prepared: Prepared) -> str:
+    files = amounts.counted(len(prepared.selection.files), "file")
+    return f"Packing {files} ({amounts.size(prepared.selection.bytes)})…"
+
+
+def end_line(packed: Packed) -> str:
+    return f"Archive {amounts.size(packed.size)}, release {packed.summary.release_id}"
+
+
+def show_details(prepared: Prepared, output: Output) -> None:
+    """For -v: the largest files, and what was left out and why."""
+    if not output.verbose:
+        return
+    output.note("Largest:")
+    for file in prepared.selection.largest(_MOST_SHOWN):
+        output.note(f"  {amounts.size(file.size):>9}  {one_line(spelled(file.path))}")
+    left_out = [f"{one_line(spelled(path))} {why}" for path, why in prepared.selection.left_out]
+    left_out += [
+        f"{one_line(spelled(path))} is ignored" for path in ignored(prepared.selection.root)
+    ]
+    _show_some("Left out:", left_out, output)
+
+
+def show_warnings(packed: Packed, output: Output) -> None:
+    for warning in packed.warnings:
+        output.note(f"Warning: {warning}")
+
+
+def to_json(prepared: Prepared, packed: Packed) -> dict[str, Any]:
+    """The numbers every ``--json`` answer about an archive has."""
+    summary = packed.summary
+    return {
+        "project": summary.project,
+        "root": str(prepared.selection.root),
+        "release_id": summary.release_id,
+        "digest": summary.digest,
+        "file_count": summary.files,
+        "bytes": summary.bytes,
+        "archive_bytes": packed.size,
+        "archive_sha256": packed.sha256,
+        "warnings": list(packed.warnings),
+    }
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """An entry with all its columns; ``mode`` is octal, as in the manifest."""
+    document = {
+        "path": entry.path,
+        "size": entry.size,
+        "mode": f"{entry.mode:o}",
+        "sha256": entry.sha256,
+    }
+    return document if entry.link is None else document | {"link": entry.link}
+
+
+def largest_json(prepared: Prepared) -> list[dict[str, Any]]:
+    largest = prepared.selection.largest(_MOST_SHOWN)
+    return [{"path": spelled(file.path), "size": file.size} for file in largest]
+
+
+def spelled(path: bytes) -> str:
+    """A path as text; bytes that are not UTF-8 as surrogate escapes."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _show_some(head: str, lines: list[str], output: Output) -> None:
+    if lines:
+        output.note(head)
+    for line in lines if output.verbose > 1 else lines[:_MOST_SHOWN]:
+        output.note(f"  {line}")
+    rest = len(lines) - _MOST_SHOWN
+    if rest > 0 and output.verbose == 1:
+        output.note(f"  … and {rest:,} more (-vv lists them)")

@@ -1,0 +1,100 @@
+"""A run's phases, read from its execution history: a function of events, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+PHASES = ("plan", "dispatch", "apply", "verify", "cleanup", "report")
+
+# The state names of stacks/definitions/run.asl.json that do a phase's work.
+_PHASE_OF_STATE = {
+    "Plan": "plan",
+    "Dispatch": "dispatch",
+    "Await15": "apply",
+    "Await60": "apply",
+    "AwaitLong": "apply",
+    "Collect": "apply",
+    "CollectFailure": "apply",
+    "Verify": "verify",
+    "Cleanup": "cleanup",
+    "Report": "report",
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """From the first state of a phase entered to the last one left so far."""
+
+    started: datetime
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """``spans`` by phase; ``seen`` is the id of the newest event taken in.
+
+    A phase is over once a later one has begun: batches interleave dispatch and apply, so
+    a dispatch that is over may begin again and its span grow.
+    """
+
+    spans: Mapping[str, Span]
+    seen: int = 0
+    last: datetime | None = None
+
+    @property
+    def current(self) -> str | None:
+        """The phase the run is in, or was in last; None before the first."""
+        return next(reversed(self.begun()), None)
+
+    def begun(self) -> list[str]:
+        """The phases there are so far, in their order."""
+        return [phase for phase in PHASES if phase in self.spans]
+
+    def over(self) -> list[str]:
+        """The phases that a later one has followed."""
+        return self.begun()[:-1]
+
+    def seconds(self, phase: str) -> float:
+        """How long a phase took, or has taken as far as is known."""
+        span = self.spans[phase]
+        ended = span.ended or self._next_start(phase) or self.last or span.started
+        return max(0.0, (ended - span.started).total_seconds())
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {"phase": phase, "seconds": round(self.seconds(phase), 3)} for phase in self.begun()
+        ]
+
+    def _next_start(self, phase: str) -> datetime | None:
+        later = PHASES[PHASES.index(phase) + 1 :]
+        return next((self.spans[name].started for name in later if name in self.spans), None)
+
+
+NOTHING_YET = Timeline(spans={})
+
+
+def advance(timeline: Timeline, events: Iterable[Mapping[str, Any]]) -> Timeline:
+    """The timeline with further events of GetExecutionHistory, oldest first.
+
+    An event that was taken in before changes nothing.
+    """
+    for event in events:
+        if event["id"] > timeline.seen:
+            spans = _with(timeline.spans, event)
+            timeline = replace(timeline, spans=spans, seen=event["id"], last=event["timestamp"])
+    return timeline
+
+
+def _with(spans: Mapping[str, Span], event: Mapping[str, Any]) -> Mapping[str, Span]:
+    if entered := event.get("stateEnteredEventDetails"):
+        phase = _PHASE_OF_STATE.get(entered["name"])
+        if phase and phase not in spans:
+            return {**spans, phase: Span(started=event["timestamp"])}
+    elif exited := event.get("stateExitedEventDetails"):
+        phase = _PHASE_OF_STATE.get(exited["name"])
+        if phase and phase in spans:
+            return {**spans, phase: replace(spans[phase], ended=event["timestamp"])}
+    return spans

@@ -1,0 +1,58 @@
+"""The record of a run in S3, read: its report, and instances as they finish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from codeferry_cli.stage import DeployedStage
+from codeferry_contracts.layout import RunKeys
+from codeferry_contracts.report import Outcome, Report
+
+_READERS = 8
+# S3 answers 403 for a missing key to an identity that may not list the bucket.
+_ABSENT = {"NoSuchKey", "404", "403", "AccessDenied"}
+
+
+class RunRecord:
+    """What a run leaves under ``runs/<run_id>/``."""
+
+    def __init__(self, stage: DeployedStage, run_id: str) -> None:
+        self._stage = stage
+        self._keys = RunKeys(run_id)
+
+    def report(self) -> Report | None:
+        """The report; None while there is none."""
+        return cast("Report | None", self._read(self._keys.report))
+
+    def request(self) -> dict[str, Any] | None:
+        return self._read(self._keys.request)
+
+    def finished_instances(self) -> Iterator[str]:
+        """The ids of the instances that have an outcome."""
+        pages = self._stage.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._stage.bucket, Prefix=self._keys.instances
+        )
+        for page in pages:
+            for entry in page.get("Contents", ()):
+                yield entry["Key"].removeprefix(self._keys.instances).removesuffix(".json")
+
+    def outcomes(self, instance_ids: list[str]) -> list[Outcome]:
+        """The outcomes of these instances, in this order; one that is gone is left out."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = readers.map(self._read, map(self._keys.instance, instance_ids))
+            return [cast("Outcome", outcome) for outcome in found if outcome]
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            body = self._stage.s3.get_object(Bucket=self._stage.bucket, Key=key)["Body"]
+            document: dict[str, Any] = json.loads(body.read())
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _ABSENT:
+                return None
+            raise
+        return document

@@ -1,0 +1,152 @@
+"""A run's report as people read it: functions from the report's values to lines."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+from codeferry_cli import amounts
+from codeferry_cli.escaping import one_line
+from codeferry_cli.output import Output
+from codeferry_contracts.report import ErrorRecord, Outcome, Report, Verification
+
+_MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "-"}
+_MOST_ROWS = 200
+_MOST_WARNINGS = 50
+
+K = TypeVar("K", bound=Hashable)
+
+HEADS = ("instance", "name", "result", "release", "files", "seconds")
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """One instance in one line, as it is told while the run goes on."""
+    mark = _MARKS[outcome["status"]]
+    return " ".join(filter(None, (mark, outcome["instance_id"], outcome["name"], _result(outcome))))
+
+
+def rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
+    """The cells of the table of instances: first those that did not succeed."""
+    ordered = sorted(outcomes, key=lambda o: (o["status"] == "succeeded", o["instance_id"]))
+    return [
+        (
+            f"{_MARKS[outcome['status']]} {outcome['instance_id']}",
+            outcome["name"],
+            _change(outcome),
+            outcome["release_id"],
+            f"{outcome['files']:,}" if outcome["release_id"] else "",
+            f"{sum(outcome['seconds'].values()):.1f}" if outcome["seconds"] else "",
+        )
+        for outcome in ordered
+    ]
+
+
+def show(report: Report, output: Output) -> None:
+    """Print the whole report: table, reasons, warnings, verification, the last line."""
+    table = rows(report["instances"])
+    if table:
+        output.table(HEADS, table[:_MOST_ROWS])
+    if len(table) > _MOST_ROWS:
+        output.line(f"… and {len(table) - _MOST_ROWS:,} more; all of them with --json")
+    for line in (*reasons(report), *warnings(report), *verification_lines(report)):
+        output.line(line)
+    output.line(summary(report))
+
+
+def reasons(report: Report) -> list[str]:
+    """Why instances failed: each different reason once, with the instances it holds for."""
+    errors = [(outcome, outcome["error"]) for outcome in report["instances"]]
+    found = [((e["message"], e["hint"]), o["instance_id"]) for o, e in errors if e]
+    lines = []
+    for (message, hint), ids in _grouped(found).items():
+        lines.append(f"{_names(ids)}: {message}")
+        lines += [f"  {line}" for line in hint.splitlines()]
+    return lines
+
+
+def warnings(report: Report) -> list[str]:
+    """Warnings of the run, of its verification, and of instances, each text once.
+
+    Verification already has the unmet expectations; without one the instances' own count.
+    """
+    general = list(report["warnings"])
+    said = [(text, o["instance_id"]) for o in report["instances"] for text in o["warnings"]]
+    if report["verification"]:
+        general += report["verification"]["warnings"]
+    else:
+        said += [
+            (f"{path} does not exist.", o["instance_id"])
+            for o in report["instances"]
+            for path in o["unmet"]
+        ]
+    general += [f"{_names(ids)}: {text}" for text, ids in _grouped(said).items()]
+    return _some([f"Warning: {text}" for text in dict.fromkeys(general)])
+
+
+def _some(lines: list[str]) -> list[str]:
+    rest = len(lines) - _MOST_WARNINGS
+    return [*lines[:_MOST_WARNINGS], f"… and {rest:,} more warnings"] if rest > 0 else lines
+
+
+def _grouped(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    """Instance ids by what is said of them, so that a fleet's common fate is one line."""
+    groups: dict[K, list[str]] = {}
+    for said, instance_id in found:
+        groups.setdefault(said, []).append(instance_id)
+    return groups
+
+
+def verification_lines(report: Report) -> list[str]:
+    found = report["verification"]
+    if not found:
+        return []
+    count = f"{found['verified']:,}/{report['counts']['total']:,} instances"
+    files = amounts.counted(found["files"], "file")
+    lines = [f"Verified: {files}, digest {found['digest'][:12]} on {count}{_against(found)}"]
+    if found["python_file_count"]:
+        lines.append(f"Python files synced: {found['python_file_count']:,}")
+    if found["mismatched"]:
+        lines.append(f"Not what was sent: {_names(found['mismatched'])}")
+    return lines
+
+
+def summary(report: Report) -> str:
+    """The last line, such as ``3/3 instances have release 0123…``."""
+    counts = report["counts"]
+    if not counts["total"]:
+        return f"The run {report['status'].lower()} before it reached an instance."
+    verification = report["verification"]
+    release = verification["release_id"] if verification else ""
+    return f"{counts['succeeded']:,}/{counts['total']:,} instances have " + (
+        f"release {release}" if release else "the release"
+    )
+
+
+def failure(report: Report) -> ErrorRecord:
+    """What went wrong, for a report that is not a success."""
+    if report["error"]:
+        return report["error"]
+    return {"code": "run_failed", "message": summary(report) + ".", "hint": ""}
+
+
+def _against(found: Verification) -> str:
+    if found["source"] == "manifest":
+        return ""
+    return " (the archive has no manifest; the instances agree with one another)"
+
+
+def _names(ids: list[str]) -> str:
+    shown = ", ".join(ids[:5])
+    return f"{shown} and {len(ids) - 5} more" if len(ids) > 5 else shown
+
+
+def _change(outcome: Outcome) -> str:
+    if outcome["status"] == "succeeded":
+        return outcome["change"] or "applied"
+    return outcome["error"]["code"] if outcome["error"] else outcome["status"]
+
+
+def _result(outcome: Outcome) -> str:
+    if outcome["error"]:
+        return one_line(outcome["error"]["message"])
+    return f"{_change(outcome)} {outcome['release_id']}".strip()

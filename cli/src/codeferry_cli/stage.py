@@ -1,0 +1,76 @@
+"""A deployed stage, found through the outputs of its workflow stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codeferry_cli.aws import Aws
+from codeferry_cli.aws_problems import stage_missing
+from codeferry_cli.errors import StageMissing
+from codeferry_contracts.names import (
+    OUTPUT_BUCKET,
+    OUTPUT_CHECK_FUNCTION,
+    Stage,
+    output_state_machine,
+)
+
+WORKFLOW = "sync"
+
+
+class DeployedStage:
+    """What a command needs of a stage: bucket, state machine, check function, clients."""
+
+    def __init__(self, aws: Aws, outputs: dict[str, str]) -> None:
+        self.aws = aws
+        self.bucket = outputs[OUTPUT_BUCKET]
+        self.state_machine_arn = outputs[output_state_machine(WORKFLOW)]
+        self.check_function = outputs[OUTPUT_CHECK_FUNCTION]
+
+    @property
+    def name(self) -> str:
+        return self.aws.access.stage
+
+    @property
+    def s3(self) -> Any:
+        return self.aws.client("s3")
+
+    @property
+    def workflow(self) -> Any:
+        """The Step Functions client."""
+        return self.aws.client("stepfunctions")
+
+    def execution_arn(self, run_id: str) -> str:
+        """The ARN an execution of that name has or would have."""
+        machine = self.state_machine_arn.replace(":stateMachine:", ":execution:", 1)
+        return f"{machine}:{run_id}"
+
+    def option(self) -> str:
+        """The option that repeats this stage in a command suggested to the user."""
+        access = self.aws.access
+        stage = "" if self.name == "dev" else f" --stage {self.name}"
+        return stage + access.flags()
+
+
+def find_stage(aws: Aws) -> DeployedStage:
+    """Raises StageMissing when it is not deployed, or by a version without these outputs."""
+    from botocore.exceptions import ClientError
+
+    stack = Stage(aws.access.stage).workflow_stack
+    try:
+        answer = aws.client("cloudformation").describe_stacks(StackName=stack)
+    except ClientError as error:
+        if "does not exist" in str(error):
+            raise stage_missing(aws.access, aws.region) from error
+        raise
+    outputs = {
+        output["OutputKey"]: output["OutputValue"]
+        for output in answer["Stacks"][0].get("Outputs", ())
+    }
+    try:
+        return DeployedStage(aws, outputs)
+    except KeyError as missing:
+        status = answer["Stacks"][0]["StackStatus"]
+        raise StageMissing(
+            f"The stack {stack} ({status}) has no output {missing}.",
+            hint=f"Deploy the stage again: npx cdk deploy --all -c stage={aws.access.stage}",
+        ) from missing

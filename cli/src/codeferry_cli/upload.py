@@ -1,0 +1,84 @@
+"""Packing and upload as one stream, with the progress of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codeferry_cli import amounts, packing_view
+from codeferry_cli.archive import Packed, Prepared, pack_into
+from codeferry_cli.errors import Interrupted
+from codeferry_cli.progress import Progress
+from codeferry_cli.stage import DeployedStage
+from codeferry_contracts.request import Archive
+
+if TYPE_CHECKING:
+    from codeferry_transfer import Uploaded
+
+_STEPS = 4  # lines of upload progress off a terminal
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An archive that lies in the bucket."""
+
+    packed: Packed
+    archive: Archive
+
+
+def send(stage: DeployedStage, prepared: Prepared, key: str, progress: Progress) -> Sent:
+    """Pack straight into the object ``key`` of the stage's bucket.
+
+    Raises what packing and transfer raise, Interrupted on Ctrl-C; no upload is left behind.
+    """
+    from codeferry_transfer import upload_stream
+
+    meter = _Meter(prepared, progress)
+
+    def sink(chunks: Iterator[bytes]) -> Uploaded:
+        return upload_stream(stage.s3, stage.bucket, key, chunks, progress=meter.uploaded)
+
+    progress.line(packing_view.start_line(prepared))
+    try:
+        packed, uploaded = pack_into(prepared, sink, meter.packed)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "Interrupted while uploading: the upload was aborted, no run was started."
+        ) from stop
+    progress.line(packing_view.end_line(packed))
+    return Sent(packed, Archive(key, uploaded.sha256_hex, uploaded.version_id))
+
+
+def sent_json(run_id: str, prepared: Prepared, sent: Sent) -> dict[str, Any]:
+    """What the ``--json`` answer says of a run and its archive."""
+    return {
+        "run_id": run_id,
+        "key": sent.archive.key,
+        "version_id": sent.archive.version_id,
+        **packing_view.to_json(prepared, sent.packed),
+    }
+
+
+class _Meter:
+    """How far the upload is.
+
+    Nobody knows the archive's size before it is whole: it is estimated from the share of
+    the files' bytes that are packed, and so exact at the end.
+    """
+
+    def __init__(self, prepared: Prepared, progress: Progress) -> None:
+        self._progress = progress
+        self._files_bytes = max(1, prepared.selection.bytes)
+        self._estimate = 0.0
+        self._uploaded = 0
+
+    def packed(self, archive: int, files: int) -> None:
+        if files:
+            self._estimate = archive * max(1.0, self._files_bytes / files)
+
+    def uploaded(self, size: int) -> None:
+        self._uploaded += size
+        share = min(100, round(100 * self._uploaded / max(self._estimate, self._uploaded, 1)))
+        text = f"Uploading… {share} % ({amounts.size(self._uploaded)})"
+        self._progress.now(text, mark=("upload", share * _STEPS // 100))

@@ -1,0 +1,122 @@
+"""Generated trees and ignore files: git itself says what is right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codeferry_cli.packing.repository import list_files
+from codeferry_cli.packing.walk import walk_files
+
+PLAIN = "a b ab foo foobar x.py y.PY #x !y [c] -d é \\e a.b A 1 * ? x]"
+SPECIAL = (
+    "* ** ? / a b foo [a-c] [!a] [^b] [[:alpha:]] []c] [a- \\ \\* ! # .py x [[:upper:]] [\\]]"
+    " **/ /** bar [z-a] [a\\-c] 1 [-a] *** [[:foo:]] [[:a] [[] é - ."
+)
+NAMES = st.sampled_from([*PLAIN.split(), "a b", "a ", " lead", "t\t"])
+PIECES = st.sampled_from([*SPECIAL.split(), "\\ ", " ", "\t"])
+SEGMENTS = NAMES | st.sampled_from(["*", "**", "*.py", "f*", "?"])
+PATHS = st.lists(SEGMENTS, min_size=1, max_size=3).map("/".join)
+PATTERNS = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["", "", "!", "/", "!/"]),
+    PATHS | st.lists(PIECES, min_size=1, max_size=5).map("".join),
+    st.sampled_from(["", "", "/"]),
+    st.sampled_from(["", "", "", " ", "  ", "\r"]),
+)
+FILES = st.lists(st.lists(NAMES, min_size=1, max_size=4).map("/".join), min_size=2, max_size=14)
+IGNORES = st.lists(
+    st.tuples(st.integers(0, 20), st.lists(PATTERNS, min_size=1, max_size=5)), max_size=4
+)
+
+
+def plant_tree(top: Path, files: list[str], ignores: list[tuple[int, list[str]]]) -> None:
+    directories = [top]
+    for name in files:
+        path = top / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError:
+            continue  # a file is where this name needs a directory, or the reverse
+        directories.append(path.parent)
+    for index, patterns in ignores:
+        file = directories[index % len(directories)] / ".gitignore"
+        file.write_text("\n".join(patterns), newline="")
+
+
+def git_says(top: Path) -> set[bytes]:
+    command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
+    out = subprocess.run(command, cwd=top, capture_output=True, check=True).stdout
+    return set(filter(None, out.split(b"\0")))
+
+
+@given(FILES, IGNORES, st.lists(PATTERNS, max_size=2), st.data())
+def test_selection_is_what_git_would_do(
+    files: list[str], ignores: list[tuple[int, list[str]]], excluded: list[str], data: st.DataObject
+) -> None:
+    """Walking a tree with the matcher finds the set git lists, and so does asking git."""
+    with tempfile.TemporaryDirectory() as directory:
+        top = Path(directory) / "tree"
+        top.mkdir()
+        plant_tree(top, files, ignores)
+        alone = set(walk_files(top).paths)
+        subprocess.run(["git", "init", "-q", str(top)], check=True)
+        assert alone == git_says(top)
+
+        exclude = top / ".git" / "info" / "exclude"
+        exclude.parent.mkdir(exist_ok=True)
+        exclude.write_text("\n".join(excluded), newline="")
+        assert set(walk_files(top).paths) == git_says(top), "with .git/info/exclude"
+
+        tracked = data.draw(st.sampled_from(sorted(os.fsdecode(p) for p in alone) or [""]))
+        if tracked:
+            add = ["git", "--literal-pathspecs", "add", "-f", "--", tracked]
+            subprocess.run(add, cwd=top, check=True, capture_output=True)
+        assert set(list_files(top).paths) == git_says(top)
+
+
+def test_an_ignore_file_that_is_a_link_is_not_read(tmp_path: Path) -> None:
+    """As in git, a .gitignore that is a symlink excludes nothing."""
+    (tmp_path / "rules").write_text("*.log\n")
+    (tmp_path / ".gitignore").symlink_to("rules")
+    (tmp_path / "x.log").touch()
+    assert b"x.log" in walk_files(tmp_path).paths
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert set(walk_files(tmp_path).paths) == git_says(tmp_path)
+
+
+def test_byte_order_mark_and_carriage_returns_are_no_part_of_a_pattern(tmp_path: Path) -> None:
+    """An ignore file saved on Windows means what it means to git."""
+    (tmp_path / ".gitignore").write_bytes(b"\xef\xbb\xbf*.log\r\n\r\ntemp/\r\n")
+    (tmp_path / "temp").mkdir()
+    for name in ("x.log", "temp/y", "kept"):
+        (tmp_path / name).touch()
+    assert set(walk_files(tmp_path).paths) == {b".gitignore", b"kept"}
+
+
+def test_names_that_are_not_utf8_match_byte_by_byte(tmp_path: Path) -> None:
+    """A question mark stands for one byte, and bytes that are no UTF-8 can be matched."""
+    top = os.fsencode(tmp_path)
+    for name in (b"x\xff", b"x\xc3\xa9", b"y\xfe"):
+        Path(os.fsdecode(top + b"/" + name)).touch()
+    (tmp_path / ".gitignore").write_bytes(b"x?\n*\xfe\n")
+    found = set(walk_files(tmp_path).paths)
+    assert found == {b".gitignore", b"x\xc3\xa9"}
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert found == git_says(tmp_path)
+
+
+def test_the_users_own_ignore_file_applies(tmp_path: Path) -> None:
+    """The ignore file git reads from the user's configuration directory is honoured."""
+    ignore = Path(os.environ["XDG_CONFIG_HOME"]) / "git" / "ignore"
+    ignore.parent.mkdir(parents=True)
+    ignore.write_text(".DS_Store\n")
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "a").touch()
+    assert set(walk_files(tmp_path).paths) == {b"a"}

@@ -1,0 +1,185 @@
+"""Where options come from when they are not typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codeferry_cli import config
+from codeferry_cli.errors import ConfigInvalid
+from codeferry_cli.sample import sample
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def user_file(text: str) -> None:
+    write(config.user_file(), text)
+
+
+def pushed(ferry: Any, *arguments: str) -> Any:
+    """The request and archive a dry run would make."""
+    answer = ferry("push", *arguments, "--dry-run", "--json")
+    assert answer.exit == 0, answer.out
+    return answer.json()
+
+
+def test_a_file_with_one_key_works(ferry: Any, project: Path) -> None:
+    """Nothing else has to be there for a key to be a default."""
+    write(project / "codeferry.toml", 'project = "named"')
+    assert pushed(ferry, "fleet", str(project))["request"]["project"] == "named"
+
+
+def test_flag_beats_variable_beats_project_beats_user(
+    ferry: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each layer holds until the one above it says something."""
+    user_file("keep_releases = 2\nmax_errors = 1\n")
+    assert pushed(ferry, "fleet", str(project))["request"]["options"]["keep_releases"] == 2
+    write(project / "codeferry.toml", "keep_releases = 3")
+    assert pushed(ferry, "fleet", str(project))["request"]["options"] == {
+        "keep_releases": 3,
+        "max_errors": "1",
+    }
+    monkeypatch.setenv("FERRY_KEEP_RELEASES", "4")
+    assert pushed(ferry, "fleet", str(project))["request"]["options"]["keep_releases"] == 4
+    request = pushed(ferry, "fleet", str(project), "--keep-releases", "6")["request"]
+    assert request["options"]["keep_releases"] == 6
+
+
+def test_the_nearest_file_upwards_from_the_directory_counts(ferry: Any, project: Path) -> None:
+    """Not the one where the user stands, and not one further up."""
+    write(project.parent / "codeferry.toml", 'project = "outer"')
+    assert pushed(ferry, "fleet", str(project / "pkg"))["request"]["project"] == "outer"
+    write(project / "codeferry.toml", 'project = "inner"')
+    assert pushed(ferry, "fleet", str(project / "pkg"))["request"]["project"] == "inner"
+
+
+def test_pyproject_counts_only_with_our_table(ferry: Any, project: Path) -> None:
+    """A pyproject.toml without [tool.codeferry] is passed over."""
+    write(project.parent / "codeferry.toml", 'project = "outer"')
+    write(project / "pyproject.toml", '[project]\nname = "codeferry-like"\n')
+    assert pushed(ferry, "fleet", str(project))["request"]["project"] == "outer"
+    write(project / "pyproject.toml", '[tool.codeferry]\nproject = "mine"\n')
+    assert pushed(ferry, "fleet", str(project))["request"]["project"] == "mine"
+
+
+def test_config_names_the_file_to_use(ferry: Any, project: Path) -> None:
+    """--config replaces the project's file."""
+    write(project / "codeferry.toml", 'project = "near"')
+    other = write(project.parent / "other.toml", 'project = "chosen"')
+    document = pushed(ferry, "fleet", str(project), "--config", str(other))
+    assert document["request"]["project"] == "chosen"
+
+
+def test_every_key_reaches_the_request(ferry: Any, project: Path) -> None:
+    """Lists, tables, numbers, shares and durations arrive as the request has them."""
+    write(
+        project / "codeferry.toml",
+        """
+        target = "fleet"
+        keep_releases = 7
+        max_concurrency = 3
+        max_errors = "10%"
+        timeout_seconds = "15m"
+        strict = true
+        user = "app"
+        persist = ["logs"]
+        [expect]
+        files = ["train.py"]
+        directories = ["pkg"]
+        """,
+    )
+    request = pushed(ferry, "fleet", str(project))["request"]
+    assert request["expect"] == {"files": ["train.py"], "directories": ["pkg"]}
+    assert request["options"] == {
+        "keep_releases": 7,
+        "max_concurrency": "3",
+        "max_errors": "10%",
+        "strict": True,
+        "user": "app",
+        "persist": ["logs"],
+    }  # 15 minutes is the default, so the request does not repeat it
+
+
+def test_a_configured_target_need_not_be_typed(
+    ferry: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ferry push` alone works in a project that names its target."""
+    write(project / "codeferry.toml", 'target = "gpu"')
+    monkeypatch.chdir(project)
+    assert pushed(ferry)["request"]["target"] == "gpu"
+
+
+def test_include_and_allow_secrets_are_lists(ferry: Any, project: Path) -> None:
+    """What is ignored comes along when the file says so."""
+    write(project / ".gitignore", "data/\n.env\n")
+    write(project / "data" / "x.bin", "x")
+    write(project / ".env", "TOKEN=1\n")
+    write(project / "codeferry.toml", 'include = ["data", ".env"]\nallow_secrets = [".env"]')
+    answer = ferry("pack", str(project), "--list", "--json").json()
+    assert {"data/x.bin", ".env"} <= {file["path"] for file in answer["files"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "said"),
+    [
+        ("codeferry.toml", 'project = "a"\n\nstge = "dev"\n', 3, "unknown key 'stge'"),
+        ("codeferry.toml", 'project = "a"\nstage = dev\n', 2, "Invalid value"),
+        ("codeferry.toml", 'project = "a"\nproject\n', 2, "Expected '='"),
+        ("codeferry.toml", 'project = "a', 1, "Unterminated"),
+        ("codeferry.toml", "\nstrict = 1\n", 2, "'strict' must be true or false"),
+        ("codeferry.toml", 'persist = "logs"\n', 1, "'persist' must be a list of strings"),
+        ("codeferry.toml", "[expect]\nfile = ['a']\n", 1, "'expect' must be a table"),
+        ("codeferry.toml", "a = 1\n[other]\nstrict = true", 1, "unknown key 'a'"),
+        (
+            "pyproject.toml",
+            "[project]\nname = 'x'\nstge = 1\n\n[tool.codeferry]\nstage = 'dev'\nstge = 1\n",
+            7,
+            "unknown key 'stge'",
+        ),
+        ("pyproject.toml", "[tool.codeferry]\nproject = \n", 2, "Invalid value"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name_and_line(
+    ferry: Any, project: Path, name: str, text: str, line: int, said: str
+) -> None:
+    """An unknown key, a wrong type or malformed TOML: file, line, exit 3."""
+    path = write(project / name, text)
+    answer = ferry("push", "fleet", str(project), "--dry-run")
+    assert answer.exit == 3
+    assert f"{path}, line {line}: " in answer.err
+    assert said in answer.err
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line(project: Path) -> None:
+    """A file in another encoding is refused in words."""
+    path = project / "codeferry.toml"
+    path.write_bytes(b'stage = "dev"\n# caf\xe9\n')
+    with pytest.raises(ConfigInvalid, match="line 2: this is not UTF-8"):
+        config.read(path)
+
+
+def test_a_bad_value_names_the_option_it_stands_for(ferry: Any, project: Path) -> None:
+    """A stage that cannot be one is refused whether typed or configured."""
+    write(project / "codeferry.toml", 'stage = "Not A Stage"')
+    answer = ferry("push", "fleet", str(project), "--dry-run")
+    assert answer.exit == 2
+    assert "--stage" in answer.err
+
+
+def test_the_sample_is_valid_and_names_every_key(tmp_path: Path) -> None:
+    """What `ferry init` writes can be read, also with every comment taken away."""
+    text = sample('odd "name"')
+    path = write(tmp_path / "codeferry.toml", text)
+    assert config.read(path) == {"project": 'odd "name"'}
+    whole = "\n".join(
+        line.removeprefix("# ") for line in text.splitlines() if " = " in line or "[expect]" in line
+    )
+    keys = config.read(write(path, whole)).keys()
+    assert keys == config.KEYS.keys() - {"root"}

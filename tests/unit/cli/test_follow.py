@@ -1,0 +1,142 @@
+"""Following a run: what is read, how often, and what is told."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import pytest
+
+from codeferry_cli import follow
+from codeferry_cli.aws import Aws
+from codeferry_cli.errors import StillRunning
+from codeferry_cli.follow import Follower, read_history
+from codeferry_cli.options import Access
+from codeferry_cli.phases import NOTHING_YET
+from codeferry_cli.progress import PlainProgress
+from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.upload import _Meter
+
+
+@pytest.fixture
+def stage(world: Any) -> DeployedStage:
+    return find_stage(Aws(Access(stage="local")))
+
+
+@pytest.fixture
+def finished(world: Any) -> str:
+    run_id = f"by-hand-{secrets.token_hex(6)}"
+    world.start(run_id, "fleet")
+    world.await_end(run_id)
+    return run_id
+
+
+class Told(PlainProgress):
+    """Keeps what is told instead of printing it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+
+
+def test_a_history_of_many_pages_is_read_whole(
+    stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page by page gives what one page gives."""
+    whole = read_history(stage, finished, NOTHING_YET)
+    monkeypatch.setattr(follow, "_HISTORY_PAGE", 3)
+    assert read_history(stage, finished, NOTHING_YET) == whole
+    assert whole.begun() == ["plan", "dispatch", "apply", "verify", "cleanup", "report"]
+
+
+def test_what_is_known_is_not_read_again(
+    stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all but the newest events known, one page is enough however long the history."""
+    monkeypatch.setattr(follow, "_HISTORY_PAGE", 3)
+    known = read_history(stage, finished, NOTHING_YET)
+    requests = []
+    stage.workflow.meta.events.register(
+        "before-call.sfn.GetExecutionHistory", lambda **_: requests.append(1)
+    )
+    assert read_history(stage, finished, known) == known
+    assert len(requests) == 1
+
+
+def test_polls_grow_apart_and_patience_is_kept(world: Any, stage: DeployedStage) -> None:
+    """From 0.3 s to 3 s, and never longer than the patience left."""
+    run_id = f"by-hand-{secrets.token_hex(6)}"
+    world.start(run_id, "slow")
+    clock = Clock()
+    follower = Follower(stage, run_id, Told(), sleep=clock.sleep, clock=clock)
+    with pytest.raises(StillRunning, match=r"has not ended after 20\.0 s"):
+        follower.follow(20)
+    assert clock.slept[0] == 0.3
+    assert max(clock.slept) == 3.0
+    assert clock.now == pytest.approx(20)
+    stage.workflow.stop_execution(executionArn=stage.execution_arn(run_id))
+
+
+def test_each_phase_and_each_instance_is_told_once_and_in_order(
+    stage: DeployedStage, finished: str
+) -> None:
+    """Instances stand between dispatch and the end of apply."""
+    told = Told()
+    Follower(stage, finished, told).follow()
+    words = [line.split()[0] for line in told.lines]
+    assert words == ["plan", "dispatch", "✓", "✓", "✓", "apply", "verify", "cleanup", "report"]
+
+
+def test_many_instances_are_counted_instead_of_listed(
+    stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit one line says how many are done."""
+    monkeypatch.setattr(follow, "_MOST_LINES", 2)
+    told = Told()
+    Follower(stage, finished, told).follow()
+    assert sum("✓" in line for line in told.lines) == 2
+    assert "  3 instances done" in told.lines
+
+
+def test_plain_progress_prints_a_step_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log gets a line per step and not one per poll."""
+    plain = PlainProgress()
+    for text, mark in (("Applying… 1 s", "apply"), ("Applying… 2 s", "apply"), ("Ok…", "verify")):
+        plain.now(text, mark)
+    assert capsys.readouterr().err.splitlines() == ["Applying… 1 s", "Ok…"]
+
+
+class Half:
+    """A project of 1,000 bytes."""
+
+    class selection:  # noqa: N801 - stands for the attribute of that name
+        bytes = 1000
+
+
+def test_the_share_uploaded_is_of_the_archive_as_it_will_be() -> None:
+    """With half the files packed into 200 bytes, 200 uploaded bytes are half."""
+    told = Told()
+    meter = _Meter(Half, told)  # type: ignore[arg-type]
+    meter.packed(200, 500)
+    meter.uploaded(200)
+    meter.packed(400, 1000)
+    meter.uploaded(200)
+    assert told.lines == ["Uploading… 50 % (200 B)", "Uploading… 100 % (400 B)"]

@@ -1,0 +1,170 @@
+"""Reports as people read them: functions of the report's values."""
+
+from __future__ import annotations
+
+import copy
+import io
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+
+from codeferry_cli import report_view
+from codeferry_cli.output import Output
+
+DIGEST = "ab" * 32
+
+
+def outcome(number: int, **changes: Any) -> Any:
+    return {
+        "instance_id": f"i-{number:017x}",
+        "name": f"web-{number}",
+        "status": "succeeded",
+        "ssm_status": "Success",
+        "command_id": "c",
+        "change": "applied",
+        "release_id": DIGEST[:20],
+        "digest": DIGEST,
+        "files": 12,
+        "bytes": 100,
+        "previous": "",
+        "manifest": True,
+        "warnings": [],
+        "unmet": [],
+        "seconds": {"download": 0.5, "extract": 1.0},
+        "error": None,
+    } | changes
+
+
+def failed(number: int, message: str) -> Any:
+    error = {"code": "disk_full", "message": message, "hint": "Free some."}
+    return outcome(number, status="failed", release_id="", files=0, seconds={}, error=error)
+
+
+def report(outcomes: list[Any], **changes: Any) -> Any:
+    good = sum(o["status"] == "succeeded" for o in outcomes)
+    return {
+        "status": "SUCCEEDED" if good == len(outcomes) else "FAILED",
+        "counts": {"total": len(outcomes), "succeeded": good, "failed": 0, "skipped": 0},
+        "instances": outcomes,
+        "warnings": [],
+        "error": None,
+        "verification": {
+            "source": "manifest",
+            "release_id": DIGEST[:20],
+            "digest": DIGEST,
+            "files": 12,
+            "bytes": 100,
+            "verified": good,
+            "mismatched": [],
+            "python_files": [],
+            "python_file_count": 0,
+            "warnings": [],
+        },
+    } | changes
+
+
+def shown(document: Any) -> str:
+    with redirect_stdout(io.StringIO()) as out:
+        report_view.show(document, Output())
+    return out.getvalue()
+
+
+def test_those_that_failed_come_first() -> None:
+    """What needs a person is at the top of the table."""
+    table = report_view.rows([outcome(1), failed(2, "full"), outcome(3)])
+    assert [row[0][0] for row in table] == ["✗", "✓", "✓"]
+
+
+def test_one_reason_for_many_instances_is_said_once() -> None:
+    """A fleet with one fault gives one line, with the number of the instances."""
+    document = report([failed(number, "No space left.") for number in range(1, 1001)])
+    lines = report_view.reasons(document)
+    assert len(lines) == 2
+    assert "and 995 more: No space left." in lines[0]
+    assert lines[1] == "  Free some."
+
+
+def test_different_reasons_stay_apart() -> None:
+    """Each instance keeps its own reason."""
+    lines = report_view.reasons(report([failed(1, "No space."), failed(2, "No python3.")]))
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "i-00000000000000001: No space.",
+        "i-00000000000000002: No python3.",
+    ]
+
+
+def test_a_long_table_is_cut_with_a_word_about_the_rest() -> None:
+    """Ten thousand rows are for --json."""
+    text = shown(report([outcome(number) for number in range(1, 1001)]))
+    assert text.count("✓ i-") == 200
+    assert "and 800 more; all of them with --json" in text
+    assert "1,000/1,000 instances have release" in text
+
+
+def test_warnings_of_run_verification_and_instances_are_all_shown() -> None:
+    """The run's first, then what verification says, then what instances say themselves."""
+    document = report([outcome(1, warnings=["slow disk"]), outcome(2, warnings=["slow disk"])])
+    document["warnings"] = ["not deleted"]
+    document["verification"]["warnings"] = ["i-1: models/big.bin does not exist."]
+    assert report_view.warnings(document) == [
+        "Warning: not deleted",
+        "Warning: i-1: models/big.bin does not exist.",
+        "Warning: i-00000000000000001, i-00000000000000002: slow disk",
+    ]
+
+
+def test_an_unmet_expectation_is_said_once() -> None:
+    """By the verification; by the instance when the run never came to verify."""
+    verified = report([outcome(1, unmet=["models/big.bin"])])
+    verified["verification"]["warnings"] = ["i-1: models/big.bin does not exist."]
+    assert len(report_view.warnings(verified)) == 1
+    broken = report([outcome(1, unmet=["models/big.bin"])], verification=None)
+    assert report_view.warnings(broken) == [
+        "Warning: i-00000000000000001: models/big.bin does not exist."
+    ]
+
+
+def test_a_fleets_warnings_are_cut_with_a_word_about_the_rest() -> None:
+    """Ten thousand warnings are for --json."""
+    lines = report_view.warnings(report([outcome(1)], warnings=[f"w{n}" for n in range(1000)]))
+    assert len(lines) == 51
+    assert lines[-1] == "… and 950 more warnings"
+
+
+def test_a_foreign_archive_is_verified_against_the_instances() -> None:
+    """Without a manifest of ours the line says what was compared."""
+    document = report([outcome(1)])
+    document["verification"]["source"] = "instances"
+    assert "the archive has no manifest" in report_view.verification_lines(document)[0]
+
+
+def test_a_mismatch_names_the_instances() -> None:
+    """Not the number alone: which."""
+    document = report([outcome(1)])
+    document["verification"]["mismatched"] = ["i-00000000000000001"]
+    assert "Not what was sent: i-00000000000000001" in report_view.verification_lines(document)
+
+
+def test_a_run_that_reached_nobody_says_so() -> None:
+    """A failed plan has a report without instances and without a verification."""
+    document = report([], status="FAILED", verification=None)
+    document["error"] = {"code": "no_instances", "message": "None.", "hint": "Tag one."}
+    assert report_view.summary(document) == "The run failed before it reached an instance."
+    assert report_view.failure(document)["code"] == "no_instances"
+
+
+def test_a_failed_report_without_an_error_still_has_one_to_show() -> None:
+    """Some instances failed and nothing else: the count is the error."""
+    document = report([outcome(1), failed(2, "x")])
+    assert "1/2 instances" in report_view.failure(document)["message"]
+
+
+@pytest.mark.parametrize("field", ["instance_id", "name", "release_id"])
+def test_no_field_of_an_instance_reaches_the_terminal_raw(field: str) -> None:
+    """Escape sequences, newlines and markup in any field are only text."""
+    document = copy.deepcopy(report([outcome(1)]))
+    document["instances"][0][field] = "\x1b[2J[red]x\ny"
+    text = shown(document)
+    assert "\x1b" not in text
+    assert r"\x1b[2J[red]x\ny" in text

@@ -1,0 +1,220 @@
+"""Uploads against a real S3 server: what arrives, and what is left when they fail."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from codeferry_transfer import (
+    BucketMissing,
+    ConnectionFailed,
+    CredentialsUnusable,
+    UploadRefused,
+    make_client,
+    upload_stream,
+)
+
+MIB = 1 << 20
+PART = 5 * MIB
+
+
+def pieces(content: bytes, size: int = 700_001) -> Iterator[bytes]:
+    return (content[i : i + size] for i in range(0, len(content), size))
+
+
+def stored(client: Any, bucket: str, key: str) -> bytes:
+    body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return body
+
+
+def unfinished(client: Any, bucket: str) -> list[Any]:
+    uploads: list[Any] = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return uploads
+
+
+def assert_nothing_left(client: Any, bucket: str) -> None:
+    assert unfinished(client, bucket) == []
+    assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, PART])
+def test_small_stream_is_one_object_with_its_own_checksum(
+    client: Any, bucket: str, size: int
+) -> None:
+    """Up to one part goes up in one request, and HEAD then shows the whole object's SHA-256."""
+    content = os.urandom(size)
+    done = upload_stream(
+        client, bucket, "k", pieces(content), part_size=PART, metadata={"project": "demo"}
+    )
+    head = client.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    digest = hashlib.sha256(content)
+    assert (done.size, done.sha256_hex, done.parts) == (size, digest.hexdigest(), ())
+    assert head["ChecksumSHA256"] == b64encode(digest.digest()).decode()
+    assert (head["VersionId"], head["Metadata"]) == (done.version_id, {"project": "demo"})
+    assert stored(client, bucket, "k") == content
+
+
+def test_large_stream_is_assembled_from_its_parts(client: Any, bucket: str) -> None:
+    """More than a part arrives whole, in order, under the checksum of its parts."""
+    content = os.urandom(3 * PART + 12_345)
+    acknowledged: list[int] = []
+    done = upload_stream(
+        client,
+        bucket,
+        "k",
+        pieces(content),
+        part_size=PART,
+        progress=acknowledged.append,
+        metadata={"project": "demo"},
+    )
+    assert stored(client, bucket, "k") == content
+    assert done.sha256_hex == hashlib.sha256(content).hexdigest()
+    assert [part.size for part in done.parts] == [PART, PART, PART, 12_345]
+    assert sorted(acknowledged) == [12_345, PART, PART, PART]
+    head = client.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert (head["VersionId"], head["Metadata"]) == (done.version_id, {"project": "demo"})
+    assert head["ChecksumSHA256"].endswith("-4")
+    assert unfinished(client, bucket) == []
+
+
+def test_server_refuses_a_part_that_is_not_what_was_hashed(
+    client: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part whose bytes changed on the way is refused by S3 and nothing is left behind."""
+    wrong = b64encode(bytes(32)).decode()
+
+    def falsify(params: dict[str, Any], **_: Any) -> None:
+        if params["headers"].get("x-amz-checksum-sha256"):
+            params["headers"]["x-amz-checksum-sha256"] = wrong
+
+    client.meta.events.register("before-call.s3.UploadPart", falsify)
+    with pytest.raises(UploadRefused, match=r"BadDigest|InvalidRequest|Checksum"):
+        upload_stream(client, bucket, "k", [os.urandom(2 * PART)], part_size=PART)
+    assert_nothing_left(client, bucket)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_failing_source_aborts_the_upload(
+    client: Any, bucket: str, error: type[BaseException]
+) -> None:
+    """An exception of the chunks, Ctrl-C included, comes back as it is; S3 keeps nothing."""
+
+    def breaking() -> Iterator[bytes]:
+        yield from pieces(os.urandom(3 * PART))
+        assert unfinished(client, bucket), "the upload should have begun"
+        raise error
+
+    with pytest.raises(error):
+        upload_stream(client, bucket, "k", breaking(), part_size=PART)
+    assert_nothing_left(client, bucket)
+
+
+def test_failing_progress_aborts_the_upload(client: Any, bucket: str) -> None:
+    """An exception raised by the progress callback ends the upload like any other."""
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upload_stream(
+            client, bucket, "k", [os.urandom(3 * PART)], part_size=PART, progress=interrupt
+        )
+    assert_nothing_left(client, bucket)
+
+
+def test_interrupt_does_not_wait_for_a_stuck_part(
+    client: Any, bucket: str, faulty: Any, fault: Any
+) -> None:
+    """When the source fails while a part is stuck, the upload still ends and is aborted."""
+    proxy = faulty(fault("part", 1, "hold"))
+    slow = make_client(boto3.Session(), endpoint_url=proxy.endpoint)
+
+    def breaking() -> Iterator[bytes]:
+        yield from pieces(os.urandom(3 * PART))
+        proxy.wait_for("part")
+        proxy.closing.set()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upload_stream(slow, bucket, "k", breaking(), part_size=PART)
+    assert proxy.seen.count("part") <= 3, "a part given up must not be tried again"
+    assert_nothing_left(client, bucket)
+
+
+@pytest.mark.parametrize("action", ["reset", "503", "lose"])
+def test_a_failed_part_is_sent_again_alone(
+    client: Any, bucket: str, faulty: Any, fault: Any, action: str
+) -> None:
+    """A dropped connection, a SlowDown or a lost answer costs one part one more request."""
+    proxy = faulty(fault("part", 2, action))
+    through = make_client(boto3.Session(), endpoint_url=proxy.endpoint)
+    content = os.urandom(3 * PART)
+    counted: list[int] = []
+    done = upload_stream(
+        through, bucket, "k", pieces(content), part_size=PART, progress=counted.append
+    )
+    assert proxy.seen.count("part") == 4
+    assert sum(counted) == done.size == len(content), "only acknowledged bytes count, once"
+    assert stored(client, bucket, "k") == content
+
+
+def test_lost_answer_to_completion_is_resolved_by_looking(
+    client: Any, bucket: str, faulty: Any, fault: Any
+) -> None:
+    """When only the answer to CompleteMultipartUpload is lost the upload has succeeded."""
+    proxy = faulty(fault("complete", 1, "lose"))
+    through = make_client(boto3.Session(), endpoint_url=proxy.endpoint)
+    content = os.urandom(2 * PART)
+    done = upload_stream(through, bucket, "k", pieces(content), part_size=PART)
+    assert stored(client, bucket, "k") == content
+    assert done.version_id == client.head_object(Bucket=bucket, Key="k")["VersionId"]
+    assert len(client.list_object_versions(Bucket=bucket)["Versions"]) == 1
+
+
+def test_other_object_under_the_key_is_not_taken_for_ours(
+    client: Any, bucket: str, faulty: Any, fault: Any
+) -> None:
+    """A completion that never happened fails although an older object of that size is there."""
+    client.put_object(Bucket=bucket, Key="k", Body=bytes(2 * PART))
+    proxy = faulty(*(fault("complete", n, "reset") for n in (1, 2)))
+    through = make_client(boto3.Session(), endpoint_url=proxy.endpoint, attempts=2)
+    with pytest.raises(ConnectionFailed):
+        upload_stream(through, bucket, "k", [os.urandom(2 * PART)], part_size=PART)
+    assert stored(client, bucket, "k") == bytes(2 * PART)
+    assert unfinished(client, bucket) == []
+
+
+def test_missing_bucket_is_named(client: Any) -> None:
+    """Uploading to a bucket that is not there says which and what creates it."""
+    with pytest.raises(BucketMissing, match="no-such-bucket-here") as caught:
+        upload_stream(client, "no-such-bucket-here", "k", [b"x"])
+    assert caught.value.code == "bucket_missing"
+    assert "deploy" in caught.value.hint
+
+
+def test_unreachable_endpoint_is_a_failed_connection(faulty: Any, fault: Any) -> None:
+    """When every attempt is dropped the error speaks of the connection, without any URL."""
+    proxy = faulty(*(fault("put", n, "reset") for n in (1, 2)))
+    through = make_client(boto3.Session(), endpoint_url=proxy.endpoint, attempts=2)
+    with pytest.raises(ConnectionFailed) as caught:
+        upload_stream(through, "bucket", "k", [b"x"])
+    assert "http://" not in str(caught.value)
+    assert "Signature" not in str(caught.value)
+
+
+def test_absent_credentials_say_how_to_sign_in(
+    ministack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without credentials nothing is sent and the hint tells how to get some."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    client = make_client(boto3.Session(), endpoint_url=ministack)
+    with pytest.raises(CredentialsUnusable) as caught:
+        upload_stream(client, "bucket", "k", [b"x"])
+    assert "sso login" in caught.value.hint

@@ -1,0 +1,37 @@
+"""Cutting a stream of unknown length into parts S3 accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+MIB = 1 << 20
+PART_SIZE = 16 * MIB
+SMALLEST_PART = 5 * MIB  # S3's limits; the smallest is for all parts but the last
+LARGEST_PART = 5 << 30
+MOST_PARTS = 10_000
+
+_GROWS_EVERY = 900
+
+
+def part_size_of(number: int, first: int) -> int:
+    """How large part ``number`` (from 1) is when the first has ``first`` bytes.
+
+    It doubles every 900 parts: nobody knows a stream's length beforehand, and so 10,000
+    parts that begin with 5 MiB hold 5 TiB, while the usual ones stay small in memory.
+    """
+    return min(first << ((number - 1) // _GROWS_EVERY), LARGEST_PART)
+
+
+def cut(chunks: Iterable[bytes], first: int) -> Iterator[bytes]:
+    """The same bytes in parts of ``part_size_of``; at least one part, the last may be shorter."""
+    number, held, size = 1, list[bytes](), 0
+    for chunk in chunks:
+        rest = memoryview(chunk)
+        while size + len(rest) > (wanted := part_size_of(number, first)):
+            taken = wanted - size
+            yield b"".join((*held, rest[:taken]))
+            rest, held, size, number = rest[taken:], [], 0, number + 1
+        if rest:
+            held.append(bytes(rest) if len(rest) < len(chunk) else chunk)
+            size += len(rest)
+    yield b"".join(held)
