@@ -1,0 +1,1 @@
+"""A line fitted by gradient descent."""

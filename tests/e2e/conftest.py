@@ -1,0 +1,131 @@
+"""The embedded AWS, whole, once per worker: no mock between ``ferry`` and the instances."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+
+from codeferry_contracts.layout import RunKeys
+from codeferry_local.home import HOME_VARIABLE, Home, read_state
+from codeferry_local.process import Supervisor
+
+FERRY = Path(sys.executable).with_name("ferry")
+CREATED = "files that a test of the suite made\n"
+
+
+@dataclass
+class Ran:
+    """How a command ended."""
+
+    exit: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+class Aws:
+    """The running embedded AWS as a test sees it."""
+
+    def __init__(self, home):
+        self.home = home
+        self.state = read_state(home)
+        self.bucket = self.state.bucket
+        self.machine = self.state.state_machines["sync"]
+
+    def client(self, service):
+        return boto3.client(
+            service,
+            endpoint_url=self.state.endpoints["ssm" if service == "ssm" else "aws"],
+            region_name=self.state.region,
+            aws_access_key_id=self.state.credentials["access_key_id"],
+            aws_secret_access_key=self.state.credentials["secret_access_key"],
+        )
+
+    def ferry(self, *arguments, cwd=None, stage="local", timeout=120):
+        environment = os.environ | {HOME_VARIABLE: str(self.home.path)}
+        command = [str(part) for part in (FERRY, *arguments)]
+        stage_option = ["--stage", stage] if stage else []
+        done = subprocess.run(
+            [*command, *stage_option],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def control(self, method, name, body=None):
+        """The control endpoint of the local SSM: faults, instances, calls."""
+        request = urllib.request.Request(
+            f"{self.state.endpoints['ssm']}/_codeferry/{name}",
+            method=method,
+            data=json.dumps(body).encode() if body is not None else None,
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def record(self, key):
+        """A JSON object of the artifact bucket."""
+        body = self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"]
+        return json.loads(body.read())
+
+    def report(self, run_id):
+        return self.record(RunKeys(run_id).report)
+
+    def keys(self, prefix):
+        pages = self.client("s3").get_paginator("list_object_versions")
+        found = []
+        for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
+            found += [v["Key"] for v in page.get("Versions", [])]
+        return found
+
+    def root(self, record, project):
+        return Path(record.root) / "opt" / "codeferry" / project
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp("aws"))
+    supervisor = Supervisor.start(home, instances=3, target="demo", attached=True)
+    try:
+        yield Aws(home)
+    finally:
+        supervisor.stop()
+
+
+@pytest.fixture
+def aws(embedded):
+    """The embedded AWS without faults, before and after."""
+    embedded.control("DELETE", "faults")
+    yield embedded
+    embedded.control("DELETE", "faults")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A small project under a name no other test uses."""
+    root = tmp_path / f"project-{uuid.uuid4().hex[:8]}"
+    (root / "pkg").mkdir(parents=True)
+    (root / "requirements.txt").write_text("")
+    (root / "main.py").write_text("print('hello')\n")
+    (root / "pkg" / "__init__.py").write_text("")
+    (root / "pkg" / "tool.sh").write_text("#!/bin/sh\n")
+    (root / "pkg" / "tool.sh").chmod(0o755)
+    (root / ".gitignore").write_text("*.log\nsecret-notes/\n")
+    (root / "noise.log").write_text(CREATED)
+    return root

@@ -1,0 +1,185 @@
+"""The run ends well when SSM does not: every way it can be told to misbehave."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+
+import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-c")]
+
+
+class Waiting(Exception):
+    """Not there yet."""
+
+
+def outcomes(report):
+    return {outcome["instance_id"]: outcome for outcome in report["instances"]}
+
+
+def test_invocations_that_appear_late_are_waited_for(aws, project):
+    """InvocationDoesNotExist for the first polls is normal after SendCommand."""
+    aws.control("POST", "faults", {"hidden_polls": 2})
+    assert aws.ferry("push", "demo", project).exit == 0
+
+
+def test_throttling_is_outlasted(aws, project):
+    """Half of all SSM calls are throttled; the run succeeds all the same."""
+    aws.control("POST", "faults", {"throttle_probability": 0.5, "throttle_seed": 7})
+    ran = aws.ferry("push", "demo", project)
+    assert ran.exit == 0, ran.err
+
+
+def test_a_status_event_that_never_comes_is_not_needed(aws, project):
+    """The event gives speed, the sweep gives certainty."""
+    aws.control("POST", "faults", {"events": "suppress"})
+    ran = aws.ferry("push", "demo", project)
+    assert ran.exit == 0, ran.err
+
+
+def test_a_lost_answer_to_send_command_applies_once(aws, project):
+    """The command went out though its answer never came: it is found, not sent again."""
+    aws.control("POST", "faults", {"drop_response": {"SendCommand": 1}})
+    ran = aws.ferry("push", "demo", project, "--json")
+    assert ran.exit == 0, ran.err
+    commands = aws.client("ssm").list_commands()["Commands"]
+    sent = [c for c in commands if c["Comment"] == ran.json["run_id"]]
+    assert len(sent) == 1
+
+
+def test_an_instance_offline_fails_alone(aws, project):
+    """The others have the release; the run says 2/3 and why."""
+    off = aws.state.instances[1].instance_id
+    aws.control("POST", "faults", {"offline": [off]})
+    ran = aws.ferry("push", "demo", project)
+    assert ran.exit == 1
+    assert "2/3" in ran.err + ran.out
+    assert off in ran.err + ran.out
+    has = [(aws.root(r, project.name) / "current/main.py").exists() for r in aws.state.instances]
+    assert has == [True, False, True]
+    assert aws.keys("archives/") == []
+
+
+def test_one_failing_instance_has_its_own_reason(aws, project):
+    """A full explanation for the one, the release for the others."""
+    broken = aws.state.instances[2]
+    root = aws.root(broken, project.name)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    root.write_text("a file where the project's directory should be")
+    ran = aws.ferry("push", "demo", project, "--json")
+    assert ran.exit == 1
+    report = aws.report(ran.json["run_id"])
+    assert report["status"] == "FAILED"
+    assert report["counts"] == {"total": 3, "succeeded": 2, "failed": 1, "skipped": 0}
+    error = outcomes(report)[broken.instance_id]["error"]
+    assert error["code"]
+    assert error["message"]
+
+
+def test_a_slow_instance_is_waited_for(aws, project):
+    """One instance that takes longer does not fail the run."""
+    slow = aws.state.instances[0].instance_id
+    aws.control("POST", "faults", {"slow": {slow: 3}})
+    assert aws.ferry("push", "demo", project).exit == 0
+
+
+def test_an_instance_lost_in_the_middle_fails_alone(aws, project):
+    """Its process is gone and no answer comes: SSM's timeout ends it, the others are done."""
+    lost = aws.state.instances[0].instance_id
+    aws.control("POST", "faults", {"lost": {lost: 0}})
+    ran = aws.ferry("push", "demo", project, "--timeout", 30, "--json", timeout=240)
+    assert ran.exit == 1
+    found = outcomes(aws.report(ran.json["run_id"]))
+    assert found[lost]["status"] == "failed"
+    assert found[lost]["error"]["message"]
+    others = {i: o["status"] for i, o in found.items() if i != lost}
+    assert set(others.values()) == {"succeeded"}
+    assert len(others) == 2
+
+
+@retry(
+    retry=retry_if_exception_type(Waiting),
+    wait=wait_fixed(0.1),
+    stop=stop_after_delay(60),
+    reraise=True,
+)
+def until(condition):
+    """The first true answer of ``condition``."""
+    answer = condition()
+    if not answer:
+        raise Waiting
+    return answer
+
+
+def running_command(aws, run_id):
+    commands = aws.client("ssm").list_commands()["Commands"]
+    mine = [c for c in commands if c["Comment"] == run_id]
+    return mine and mine[0]["Status"] == "InProgress" and mine[0]
+
+
+@pytest.mark.parametrize("way", ["console", "ferry cancel"])
+def test_stopping_a_run_stops_it_on_the_instances(aws, project, way):
+    """The SSM command is cancelled, the archive is gone, the report says cancelled."""
+    slow = {record.instance_id: 120 for record in aws.state.instances}
+    aws.control("POST", "faults", {"slow": slow})
+    started = aws.ferry("push", "demo", project, "--no-wait", "--json")
+    assert started.exit == 0, started.err
+    run_id = started.json["run_id"]
+    command = until(lambda: running_command(aws, run_id))
+    if way == "console":
+        arn = f"{aws.machine.replace(':stateMachine:', ':execution:')}:{run_id}"
+        aws.client("stepfunctions").stop_execution(executionArn=arn)
+    else:
+        assert aws.ferry("cancel", run_id).exit == 0
+    ssm = aws.client("ssm")
+    found = until(
+        lambda: [
+            c
+            for c in ssm.list_commands(CommandId=command["CommandId"])["Commands"]
+            if c["Status"] == "Cancelled"
+        ]
+    )
+    assert found
+    until(lambda: f"archives/{run_id}.tar.gz" not in aws.keys("archives/"))
+    report = until(lambda: any(k.endswith("report.json") for k in aws.keys(f"runs/{run_id}/")))
+    assert report
+    assert aws.report(run_id)["status"] == "CANCELLED"
+    assert not (aws.root(aws.state.instances[0], project.name) / "current").exists()
+
+
+def test_two_pushes_at_once_leave_a_whole_release(aws, project, tmp_path):
+    """One waits for the other on the instance's lock; both end well."""
+    other = tmp_path / "other" / project.name
+    other.parent.mkdir()
+    subprocess.run(["cp", "-r", project, other], check=True)
+    (other / "main.py").write_text("print('other')\n")
+    ends = []
+    threads = [
+        threading.Thread(target=lambda p=p: ends.append(aws.ferry("push", "demo", p, "--json")))
+        for p in (project, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [ran.exit for ran in ends] == [0, 0], [ran.err for ran in ends]
+    releases = {aws.report(r.json["run_id"])["verification"]["release_id"] for r in ends}
+    for record in aws.state.instances:
+        assert (aws.root(record, project.name) / "current").resolve().name in releases
+
+
+def test_no_log_holds_a_signature(aws, project):
+    """Neither a Lambda's log nor a record has the presigned URL in it."""
+    run_id = aws.ferry("push", "demo", project, "--json").json["run_id"]
+    text = "".join(json.dumps(aws.record(key)) for key in aws.keys(f"runs/{run_id}/"))
+    logs = aws.client("logs")
+    groups = [g["logGroupName"] for g in logs.describe_log_groups()["logGroups"]]
+    for group in groups:
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        text += "".join(e["message"] for page in pages for e in page["events"])
+    assert run_id in text
+    assert "X-Amz-Signature" not in text
+    assert "X-Amz-Credential" not in text

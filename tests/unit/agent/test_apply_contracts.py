@@ -1,0 +1,225 @@
+"""apply.py cannot import contracts; these tests hold its copies to them."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codeferry_agent import apply
+from codeferry_contracts import manifest, names
+from codeferry_contracts.parameters import ApplyPayload
+from codeferry_contracts.request import SCHEMA
+from codeferry_contracts.result import (
+    RESULT_MAX_CHARACTERS,
+    InstanceResult,
+    parse_result,
+)
+from codeferry_contracts.shape import problems
+from tests.unit.agent.archives import SMALL, entries, pack
+from tests.unit.agent.conftest import APPLY, Instance
+
+SOURCE = APPLY.read_text()
+names_of_files = st.binary(min_size=1, max_size=40).filter(lambda raw: b"\0" not in raw)
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+
+
+def test_the_source_can_travel_in_a_document() -> None:
+    """No double brace for SSM to substitute, ASCII only, no line that ends the heredoc."""
+    assert "{{" not in SOURCE
+    assert SOURCE.isascii()
+    assert "CODEFERRY_END_OF_SOURCE" not in SOURCE
+    assert len(SOURCE) < 43_000
+
+
+def test_the_source_needs_the_standard_library_only() -> None:
+    """Every import is a module Python brings along, and the grammar is that of 3.9."""
+    tree = ast.parse(SOURCE, feature_version=(3, 9))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert {name.name.split(".")[0] for name in node.names} <= sys.stdlib_module_names
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] in sys.stdlib_module_names
+
+
+def test_names_and_limits_are_those_of_the_contracts() -> None:
+    """Patterns, field names and bounds are the same on both sides."""
+    assert f"^{apply.RUN_ID}$" == names.RUN_ID_PATTERN
+    assert apply.RESULT_MAX_CHARACTERS == RESULT_MAX_CHARACTERS
+    assert manifest.LINK_MODE == apply.LINK_MODE
+    assert apply.META.decode() == manifest.META_DIRECTORY
+    assert apply.MANIFEST.decode() == manifest.MANIFEST_PATH
+    assert apply.SUMS.decode() == manifest.SUMS_PATH
+    assert set(apply.FIELDS) == set(ApplyPayload.__dataclass_fields__)
+    fields = set(InstanceResult.__dataclass_fields__)
+    assert set(apply.blank_result("r")) - {"codeferry_result"} == fields
+
+
+@given(st.dictionaries(names_of_files, st.tuples(st.integers(0, 0o777), digests)))
+def test_the_digest_is_the_contracts_digest(tree: dict[bytes, tuple[int, str]]) -> None:
+    """Over any names, modes and contents both sides compute the same release."""
+    ours = {path: apply.Entry(mode, 0, sha) for path, (mode, sha) in tree.items()}
+    theirs = [
+        manifest.Entry(path.decode("utf-8", "surrogateescape"), mode, 0, sha)
+        for path, (mode, sha) in tree.items()
+    ]
+    assert apply.tree_digest(ours) == manifest.tree_digest(theirs)
+
+
+@given(
+    st.dictionaries(names_of_files, st.tuples(st.integers(0, 0o777), st.integers(0), digests)),
+    st.dictionaries(names_of_files, names_of_files),
+)
+def test_every_manifest_of_the_contracts_is_accepted(
+    files: dict[bytes, tuple[int, int, str]], links: dict[bytes, bytes]
+) -> None:
+    """What contracts write over a tree, apply reads as exactly that tree."""
+    ours: dict[bytes, Any] = {path: apply.Entry(*fields) for path, fields in files.items()}
+    ours.update({path: apply.link_entry(target) for path, target in links.items()})
+    theirs = [_theirs(path, entry) for path, entry in ours.items()]
+    document = manifest.manifest_json(manifest.summarise("p", theirs), theirs)
+    apply.check_manifest(document, ours)
+    if ours:
+        path = next(iter(ours))
+        with pytest.raises(apply.Refused):
+            apply.check_manifest(document, {**ours, path: apply.Entry(0o1, 1, "0" * 64)})
+
+
+def _theirs(path: bytes, entry: apply.Entry) -> manifest.Entry:
+    name = path.decode("utf-8", "surrogateescape")
+    if entry.link is not None:
+        return manifest.link_entry(name, entry.link.decode("utf-8", "surrogateescape"))
+    return manifest.Entry(name, entry.mode, entry.size, entry.sha256)
+
+
+@given(st.lists(st.text(max_size=60), max_size=40), st.lists(st.text(max_size=1000), max_size=1000))
+def test_a_result_line_always_fits_and_is_read(unmet: list[str], warnings: list[str]) -> None:
+    """However much there is to say, in whatever script, it is one line the workflow can read."""
+    error = {"code": "c" * 99, "message": "\ud800" * 999, "hint": "\u00e9\n" * 999}
+    result = apply.blank_result("r" * 80) | {"unmet": unmet, "warnings": warnings}
+    for said in (result, result | {"error": error}):
+        line = apply.result_line(said)
+        assert len(line) <= RESULT_MAX_CHARACTERS
+        assert "\n" not in line
+        assert parse_result(line).run_id == "r" * 80
+
+
+def test_what_is_cut_from_a_result_line_is_counted() -> None:
+    """A thousand warnings: the first ones whole, and how many more there were."""
+    result = apply.blank_result("r") | {"warnings": [f"warning {n}" for n in range(1000)]}
+    warnings = parse_result(apply.result_line(result)).warnings
+    assert warnings[0] == "warning 0"
+    assert warnings[-1] == f"... and {1000 - len(warnings) + 1} more"
+
+
+def test_a_thousand_unmet_paths_fit(instance: Instance) -> None:
+    """Two hundred expected paths that are missing still give one readable line."""
+    expected = tuple(f"missing/{'n' * 40}/{n}" for n in range(100))
+    body = pack(SMALL)
+    result = instance.apply(body, expect_files=expected, expect_directories=expected).result
+    assert result.status == "applied"
+    assert result.unmet[0] == expected[0]
+    assert result.unmet[-1].endswith(" more")
+
+
+def payload(**changes: object) -> str:
+    fields = asdict(
+        ApplyPayload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 5, False, "", (), (), ())
+    )
+    return base64.b64encode(json.dumps(fields | changes).encode()).decode()
+
+
+WRONG: dict[str, list[object]] = {
+    "run_id": ["", "../x", "a/b", "a" * 81, "a\n", 3, None],
+    "project": ["", "..", ".", "a/b", "a b", "a" * 65, "p\n"],
+    "url": ["", "h", "ftp://h/x", "file:///x", "https://h", "https://h/x y", "https://h/\n", "http://h/\xe9"],
+    "sha256": ["", "0" * 63, "g" * 64, "0" * 64 + "\n"],
+    "size": [0, -1, 1.0, True, "1", 1 << 60],
+    "digest": ["0", None],
+    "files": [-2, True],
+    "keep_releases": [0, 101],
+    "strict": [0, None],
+    "user": ["root;id", "-x", "A", "a" * 33],
+    "persist": [
+        "output", ["/abs"], ["../x"], ["a/../b"], ["."], [""], [".codeferry/x"], ["\ud800"],
+        ["a\ud800"], ["a\n"], [3], ["x"] * 101,
+    ],
+    "expect_files": [["/etc/passwd"], ["a/.."]],
+    "expect_directories": [["/"], [".."]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f in WRONG for v in WRONG[f]])
+def test_nonsense_in_a_payload_is_refused_by_name(field: str, value: object) -> None:
+    """The instance does not trust what it is sent, and says which field it is."""
+    with pytest.raises(apply.Refused, match=field) as raised:
+        apply.parse_payload(payload(**{field: value}))
+    assert raised.value.code == "payload_invalid"
+
+
+@given(st.text(max_size=60))
+def test_every_path_a_request_may_name_is_taken(path: str) -> None:
+    """What contracts accept as a path inside the project, apply accepts, its own names excepted."""
+    schema = SCHEMA["properties"]["options"]["properties"]["persist"]
+    own = path.split("/")[0] == manifest.META_DIRECTORY
+    if not own and not any(0xD800 <= ord(c) <= 0xDFFF for c in path):
+        assert apply.paths([path]) == (not list(problems([path], schema)))
+
+
+@pytest.mark.parametrize("text", ["", "!", "e30=", "bnVsbA==", "WzFd", "W1tb" * 5000, "\udcff"])
+def test_a_payload_that_is_none_is_answered(instance: Instance, text: str) -> None:
+    """Not base64, not JSON, not an object, not its fields: a result line with the run's id."""
+    answer = instance.send(text)
+    assert answer.code == "payload_invalid"
+    assert answer.result.run_id == "run-0"
+    assert not instance.project.exists()
+
+
+def test_caps_grow_with_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More members than the archive's size can justify are refused."""
+    monkeypatch.setattr(apply, "MEMBERS_FROM", 3)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "archive").write_bytes(pack(dict.fromkeys("abcdefghijklmnopqrstuvwxyz", b"")))
+    monkeypatch.setattr(apply, "BYTES_PER_MEMBER", 1000)
+    with pytest.raises(apply.Refused, match="more than 3 members"):
+        apply.extract(tmp_path / "archive", tmp_path / "tree", None)
+
+
+links_inside = st.dictionaries(
+    st.sampled_from(["a", "b", "d/c", "d/e", "d/f/g"]),
+    st.lists(st.sampled_from(["..", ".", *"abcdefx"]), min_size=1, max_size=7).map("/".join),
+)
+
+
+@given(links_inside)
+def test_no_link_that_is_let_through_leads_out(
+    tmp_path_factory: pytest.TempPathFactory, links: dict[str, str]
+) -> None:
+    """Made on a real disk, whatever leads_out lets pass resolves inside the tree or nowhere."""
+    top = tmp_path_factory.mktemp("links")
+    (top / "tree/d/f").mkdir(parents=True)
+    raw = {path.encode(): target.encode() for path, target in links.items()}
+    passed = not any(apply.leads_out(path, raw) for path in raw)
+    for path, target in links.items():
+        (top / "tree" / path).symlink_to(target)
+    for path in links:
+        try:
+            real = (top / "tree" / path).resolve(strict=True)
+        except (OSError, RuntimeError):
+            continue
+        inside = real.is_relative_to(top / "tree")
+        assert inside or not passed
+
+
+def test_the_answers_fields_are_json(instance: Instance) -> None:
+    """The line begins with the key the workflow looks for."""
+    answer = instance.push({e.path: b"" for e in entries({"f": b""})})
+    assert next(iter(json.loads(answer.out))) == "codeferry_result"

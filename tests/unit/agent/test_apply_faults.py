@@ -1,0 +1,213 @@
+"""Kills, full disks, locks and cancellation: current is always a complete release."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codeferry_contracts import manifest
+from codeferry_contracts.result import parse_result
+from tests.unit.agent.archives import SMALL, Tree, entries, hostile, member, pack
+from tests.unit.agent.conftest import APPLY, Instance, picture
+
+POINTS = re.findall(r'_reached\("(\w+)"\)', APPLY.read_text())
+OLD: Tree = {"old": b"old", "keep/me": b"1"}
+
+
+def release_of(tree: Tree) -> str:
+    return manifest.summarise("demo", entries(tree)).release_id
+
+
+def test_the_crash_points_are_all_here() -> None:
+    """The kill test below covers every step; a lost one would make it pass for nothing."""
+    assert len(POINTS) == len(set(POINTS)) >= 10
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_after_a_kill_current_is_whole_and_the_next_run_heals(
+    instance: Instance, point: str
+) -> None:
+    """Before the switch the old release is current, after it the new one; staging is cleared."""
+    instance.push(OLD)
+    complete = {
+        release_of(OLD): {"old", "keep/me", "keep", "output", *_meta()},
+        release_of(SMALL): {*_names(SMALL), "output", *_meta()},
+    }
+    instance.store.body = pack(SMALL)
+    payload = instance.payload(instance.store.body, run_id="killed", persist=("output",))
+    killed = instance.send(payload, CODEFERRY_CRASH_AT=point)
+    assert killed.exit == -signal.SIGKILL
+    assert killed.out == ""
+    switched = point in ("switched", "pruned", "recorded")
+    assert instance.current_id == release_of(SMALL if switched else OLD)
+    assert set(picture(instance.current)) >= complete[instance.current_id] - {"output"}
+
+    healed = instance.send(payload)
+    assert healed.exit == 0, healed.out
+    assert healed.result.status == ("unchanged" if point in ("switched", "pruned") else "applied")
+    assert healed.result.replayed == (point == "recorded")
+    assert set(picture(instance.current)) == complete[release_of(SMALL)]
+    assert instance.releases() == {release_of(OLD), release_of(SMALL)}
+    assert not list((instance.project / "staging").iterdir())
+
+
+def _names(tree: Tree) -> set[str]:
+    return {str(p) for path in tree for p in (Path(path), *Path(path).parents)} - {"."}
+
+
+def _meta() -> set[str]:
+    return {manifest.META_DIRECTORY, manifest.MANIFEST_PATH, manifest.SUMS_PATH}
+
+
+def test_the_last_good_release_outlives_a_kill_after_the_switch(instance: Instance) -> None:
+    """A switch that could not be written down still counts when releases are pruned."""
+    instance.push({"f": b"0"})
+    body = instance.store.body = pack({"f": b"1"})
+    instance.send(instance.payload(body), CODEFERRY_CRASH_AT="switched")
+    instance.push({"f": b"2"}, keep_releases=1)
+    assert instance.releases() == {release_of({"f": b"1"}), release_of({"f": b"2"})}
+
+
+def test_two_runs_at_once_take_turns(instance: Instance) -> None:
+    """The second waits for the first, and then is current."""
+    instance.store.resume = threading.Event()
+    instance.store.body = body = pack(SMALL)
+    first = instance.start(instance.payload(body, run_id="first"))
+    assert instance.store.entered.wait(30)
+    second = instance.start(instance.payload(body, run_id="second"))
+    _wait_until_open(second.pid, ".lock")
+    instance.store.resume.set()
+    outs = [run.communicate(timeout=60)[0] for run in (first, second)]
+    assert [parse_result(out).status for out in outs] == ["applied", "unchanged"]
+    instance.check_whole()
+
+
+def _wait_until_open(pid: int, name: str) -> None:
+    """Return once the process has a file of this name open."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if descriptor.readlink().name == name:
+                    return
+        time.sleep(0.01)
+    raise AssertionError(f"{pid} never opened {name}")
+
+
+def test_a_second_run_is_refused_with_the_holders_id(instance: Instance) -> None:
+    """When the first does not end within the bound, the second says which run it waits for."""
+    instance.store.resume = threading.Event()
+    instance.store.body = body = pack(SMALL)
+    first = instance.start(instance.payload(body, run_id="the-holder"))
+    assert instance.store.entered.wait(30)
+    second = instance.start(instance.payload(body), CODEFERRY_LOCK_SECONDS="0")
+    out, _ = second.communicate(timeout=60)
+    assert '"locked"' in out
+    assert "Run the-holder holds the project" in out
+    instance.store.resume.set()
+    assert instance.finish(first).exit == 0
+
+
+def test_the_lock_of_a_dead_run_holds_nobody_up(instance: Instance) -> None:
+    """The lock is the kernel's: it goes with the process."""
+    instance.store.body = body = pack(SMALL)
+    instance.send(instance.payload(body), CODEFERRY_CRASH_AT="locked")
+    assert instance.send(instance.payload(body), CODEFERRY_LOCK_SECONDS="0").exit == 0
+
+
+def test_another_projects_lock_does_not_matter(instance: Instance) -> None:
+    """Projects on one instance are independent."""
+    (instance.root / "other").mkdir()
+    with (instance.root / "other/.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        instance.environ["CODEFERRY_LOCK_SECONDS"] = "0"
+        instance.push(SMALL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_cancelled_run_cleans_up(instance: Instance, number: signal.Signals) -> None:
+    """It ends with a result line of its own, an empty staging and the old release."""
+    instance.push(OLD)
+    instance.store.resume = threading.Event()
+    instance.store.entered.clear()
+    instance.store.body = body = pack(SMALL)
+    run = instance.start(instance.payload(body))
+    assert instance.store.entered.wait(30)
+    run.send_signal(number)
+    answer = instance.finish(run)
+    assert answer.code == "cancelled"
+    assert number.name in answer.message
+    assert instance.current_id == release_of(OLD)
+
+
+def test_leftovers_of_any_kind_go(instance: Instance) -> None:
+    """Directories nobody may enter and links out are removed without following them."""
+    leftover = instance.project / "staging/dead.x/tree"
+    leftover.mkdir(parents=True)
+    (leftover / "out").symlink_to(instance.root.parent)
+    (leftover / "closed").mkdir(mode=0 if os.geteuid() == 0 else 0o700)
+    (instance.project / "staging/dead.x/archive.tar.gz").write_bytes(b"half")
+    instance.push(SMALL)
+
+
+@pytest.fixture
+def small_disk(instance: Instance) -> Iterator[Instance]:
+    """The instance's root on a filesystem of 4 MiB and 200 inodes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small filesystem")
+    options = "size=4m,nr_inodes=200"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "codeferry-test", str(instance.root)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let us mount a filesystem")
+    yield instance
+    subprocess.run(["umount", str(instance.root)], check=True)
+
+
+def test_an_archive_that_cannot_fit_is_not_downloaded(small_disk: Instance) -> None:
+    """The free bytes and the needed ones are in the message; no request was made."""
+    answer = small_disk.apply(hostile(member("big", os.urandom(3 << 20))))
+    assert answer.code == "disk_full"
+    assert re.search(
+        r"[\d,]+ bytes and [\d,]+ inodes are free, 6,29[\d,]+ and 15 needed", answer.message
+    )
+    assert small_disk.store.ranges == []
+
+
+def test_a_disk_that_fills_while_unpacking_keeps_the_old_release(small_disk: Instance) -> None:
+    """ENOSPC is disk_full with what was going on, and the space is free again afterwards."""
+    small_disk.push(OLD)
+    answer = small_disk.apply(hostile(member("zeros", bytes(8 << 20))))
+    assert answer.code == "disk_full"
+    assert "while unpacking in staging" in answer.message
+    assert small_disk.current_id == release_of(OLD)
+    small_disk.push(SMALL)
+
+
+def test_inodes_that_run_out_keep_the_old_release(small_disk: Instance) -> None:
+    """Both when the count is announced and when it is not."""
+    small_disk.push(OLD)
+    body = hostile(*(member(f"f{n}") for n in range(300)))
+    assert small_disk.apply(body, files=300).code == "disk_full"
+    assert small_disk.apply(body).code == "disk_full"
+    assert small_disk.current_id == release_of(OLD)
+    small_disk.push(SMALL)
+
+
+def test_a_read_only_disk_is_named(small_disk: Instance) -> None:
+    """EROFS is read_only, not a traceback."""
+    small_disk.push(OLD)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk.root)], check=True)
+    answer = small_disk.apply(pack(SMALL))
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk.root)], check=True)
+    assert answer.code == "read_only"
+    assert "Traceback" not in answer.err
