@@ -19,6 +19,8 @@ from codeferry_local.home import HOME_VARIABLE, Home, read_state
 from codeferry_local.process import Supervisor
 
 FERRY = Path(sys.executable).with_name("ferry")
+# A delivery timeout of ten minutes takes twelve seconds, an execution of fifteen eighteen.
+TIME_SCALE = 0.02
 CREATED = "files that a test of the suite made\n"
 
 
@@ -101,7 +103,9 @@ class Aws:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory):
     home = Home(tmp_path_factory.mktemp("aws"))
-    supervisor = Supervisor.start(home, instances=3, target="demo", attached=True)
+    supervisor = Supervisor.start(
+        home, instances=3, target="demo", attached=True, time_scale=TIME_SCALE
+    )
     try:
         yield Aws(home)
     finally:

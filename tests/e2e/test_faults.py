@@ -35,7 +35,8 @@ def test_throttling_is_outlasted(aws, project):
 
 def test_a_status_event_that_never_comes_is_not_needed(aws, project):
     """The event gives speed, the sweep gives certainty."""
-    aws.control("POST", "faults", {"events": "suppress"})
+    slow = {record.instance_id: 100 for record in aws.state.instances}
+    aws.control("POST", "faults", {"events": "suppress", "slow": slow})
     ran = aws.ferry("push", "demo", project)
     assert ran.exit == 0, ran.err
 
@@ -82,7 +83,7 @@ def test_one_failing_instance_has_its_own_reason(aws, project):
 def test_a_slow_instance_is_waited_for(aws, project):
     """One instance that takes longer does not fail the run."""
     slow = aws.state.instances[0].instance_id
-    aws.control("POST", "faults", {"slow": {slow: 3}})
+    aws.control("POST", "faults", {"slow": {slow: 150}})
     assert aws.ferry("push", "demo", project).exit == 0
 
 
@@ -90,7 +91,7 @@ def test_an_instance_lost_in_the_middle_fails_alone(aws, project):
     """Its process is gone and no answer comes: SSM's timeout ends it, the others are done."""
     lost = aws.state.instances[0].instance_id
     aws.control("POST", "faults", {"lost": {lost: 0}})
-    ran = aws.ferry("push", "demo", project, "--timeout", 30, "--json", timeout=240)
+    ran = aws.ferry("push", "demo", project, "--json")
     assert ran.exit == 1
     found = outcomes(aws.report(ran.json["run_id"]))
     assert found[lost]["status"] == "failed"
@@ -123,7 +124,7 @@ def running_command(aws, run_id):
 @pytest.mark.parametrize("way", ["console", "ferry cancel"])
 def test_stopping_a_run_stops_it_on_the_instances(aws, project, way):
     """The SSM command is cancelled, the archive is gone, the report says cancelled."""
-    slow = {record.instance_id: 120 for record in aws.state.instances}
+    slow = {record.instance_id: 6000 for record in aws.state.instances}
     aws.control("POST", "faults", {"slow": slow})
     started = aws.ferry("push", "demo", project, "--no-wait", "--json")
     assert started.exit == 0, started.err

@@ -5,8 +5,8 @@ standard library only): it imports nothing of Codeferry, the tests hold it to co
 SSM substitutes double braces and takes 64 KB, so there are none here, and few words.
 
 In: CODEFERRY_PAYLOAD (base64 JSON), CODEFERRY_RUN_ID, CODEFERRY_ROOT (/opt/codeferry),
-CODEFERRY_LOCK_SECONDS (120), CODEFERRY_CRASH_AT (tests). Out: one result line on stdout,
-talk on stderr, exit 0 or 1. In <root>/<project>/:
+CODEFERRY_LOCK_SECONDS (120), CODEFERRY_VERBOSE, CODEFERRY_CRASH_AT (tests). Out: one result
+line on stdout, exit 0 or 1. In <root>/<project>/:
 
   current -> releases/<id>    shared/            what lives on between releases
   releases/<id>/              runs/<run>.json    answers to runs that succeeded
@@ -48,7 +48,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional
 
-RESULT_MAX_CHARACTERS = 2400  # ListCommandInvocations returns 2,500
+# SSM shows 2,400 of output and errors together, and adds some 70 of its own on failure.
+RESULT_MAX_CHARACTERS = 2300
 RECORDS_KEPT = 200
 CHUNK = 1 << 20
 CONNECTIONS, PARALLEL_FROM = 4, 32 << 20
@@ -128,7 +129,8 @@ def first(paths: Iterable[bytes]) -> str:
 
 
 def log(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+    if os.environ.get("CODEFERRY_VERBOSE"):  # else it would take the result line's room
+        print(words, file=sys.stderr, flush=True)
 
 
 def _reached(point: str) -> None:
@@ -1029,7 +1031,7 @@ def told(error: Exception, run: Optional[Run]) -> Refused:
         doing = run.doing if run else "starting"
         return Refused(code, f"{error.strerror or type(error).__name__} while {doing}.")
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    log(trace.replace(run.payload.url, "<url>") if run else trace)
+    print(trace.replace(run.payload.url, "<url>") if run else trace, file=sys.stderr)
     line = traceback.extract_tb(error.__traceback__)[-1].lineno
     return Refused("internal", f"{type(error).__name__} at line {line} of apply.py.")
 

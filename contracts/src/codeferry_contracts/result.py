@@ -15,7 +15,10 @@ from codeferry_contracts.errors import ResultInvalid
 
 RESULT_FORMAT = 1
 RESULT_KEY = "codeferry_result"
-RESULT_MAX_CHARACTERS = 2400  # ListCommandInvocations returns 2,500 characters of output
+# ListCommandInvocations gives 2,500 characters, but the SSM agent has by then cut output and
+# errors together to 2,400 bytes (amazon-ssm-agent, iohandler.go) and adds a few words of its
+# own when a step fails.
+RESULT_MAX_CHARACTERS = 2300
 
 Status = Literal["applied", "unchanged", "failed"]
 

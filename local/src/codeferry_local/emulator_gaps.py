@@ -3,6 +3,8 @@
 - It ignores ``Range`` on a read that names a version; S3 answers 206. Ranged reads of one
   version are how the manifest is found and large archives are downloaded.
 - Its "Object Created" events name no version; S3's do. The version is part of a run's id.
+- It names every exception of a Python function "Runtime.HandlerError"; Lambda names it by
+  its class, and that is what a state machine's Retry and Catch match.
 - It leaves the states inside a Map out of the execution history; Step Functions lists
   them. They are how ``ferry`` shows dispatch and apply.
 """
@@ -11,23 +13,30 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 Answer = tuple[int, dict[str, str], bytes]
 
+# The last line of a traceback: the class, with its module, and the message.
+_RAISED = re.compile(r"^(?:\w+\.)*([A-Z]\w*)(?::|$)", re.MULTILINE)
+
 _version: ContextVar[str] = ContextVar("version", default="")
 
 
 def close_gaps() -> None:
     """Wrap what has to be wrapped; called before the server starts."""
-    from ministack.services import eventbridge, s3, stepfunctions
+    from ministack.services import eventbridge, lambda_svc, s3, stepfunctions
 
     # Neither service has a public seam.
     s3._get_object = ranged(s3._get_object, s3._parse_range)  # noqa: SLF001
     s3._fire_s3_event = versioned(s3._fire_s3_event)  # noqa: SLF001
     eventbridge._dispatch_event = naming_version(eventbridge._dispatch_event)  # noqa: SLF001
+    lambda_svc._execute_function_warm = by_class(  # noqa: SLF001
+        lambda_svc._execute_function_warm  # noqa: SLF001
+    )
     stepfunctions._execute_task = recorded(  # noqa: SLF001
         stepfunctions._execute_task,  # noqa: SLF001
         stepfunctions._add_event,  # noqa: SLF001
@@ -90,6 +99,21 @@ def naming_version(dispatch: Callable[..., Any]) -> Callable[..., Any]:
         return dispatch(event, *arguments, **named)
 
     return deliver
+
+
+def by_class(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """``execute`` whose errors carry the name of the exception's class."""
+
+    def invoke(*arguments: Any) -> dict[str, Any]:
+        result = execute(*arguments)
+        body = result.get("body")
+        if result.get("error") and isinstance(body, dict):
+            raised = _RAISED.findall(result.get("log", ""))
+            if body.get("errorType") == "Runtime.HandlerError" and raised:
+                result["body"] = body | {"errorType": raised[-1]}
+        return result
+
+    return invoke
 
 
 def recorded(

@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 
+GRACE_SECONDS = 1
+
 
 def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -24,6 +26,9 @@ def _end_with_parent() -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    # Threads that wait for task tokens of aborted executions would keep it for their timeout.
+    threading.main_thread().join(GRACE_SECONDS)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -37,16 +37,19 @@ class Supervisor:
         instances: int,
         target: str,
         attached: bool,
+        time_scale: float = 1.0,
         progress: Progress = lambda line: None,
     ) -> Supervisor:
         """Start one and return when everything answers; ``progress`` gets each step.
 
-        ``attached`` ties its life to this process. Raises the error it reported, or
+        ``attached`` ties its life to this process; ``time_scale`` multiplies SSM's waits
+        (delivery and execution timeouts), for tests. Raises the error it reported, or
         StartFailed.
         """
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
         options = ["--instances", str(instances), "--target", target]
+        options += ["--time-scale", str(time_scale)]
         process = subprocess.Popen(
             [*command, *options, *(["--attached"] if attached else [])],
             stdin=subprocess.PIPE if attached else subprocess.DEVNULL,

@@ -39,18 +39,20 @@ CREDENTIALS = {"access_key_id": "codeferry-local", "secret_access_key": "codefer
 
 @dataclass(frozen=True)
 class Wish:
-    """What to start: so many instances tagged for one target."""
+    """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times."""
 
     instances: int
     target: str
+    time_scale: float
 
 
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), required=True)
 @click.option("--instances", type=int, default=3)
 @click.option("--target", default="demo")
+@click.option("--time-scale", type=float, default=1.0)
 @click.option("--attached", is_flag=True)
-def main(home: Path, instances: int, target: str, attached: bool) -> None:
+def main(home: Path, instances: int, target: str, time_scale: float, attached: bool) -> None:
     """Run the embedded AWS until told to stop."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,7 +60,7 @@ def main(home: Path, instances: int, target: str, attached: bool) -> None:
     if attached:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
-        serve(Home(home), Wish(instances, target), stop, sys.stdout)
+        serve(Home(home), Wish(instances, target, time_scale), stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
         sys.exit(1)
@@ -80,7 +82,12 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
     synth = parts.enter_context(ThreadPoolExecutor(1)).submit(synthesise, STAGE, log)
     with _step(report, "Starting the embedded AWS"):
         port = free_port()
-        ssm = SsmServer(region=REGION, account_id=ACCOUNT, aws_endpoint=local_url(port))
+        ssm = SsmServer(
+            region=REGION,
+            account_id=ACCOUNT,
+            aws_endpoint=local_url(port),
+            time_scale=wish.time_scale,
+        )
         variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION}
         emulator = Emulator.start(port, home.temporary, log, variables)
         parts.callback(emulator.stop)

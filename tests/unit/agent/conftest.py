@@ -174,7 +174,7 @@ class Instance:
             [self.python, "-I", "-X", "utf8", "-B", str(APPLY)],
             env=inherited
             | {"CODEFERRY_ROOT": str(self.root), "CODEFERRY_RUN_ID": run_id}
-            | {"CODEFERRY_PAYLOAD": encoded}
+            | {"CODEFERRY_PAYLOAD": encoded, "CODEFERRY_VERBOSE": "1"}
             | self.environ
             | environ,
             stdout=subprocess.PIPE,

@@ -295,3 +295,11 @@ def test_the_record_is_the_result(instance: Instance) -> None:
     record = load(instance.project / "runs/run-1.json")
     assert record["release_id"] == answer.result.release_id
     assert record["codeferry_result"] == 1
+
+
+def test_nothing_takes_room_from_the_result_line(instance: Instance) -> None:
+    """Unless asked to talk, a delivery that goes well says nothing on standard error."""
+    instance.store.body = pack(SMALL)
+    answer = instance.send(instance.payload(instance.store.body), CODEFERRY_VERBOSE="")
+    assert answer.exit == 0
+    assert answer.err == ""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from codeferry_local.emulator_gaps import naming_version, ranged, recorded, versioned
+from codeferry_local.emulator_gaps import by_class, naming_version, ranged, recorded, versioned
 
 
 def whole(bucket, key, headers, query=None):
@@ -104,3 +104,27 @@ def test_other_events_are_passed_on_as_they_are():
     event = {"Source": "codeferry", "Detail": "{}"}
     versioned(lambda version_id: naming_version(sent.append)(event))("v1")
     assert sent == [event]
+
+
+def failing(log, kind="Runtime.HandlerError"):
+    answer = {"error": True, "body": {"errorType": kind, "errorMessage": "m"}, "log": log}
+    return by_class(lambda *_: answer)()["body"]["errorType"]
+
+
+def test_an_error_of_a_function_has_its_class():
+    """The last exception of the traceback names the error, not those it was raised from."""
+    log = (
+        "Traceback (most recent call last):\n  File x\nbotocore.exceptions.ClientError: no\n\n"
+        "During handling of the above exception, another exception occurred:\n\n"
+        "Traceback (most recent call last):\n  File y\n"
+        'codeferry_lambdas.errors.AwsUnavailable: {"code": "x"}\n'
+    )
+    assert failing(log) == "AwsUnavailable"
+
+
+def test_what_has_a_better_name_keeps_it():
+    """Timeouts are no exceptions of the function, and success is no error at all."""
+    assert failing("ValueError: x", kind="Sandbox.Timedout") == "Sandbox.Timedout"
+    assert failing("") == "Runtime.HandlerError"
+    fine = {"body": {"errorType": "Runtime.HandlerError"}, "log": "ValueError: x"}
+    assert by_class(lambda *_: fine)() == fine
