@@ -25,7 +25,7 @@ test: setup ## everything CI runs
 	$(BIN)/pytest -n 2 -m slow tests/unit
 
 check: setup ## format, lint, types, imports, unit tests: the fast part
-	$(MAKE) lint types unit
+	$(MAKE) -j2 --output-sync=target lint types unit
 
 lint:
 	$(BIN)/ruff format --check .

@@ -42,6 +42,11 @@ class Answer:
 Ferry = Callable[..., Answer]
 
 
+def _entered(events: list[dict[str, Any]]) -> set[str]:
+    details = (event.get("stateEnteredEventDetails", {}) for event in events)
+    return {detail["name"] for detail in details if detail}
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, no AWS configuration, no FERRY_ variables; the working directory."""
@@ -160,6 +165,15 @@ class World:
         deadline = time.monotonic() + 60
         while states.describe_execution(executionArn=arn)["status"] == "RUNNING":
             assert time.monotonic() < deadline, "the run does not end"
+            time.sleep(0.05)
+
+    def await_state(self, run_id: str, name: str) -> None:
+        """Until the run has entered the state ``name``."""
+        arn = self.machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
+        states = self.client("stepfunctions")
+        deadline = time.monotonic() + 60
+        while name not in _entered(states.get_execution_history(executionArn=arn)["events"]):
+            assert time.monotonic() < deadline, f"the run does not come to {name}"
             time.sleep(0.05)
 
     def state(self) -> dict[str, Any]:

@@ -18,7 +18,9 @@ def begun(world: Any) -> Any:
     def start(target: str, name: str = "") -> str:
         names.append(name or f"by-hand-{secrets.token_hex(6)}")
         world.start(names[-1], target)
-        if target != "slow":
+        if target == "slow":
+            world.await_state(names[-1], "AwaitLong")
+        else:
             world.await_end(names[-1])
         return names[-1]
 

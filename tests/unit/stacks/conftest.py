@@ -16,13 +16,6 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
 
-def pytest_collection_modifyitems(items):
-    """All of these share one worker, and so one synthesis."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("stacks"))
-
-
 @pytest.fixture(scope="session")
 def synthesise():
     """``synthesise(directory, stage="prod")``: the whole app, as cdk.json configures it."""

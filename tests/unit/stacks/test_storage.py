@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+# One worker for all of these, and so one synthesis.
+pytestmark = pytest.mark.xdist_group("stacks")
+
 
 def test_the_bucket_is_private_versioned_and_announces_uploads(resources):
     """The properties the design promises, as CloudFormation gets them."""

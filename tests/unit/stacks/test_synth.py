@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# One worker for all of these, and so one synthesis.
+pytestmark = pytest.mark.xdist_group("stacks")
+
 
 def contents(directory):
     """Every file but the asset staging's own bookkeeping, by name."""
@@ -37,6 +40,7 @@ def test_our_own_synth_has_no_finding(assembly):
     assert json.loads((assembly / "validation-report.json").read_text())["pluginReports"] == []
 
 
+@pytest.mark.slow
 def test_cfn_lint_accepts_the_templates(assembly):
     """CloudFormation's own linter finds nothing, not even a warning."""
     templates = sorted(str(path) for path in assembly.glob("*.template.json"))
