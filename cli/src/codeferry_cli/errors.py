@@ -132,6 +132,7 @@ _BY_CODE = {
     "access_denied": CONFIGURATION,
     "connection_failed": CONFIGURATION,
     "credentials_unusable": CONFIGURATION,
+    "local_already_running": CONFIGURATION,
     "local_not_running": CONFIGURATION,
     "local_sources_missing": CONFIGURATION,
 }

@@ -45,6 +45,7 @@ class Emulator:
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "MINISTACK_HOST": "127.0.0.1",
+            "IOT_MTLS_PORT": str(free_port()),  # its default is fixed; two of them would collide
             "TMPDIR": str(directory),
             "HOME": str(directory),
             "STATE_DIR": str(directory / "state"),
