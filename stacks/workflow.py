@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
+from aws_cdk import CfnOutput, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from codeferry_contracts import layout, names
-from codeferry_contracts.names import Stage
-from stacks.acknowledgements import acknowledge, acknowledge_wildcard
+from codeferry_contracts import names
+from stacks.acknowledgements import acknowledge_wildcard
 from stacks.functions import SHAPES, WorkflowFunction
 from stacks.permissions import Arns, permissions
 from stacks.retention import retention
 from stacks.settings import Settings
+from stacks.state_machine import RunStateMachine
 from stacks.storage import StorageStack
+from stacks.triggers import Triggers
 from stacks.vendoring import lambda_asset
-
-DEFINITION = Path(__file__).resolve().parent / "definitions" / "run.asl.json"
 
 
 class WorkflowStack(Stack):
@@ -151,147 +143,3 @@ class WorkflowStack(Stack):
         CfnOutput(self, names.OUTPUT_BUCKET, value=storage.bucket.bucket_name)
         CfnOutput(self, names.output_state_machine("sync"), value=machine.state_machine_arn)
         CfnOutput(self, names.OUTPUT_CHECK_FUNCTION, value=functions["check"].function_name)
-
-
-class RunStateMachine(Construct):
-    """One workflow made from the one definition."""
-
-    def __init__(
-        self,
-        scope: Construct,
-        id_: str,
-        *,
-        workflow: str,
-        settings: Settings,
-        functions: dict[str, lambda_.Function],
-    ) -> None:
-        super().__init__(scope, id_)
-        stage = settings.stage
-        states = ("plan", "dispatch", "await", "collect", "verify", "cleanup", "report")
-        self.machine = sfn.StateMachine(
-            self,
-            "Machine",
-            role=self._role([functions[name] for name in states]),
-            state_machine_name=stage.state_machine(workflow),
-            definition_body=sfn.DefinitionBody.from_file(str(DEFINITION)),
-            definition_substitutions={
-                "Partition": Stack.of(self).partition,
-                "Workflow": workflow,
-                "DocumentName": stage.document(workflow),
-                **{f"{n.capitalize()}Function": functions[n].function_arn for n in states},
-            },
-            tracing_enabled=True,
-            logs=sfn.LogOptions(
-                destination=logs.LogGroup(
-                    self,
-                    "Log",
-                    # Step Functions needs this prefix, or a resource policy grows by each group.
-                    log_group_name=f"/aws/vendedlogs/states/{stage.state_machine(workflow)}",
-                    retention=retention(settings.log_days),
-                    removal_policy=RemovalPolicy.DESTROY,
-                ),
-                level=sfn.LogLevel.ALL,
-                include_execution_data=False,
-            ),
-        )
-
-    def _role(self, functions: Sequence[lambda_.Function]) -> iam.Role:
-        """May invoke exactly these functions; the construct adds log delivery and X-Ray."""
-        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
-        role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["lambda:InvokeFunction"],
-                resources=[function.function_arn for function in functions],
-            )
-        )
-        acknowledge_wildcard(role, "*", "Log delivery and X-Ray have no narrower resources.")
-        return role
-
-
-class Triggers(Construct):
-    """The EventBridge rules: an upload starts, a finished command resumes, a stop cleans up."""
-
-    def __init__(
-        self,
-        scope: Construct,
-        id_: str,
-        *,
-        stage: Stage,
-        storage: StorageStack,
-        functions: dict[str, lambda_.Function],
-        machine: sfn.StateMachine,
-    ) -> None:
-        super().__init__(scope, id_)
-        self._undelivered = _dead_letters(self)
-        self._rule(
-            "Upload",
-            functions["start"],
-            source="aws.s3",
-            detail_type="Object Created",
-            detail={
-                "bucket": {"name": [storage.bucket.bucket_name]},
-                "object": {"key": [{"prefix": layout.INBOX_PREFIX}]},
-            },
-        )
-        self._rule(
-            "CommandEnded",
-            functions["resume"],
-            source="aws.ssm",
-            detail_type="EC2 Command Status-change Notification",
-            detail={"document-name": [{"prefix": f"codeferry-{stage.name}-"}]},
-        )
-        self._rule(
-            "RunStopped",
-            functions["abort"],
-            source="aws.states",
-            detail_type="Step Functions Execution Status Change",
-            detail={
-                "status": ["ABORTED", "TIMED_OUT"],
-                "stateMachineArn": [machine.state_machine_arn],
-            },
-        )
-
-    def _rule(
-        self,
-        id_: str,
-        function: lambda_.Function,
-        *,
-        source: str,
-        detail_type: str,
-        detail: dict[str, Any],
-    ) -> None:
-        events.Rule(
-            self,
-            id_,
-            event_pattern=events.EventPattern(
-                source=[source], detail_type=[detail_type], detail=detail
-            ),
-            targets=[
-                targets.LambdaFunction(
-                    function,
-                    dead_letter_queue=self._undelivered,
-                    retry_attempts=8,
-                    max_event_age=Duration.hours(2),
-                )
-            ],
-        )
-        # A delivered event whose handler keeps failing must not vanish either.
-        function.configure_async_invoke(
-            retry_attempts=2, on_failure=destinations.SqsDestination(self._undelivered)
-        )
-
-
-def _dead_letters(scope: Construct) -> sqs.Queue:
-    """Events that no function could take, with an alarm on the first of them."""
-    queue = sqs.Queue(scope, "Undelivered", enforce_ssl=True, retention_period=Duration.days(14))
-    acknowledge(queue, {"AwsSolutions-SQS3": "This is the dead-letter queue."})
-    cloudwatch.Alarm(
-        scope,
-        "UndeliveredAlarm",
-        alarm_description="Codeferry: an event was given up; an upload or a stop had no effect.",
-        metric=queue.metric_approximate_number_of_messages_visible(),
-        threshold=1,
-        evaluation_periods=1,
-        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-    )
-    return queue

@@ -106,7 +106,7 @@ def test_execution_logs_hold_no_payloads(resources):
 
 def test_every_substitution_of_the_definition_is_given(resources, assembly):
     """No ${Name} is left in the definition, and none is given in vain."""
-    from stacks.workflow import DEFINITION
+    from stacks.state_machine import DEFINITION
 
     (machine,) = resources("Workflow", "AWS::StepFunctions::StateMachine")
     wanted = set(re.findall(r"\$\{(\w+)\}", DEFINITION.read_text()))

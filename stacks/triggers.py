@@ -1,0 +1,109 @@
+"""What starts, resumes and stops runs from outside: the EventBridge rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from codeferry_contracts import layout
+from codeferry_contracts.names import Stage
+from stacks.acknowledgements import acknowledge
+from stacks.storage import StorageStack
+
+
+class Triggers(Construct):
+    """The EventBridge rules: an upload starts, a finished command resumes, a stop cleans up."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        stage: Stage,
+        storage: StorageStack,
+        functions: dict[str, lambda_.Function],
+        machine: sfn.StateMachine,
+    ) -> None:
+        super().__init__(scope, id_)
+        self._undelivered = _dead_letters(self)
+        self._rule(
+            "Upload",
+            functions["start"],
+            source="aws.s3",
+            detail_type="Object Created",
+            detail={
+                "bucket": {"name": [storage.bucket.bucket_name]},
+                "object": {"key": [{"prefix": layout.INBOX_PREFIX}]},
+            },
+        )
+        self._rule(
+            "CommandEnded",
+            functions["resume"],
+            source="aws.ssm",
+            detail_type="EC2 Command Status-change Notification",
+            detail={"document-name": [{"prefix": f"codeferry-{stage.name}-"}]},
+        )
+        self._rule(
+            "RunStopped",
+            functions["abort"],
+            source="aws.states",
+            detail_type="Step Functions Execution Status Change",
+            detail={
+                "status": ["ABORTED", "TIMED_OUT"],
+                "stateMachineArn": [machine.state_machine_arn],
+            },
+        )
+
+    def _rule(
+        self,
+        id_: str,
+        function: lambda_.Function,
+        *,
+        source: str,
+        detail_type: str,
+        detail: dict[str, Any],
+    ) -> None:
+        events.Rule(
+            self,
+            id_,
+            event_pattern=events.EventPattern(
+                source=[source], detail_type=[detail_type], detail=detail
+            ),
+            targets=[
+                targets.LambdaFunction(
+                    function,
+                    dead_letter_queue=self._undelivered,
+                    retry_attempts=8,
+                    max_event_age=Duration.hours(2),
+                )
+            ],
+        )
+        # A delivered event whose handler keeps failing must not vanish either.
+        function.configure_async_invoke(
+            retry_attempts=2, on_failure=destinations.SqsDestination(self._undelivered)
+        )
+
+
+def _dead_letters(scope: Construct) -> sqs.Queue:
+    """Events that no function could take, with an alarm on the first of them."""
+    queue = sqs.Queue(scope, "Undelivered", enforce_ssl=True, retention_period=Duration.days(14))
+    acknowledge(queue, {"AwsSolutions-SQS3": "This is the dead-letter queue."})
+    cloudwatch.Alarm(
+        scope,
+        "UndeliveredAlarm",
+        alarm_description="Codeferry: an event was given up; an upload or a stop had no effect.",
+        metric=queue.metric_approximate_number_of_messages_visible(),
+        threshold=1,
+        evaluation_periods=1,
+        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+    )
+    return queue
