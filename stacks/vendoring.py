@@ -6,6 +6,7 @@ and gives the same asset everywhere. boto3 comes with the Lambda runtime.
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
 import tempfile
@@ -32,8 +33,12 @@ class NotPurePython(CodeferryError):
 
 
 def lambda_asset() -> Path:
-    """A fresh directory with everything the functions import."""
+    """A fresh directory with everything the functions import; it is gone when synth ends.
+
+    The CDK copies it into the cloud assembly as soon as a function uses it.
+    """
     directory = Path(tempfile.mkdtemp(prefix="codeferry-lambdas-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     for package in PACKAGES:
         shutil.copytree(package, directory / package.name, ignore=_ignored)
     for library in sorted(closure(REQUIRED_BY) - OURS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 # One worker for all of these, and so one synthesis.
+ROOT = Path(__file__).resolve().parents[3]
+
 pytestmark = pytest.mark.xdist_group("stacks")
 
 
@@ -53,3 +56,18 @@ def test_cfn_lint_accepts_the_templates(assembly):
     )
     assert done.returncode == 0, done.stdout
     assert len(templates) == 3
+
+
+@pytest.mark.slow
+def test_a_synth_leaves_nothing_behind(tmp_path):
+    """All it makes is in the output directory; temporary files are gone with the process."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=os.environ | {"CDK_OUTDIR": str(tmp_path / "out"), "TMPDIR": str(temporary)},
+        check=True,
+    )
+    assert (tmp_path / "out" / "manifest.json").exists()
+    assert list(temporary.iterdir()) == []
