@@ -15,7 +15,8 @@ import boto3
 import pytest
 
 from codeferry_contracts.layout import RunKeys
-from codeferry_local.home import HOME_VARIABLE, Home, read_state
+from codeferry_contracts.local_stage import HOME_VARIABLE
+from codeferry_local.home import Home, read_state
 from codeferry_local.process import Supervisor
 
 FERRY = Path(sys.executable).with_name("ferry")

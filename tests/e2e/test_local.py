@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codeferry_local.home import HOME_VARIABLE
+from codeferry_contracts.local_stage import HOME_VARIABLE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-local")]
 

@@ -1,8 +1,4 @@
-"""The embedded AWS as this command line sees it: the state file `ferry local up` writes.
-
-``{"pid": …, "endpoints": {"aws": url, "ssm": url}, "region": …, "credentials":
-{"access_key_id": …, "secret_access_key": …}, …}``; the process removes it when it ends.
-"""
+"""The embedded AWS as this command line sees it: the state file `ferry local up` writes."""
 
 from __future__ import annotations
 
@@ -12,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codeferry_cli.errors import LocalNotRunning
-
-HOME_VARIABLE = "CODEFERRY_LOCAL_HOME"
-STATE_FILE = "state.json"
+from codeferry_contracts.local_stage import STATE_FILE, LocalState, local_home
 
 
 @dataclass(frozen=True)
@@ -27,19 +21,16 @@ class LocalAws:
 
 def state_path() -> Path:
     """Where the running embedded AWS describes itself."""
-    home = os.environ.get(HOME_VARIABLE)
-    if home:
-        return Path(home) / STATE_FILE
-    from platformdirs import user_state_path
+    from platformdirs import user_state_path  # heavy, and rarely wanted
 
-    return user_state_path("codeferry") / "local" / STATE_FILE
+    return local_home(os.environ, user_state_path("codeferry")) / STATE_FILE
 
 
 def read_state() -> LocalAws:
     """The embedded AWS that is running. Raises LocalNotRunning when none says so."""
     path = state_path()
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document: LocalState = json.loads(path.read_text(encoding="utf-8"))
         os.kill(document["pid"], 0)  # was it killed, nobody removed its file
         return LocalAws(
             endpoint=document["endpoints"]["aws"],

@@ -24,9 +24,10 @@ from rich.rule import Rule
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from codeferry_contracts import layout
+from codeferry_contracts.local_stage import HOME_VARIABLE
 from codeferry_contracts.names import inbox_run_id
 from codeferry_local.errors import LocalError
-from codeferry_local.home import HOME_VARIABLE, Home, State, read_state
+from codeferry_local.home import Home, State, read_state
 from codeferry_local.process import Supervisor
 from codeferry_local.sources import checkout
 from codeferry_local.steps import StepPrinter

@@ -6,13 +6,18 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import platformdirs
 
+from codeferry_contracts.local_stage import (
+    STATE_FILE,
+    Credentials,
+    Endpoints,
+    LocalState,
+    local_home,
+)
 from codeferry_local.errors import NotRunning
-
-HOME_VARIABLE = "CODEFERRY_LOCAL_HOME"
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,13 @@ class Home:
 
     @classmethod
     def default(cls) -> Home:
-        """``CODEFERRY_LOCAL_HOME``, else the user's state directory."""
-        chosen = os.environ.get(HOME_VARIABLE)
-        return cls(Path(chosen or platformdirs.user_state_path("codeferry") / "local").absolute())
+        """Where ``ferry --stage local`` looks for it."""
+        home = local_home(os.environ, platformdirs.user_state_path("codeferry"))
+        return cls(home.absolute())
 
     @property
     def state_file(self) -> Path:
-        return self.path / "state.json"
+        return self.path / STATE_FILE
 
     @property
     def log_file(self) -> Path:
@@ -66,14 +71,14 @@ class State:
     stage: str
     region: str
     account: str
-    endpoints: dict[str, str]
-    credentials: dict[str, str]
+    endpoints: Endpoints
+    credentials: Credentials
     bucket: str
     state_machines: dict[str, str]
     instances: list[InstanceRecord]
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_json(self) -> LocalState:
+        return cast(LocalState, asdict(self))
 
     def environment(self) -> dict[str, str]:
         """Variables that lead boto3, the AWS CLI and the CDK CLI here."""

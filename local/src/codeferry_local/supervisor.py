@@ -17,13 +17,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import click
 
 from codeferry_contracts.errors import CodeferryError
+from codeferry_contracts.local_stage import Credentials
 from codeferry_contracts.names import OUTPUT_BUCKET, Stage, output_state_machine
 from codeferry_local.deployment import ACCOUNT, Deployment, synthesise
 from codeferry_local.emulator import Emulator, free_port, local_url
@@ -34,16 +35,23 @@ from codeferry_local.ssm.server import SsmServer
 
 STAGE = Stage("local")
 REGION = "eu-west-1"
-CREDENTIALS = {"access_key_id": "codeferry-local", "secret_access_key": "codeferry-local"}
+CREDENTIALS: Credentials = {
+    "access_key_id": "codeferry-local",
+    "secret_access_key": "codeferry-local",
+}
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times."""
+    """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
+
+    ``variables`` are added to the Lambdas' environment, and win over ours.
+    """
 
     instances: int
     target: str
     time_scale: float
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 @click.command()
@@ -51,8 +59,16 @@ class Wish:
 @click.option("--instances", type=int, default=3)
 @click.option("--target", default="demo")
 @click.option("--time-scale", type=float, default=1.0)
+@click.option("--variable", "variables", type=(str, str), multiple=True)
 @click.option("--attached", is_flag=True)
-def main(home: Path, instances: int, target: str, time_scale: float, attached: bool) -> None:
+def main(
+    home: Path,
+    instances: int,
+    target: str,
+    time_scale: float,
+    variables: tuple[tuple[str, str], ...],
+    attached: bool,
+) -> None:
     """Run the embedded AWS until told to stop."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,7 +76,8 @@ def main(home: Path, instances: int, target: str, time_scale: float, attached: b
     if attached:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
-        serve(Home(home), Wish(instances, target, time_scale), stop, sys.stdout)
+        wish = Wish(instances, target, time_scale, dict(variables))
+        serve(Home(home), wish, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
         sys.exit(1)
@@ -88,7 +105,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             aws_endpoint=local_url(port),
             time_scale=wish.time_scale,
         )
-        variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION}
+        variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION} | wish.variables
         emulator = Emulator.start(port, home.temporary, log, variables)
         parts.callback(emulator.stop)
         parts.enter_context(ssm)
