@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -90,49 +88,6 @@ def project(clean_environment: Path) -> Path:
     (root / "train.py").write_text("print('training')\n")
     (root / "pkg" / "model.py").write_text("x = 1\n" * 50)
     return root
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a MiniStack of this session's own."""
-    port = _free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "IOT_MTLS_PORT": str(_free_port()),
-        "TMPDIR": str(tmp_path_factory.mktemp("ministack")),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ministack"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _await_port(port, process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "MiniStack ended while starting"
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail("MiniStack does not answer")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import socket
-import subprocess
 import sys
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,41 +29,6 @@ def handler(event, context):
 """
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A MiniStack process of this module's own."""
-    home = tmp_path_factory.mktemp("ministack")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
-        "GATEWAY_PORT": str(port),
-        "HOME": str(home),
-        "TMPDIR": str(home),
-    }
-    log = (home / "log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ministack"], env=environment, cwd=home, stdout=log, stderr=log
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: process.poll() is not None or healthy(url), 60)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
-
-
-def healthy(url: str) -> bool:
-    """Whether MiniStack answers."""
-    try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):
-            return True
-    except OSError:
-        return False
-
-
 def aws(service: str, endpoint: str) -> Any:
     """A client of MiniStack."""
     session = boto3.Session(ACCOUNT, "x", region_name="us-east-1")
@@ -75,9 +36,9 @@ def aws(service: str, endpoint: str) -> Any:
 
 
 @pytest.fixture
-def cloud(endpoint: str, tmp_path: Path) -> Iterator[Bench]:
+def cloud(ministack: str, tmp_path: Path) -> Iterator[Bench]:
     """A local SSM that logs and delivers to MiniStack."""
-    with SsmServer(aws_endpoint=endpoint, account_id=ACCOUNT, time_scale=SCALE) as server:
+    with SsmServer(aws_endpoint=ministack, account_id=ACCOUNT, time_scale=SCALE) as server:
         bench = Bench(server, tmp_path, RecordedEvents())
         bench.instance()
         yield bench
@@ -112,7 +73,7 @@ def seen_statuses(path: Path) -> list[str]:
     return [json.loads(line)["detail"]["status"] for line in lines]
 
 
-def test_matching_rules_get_the_event_and_others_do_not(cloud: Bench, endpoint: str) -> None:
+def test_matching_rules_get_the_event_and_others_do_not(cloud: Bench, ministack: str) -> None:
     """A Lambda target sees exactly the events its rule's pattern matches."""
     wanted, unwanted = cloud.root / "wanted", cloud.root / "unwanted"
     pattern = {
@@ -120,9 +81,9 @@ def test_matching_rules_get_the_event_and_others_do_not(cloud: Bench, endpoint: 
         "detail-type": [COMMAND_EVENT],
         "detail": {"status": ["Success", "Failed"], "document-name": ["demo-doc"]},
     }
-    rule(endpoint, "wanted", pattern, function(endpoint, "wanted", wanted))
+    rule(ministack, "wanted", pattern, function(ministack, "wanted", wanted))
     other = {**pattern, "detail": {"document-name": ["other-doc"]}}
-    rule(endpoint, "unwanted", other, function(endpoint, "unwanted", unwanted))
+    rule(ministack, "unwanted", other, function(ministack, "unwanted", unwanted))
     cloud.document("exit 1")
     cloud.document("true", name="other-doc")
     cloud.ran()
@@ -142,27 +103,27 @@ def messages(endpoint: str, group: str, stream: str) -> list[str]:
     return [event["message"] for event in events["events"]]
 
 
-def test_output_is_streamed_while_the_step_runs(cloud: Bench, endpoint: str) -> None:
+def test_output_is_streamed_while_the_step_runs(cloud: Bench, ministack: str) -> None:
     """With CloudWatch output, lines are in the log streams before the step has ended."""
     go = cloud.root / "go"
     cloud.document(f"echo one; echo oops >&2; while [ ! -e {go} ]; do sleep 0.02; done; echo two")
     command_id = cloud.send(CloudWatchOutputConfig={"CloudWatchOutputEnabled": True})
     stream = f"{command_id}/{INSTANCE}/apply"
-    until(lambda: messages(endpoint, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one"])
-    until(lambda: messages(endpoint, "/aws/ssm/demo-doc", f"{stream}/stderr") == ["oops"])
+    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one"])
+    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stderr") == ["oops"])
     assert cloud.command(command_id)["Status"] == "InProgress"
     go.touch()
-    until(lambda: messages(endpoint, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one", "two"])
+    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one", "two"])
 
 
-def test_log_group_can_be_named(cloud: Bench, endpoint: str) -> None:
+def test_log_group_can_be_named(cloud: Bench, ministack: str) -> None:
     """A named log group is used, and a command without CloudWatch output logs nothing."""
     cloud.document("echo here")
     quiet = cloud.ran()["CommandId"]
     named = {"CloudWatchOutputEnabled": True, "CloudWatchLogGroupName": "/mine"}
     command_id = cloud.ran(CloudWatchOutputConfig=named)["CommandId"]
-    until(lambda: messages(endpoint, "/mine", f"{command_id}/{INSTANCE}/apply/stdout") == ["here"])
-    assert messages(endpoint, "/aws/ssm/demo-doc", f"{quiet}/{INSTANCE}/apply/stdout") == []
+    until(lambda: messages(ministack, "/mine", f"{command_id}/{INSTANCE}/apply/stdout") == ["here"])
+    assert messages(ministack, "/aws/ssm/demo-doc", f"{quiet}/{INSTANCE}/apply/stdout") == []
 
 
 def test_unreachable_aws_never_fails_the_command(
