@@ -82,7 +82,7 @@ HINTS = {
     "payload_invalid": "Document and functions differ: deploy the stage again.",
     "permission_denied": "Run Command normally runs as root.",
     "persist_blocked": "Make it a directory, or take it out of options.persist.",
-    "url_expired": "Start the run again; else the signer lacks s3:GetObject.",
+    "url_expired": "Start the run again; else the signer lacks s3:GetObjectVersion.",
     "user_unknown": "Name a user of the instance in options.user, or none.",
 }
 ERRNO_CODES = {
@@ -134,7 +134,7 @@ def log(words: str) -> None:
 
 
 def _reached(point: str) -> None:
-    """Tests only: die as by kill -9 where CODEFERRY_CRASH_AT says."""
+    """Tests only: die as by kill -9 at CODEFERRY_CRASH_AT."""
     if os.environ.get("CODEFERRY_CRASH_AT") == point:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -241,8 +241,7 @@ def locked(path: Path, run_id: str, seconds: float) -> Iterator[None]:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         acquire(lock, time.monotonic() + seconds)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, run_id.encode(), 0)
+        os.ftruncate(lock, os.pwrite(lock, run_id.encode(), 0))  # so it needs no room
         yield
     finally:
         os.close(lock)
@@ -313,7 +312,10 @@ class Download:
         request = urllib.request.Request(self.url, headers=headers)  # noqa: S310 - checked
         try:
             with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as response:  # noqa: S310
-                if response.headers["Content-Range"] != f"bytes {start}-{end - 1}/{self.size}":
+                found = response.headers["Content-Range"]
+                if not found and response.status == 206:
+                    raise Interrupted("the answer was cut")
+                if found != f"bytes {start}-{end - 1}/{self.size}":
                     raise Refused("archive_changed", f"The archive has not {self.size:,} bytes.")
                 while start < end and not self.stop.is_set():
                     chunk = response.read1(min(CHUNK, end - start))
@@ -723,12 +725,12 @@ def write_json(path: Path, document: Any) -> None:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 
 def discard(path: Path) -> None:
-    """Remove a tree; what resists stays in staging, for the next run to try."""
+    """Remove a tree; what resists stays in staging for the next run."""
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         log(f"Could not remove all of {path.name}")
@@ -753,7 +755,7 @@ def find_owner(user: str) -> Owner:
 
 @contextlib.contextmanager
 def parent_of(top: Path, path: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
-    """The directory of ``path`` below ``top``, made if need be, and the last name.
+    """The directory of ``path`` below ``top``, made if needed, and the last name.
 
     The owner can write there while we are root: no link is followed, and only what is new
     is given to them. NotADirectoryError where a link or file is in the way.
@@ -839,6 +841,16 @@ class Project:
         for record in records[:-RECORDS_KEPT]:
             record.unlink()
 
+    def settle(self) -> None:
+        """Clear what killed runs left; note a switch they could not."""
+        for leftover in self.staging.iterdir():
+            record = leftover / "record.json"
+            done = read_json(record)
+            if done and done["release_id"] == self.current():
+                record.replace(self.runs / f"{done['run_id']}.json")
+            log(f"Removing {leftover.name} of a killed run")
+            discard(leftover)
+
     def persist(self, release: Path, wanted: Iterable[str]) -> list[str]:
         """Link what outlives releases to shared; the paths the release has as its own."""
         own, linked = [], list[bytes]()
@@ -895,6 +907,7 @@ class Run:
                 lock = self.project.path / ".lock"
                 held.enter_context(locked(lock, self.payload.run_id, lock_seconds))
             _reached("locked")
+            self.project.settle()
             recorded = read_json(self.record)
             if recorded:
                 log("This run was applied before: answering from its record")
@@ -904,9 +917,6 @@ class Run:
 
     def deliver(self) -> None:
         self.result["previous"] = self.project.current()
-        for leftover in self.project.staging.iterdir():
-            log(f"Removing {leftover.name}, which a killed run left")
-            discard(leftover)
         prefix = f"{self.payload.run_id}."
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.project.staging))
         try:
@@ -916,10 +926,16 @@ class Run:
                 entries = self.extract(staging / "archive.tar.gz", staging / "tree")
             with self.phase("activate", "making the release current"):
                 self.activate(staging, entries)
+            self.note(staging / "record.json")
+            _reached("recorded")
         finally:
             discard(staging)
-        write_json(self.record, self.result)
-        _reached("recorded")
+
+    def note(self, intention: Path) -> None:
+        try:
+            write_json(self.record, self.result)
+        except OSError:  # a full disk has room for a rename
+            intention.replace(self.record)
 
     def download(self, archive: Path) -> None:
         payload = self.payload
@@ -976,12 +992,19 @@ class Run:
     def switch(self, staging: Path, release_id: str) -> None:
         on_cancel(signal.SIG_IGN)  # from here on the run is applied, and says so
         already = self.project.current() == release_id
+        status = "unchanged" if already else "applied"
+        done = dict(self.result, release_id=release_id, status=status)
+        write_json(staging / "record.json", done)  # for settle(), if we are killed
+        _reached("intended")
         if not already:
             self.project.switch(release_id, staging)
         _reached("switched")
-        self.result.update(release_id=release_id, status="unchanged" if already else "applied")
+        self.result.update(done)
         log(f"Release {release_id} is current")
-        self.project.prune(self.payload.keep_releases, staging)
+        try:
+            self.project.prune(self.payload.keep_releases, staging)
+        except OSError as error:
+            self.warn(f"Old releases stay: {error.strerror}.")
         _reached("pruned")
 
     def warn(self, words: str) -> None:

@@ -39,6 +39,7 @@ class Store:
     status: int = 0  # answered instead of the object, when set
     failing: int = 0  # how many requests yet get a 503
     drop_after: list[int] = field(default_factory=list)  # bytes after which each answer breaks off
+    headless: int = 0  # how many answers yet break off within their headers
     entered: threading.Event = field(default_factory=threading.Event)
     resume: threading.Event | None = None  # holds answers back until set
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -64,6 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = map(int, re.findall(r"\d+", self.headers["Range"])[:2])
         body = store.body[start : end + 1] if status == 206 else f"<Error>{SECRET}</Error>".encode()
         self.send_response(status)
+        if store.headless:
+            store.headless -= 1
+            self.end_headers()
+            return
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{end}/{len(store.body)}")
         self.send_header("Content-Length", str(len(body)))
@@ -129,6 +134,7 @@ class Instance:
     root: Path
     store: Store
     python: str = sys.executable
+    script: Path = APPLY
     runs: int = 0
     environ: dict[str, str] = field(default_factory=dict)
 
@@ -171,7 +177,7 @@ class Instance:
         run_id = "run-0" if isinstance(payload, str) else payload.run_id
         inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         return subprocess.Popen(
-            [self.python, "-I", "-X", "utf8", "-B", str(APPLY)],
+            [self.python, "-I", "-X", "utf8", "-B", str(self.script)],
             env=inherited
             | {"CODEFERRY_ROOT": str(self.root), "CODEFERRY_RUN_ID": run_id}
             | {"CODEFERRY_PAYLOAD": encoded, "CODEFERRY_VERBOSE": "1"}
@@ -246,6 +252,19 @@ def instance(canary: Path, store: Store) -> Instance:
     root = canary / "opt"
     root.mkdir()
     return Instance(root, store)
+
+
+@pytest.fixture
+def small_disk(instance: Instance) -> Iterator[Instance]:
+    """The instance's root on a filesystem of 4 MiB and 200 inodes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small filesystem")
+    options = "size=4m,nr_inodes=200"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "codeferry-test", str(instance.root)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let us mount a filesystem")
+    yield instance
+    subprocess.run(["umount", str(instance.root)], check=True)
 
 
 def _picture(top: Path) -> list[tuple[str, int, bytes]]:

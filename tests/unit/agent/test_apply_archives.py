@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import resource
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from codeferry_agent import apply
 from codeferry_contracts import manifest
 from tests.unit.agent.archives import (
     SMALL,
@@ -36,6 +38,23 @@ def _zeros() -> bytes:
 
 
 ZEROS = _zeros()
+
+
+def _pax_globally(headers: dict[str, str]) -> bytes:
+    """An archive whose first header overrides fields of all that follow."""
+    buffer = io.BytesIO()
+    with tarfile.open(
+        fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers
+    ) as out:
+        out.addfile(tarfile.TarInfo("innocent"))
+    return gzip.compress(buffer.getvalue(), 1)
+
+
+def _hidden_member() -> bytes:
+    """A file whose pax size says nothing, so that its content is read as the next member."""
+    evil = tarfile.TarInfo("../evil").tobuf()
+    return hostile(member("innocent", evil, pax_headers={"size": "0"}))
+
 
 REFUSED: dict[str, bytes] = {
     "parent": hostile(member("../evil", b"x")),
@@ -97,6 +116,16 @@ REFUSED: dict[str, bytes] = {
     "pax link out": hostile(
         member("l", type=tarfile.SYMTYPE, linkname="f", pax_headers={"linkpath": "../../evil"})
     ),
+    "pax global path out": _pax_globally({"path": "../evil"}),
+    "pax link out of the tree by hard link": hostile(
+        member("f", b"x"), member("h", type=HARD, linkname="f", pax_headers={"linkpath": "../f"})
+    ),
+    "pax size below zero": hostile(member("x", b"x", pax_headers={"size": "-512"})),
+    "pax size that is no number": hostile(member("x", b"x", pax_headers={"size": "many"})),
+    "pax size beyond the end": hostile(member("x", b"x", pax_headers={"size": "1000000"})),
+    "pax size of a directory": hostile(member("d", type=DIR, pax_headers={"size": "512"})),
+    "pax size that hides a member": _hidden_member(),
+    "pax path that is empty": hostile(member("x", b"x", pax_headers={"path": ""})),
     "pax name with NUL": hostile(member("x", b"x", pax_headers={"path": "a\0b"})),
     "pax sparse": hostile(
         member(
@@ -109,6 +138,33 @@ REFUSED: dict[str, bytes] = {
                 "GNU.sparse.realsize": "0",
             },
         )
+    ),
+    "pax sparse of the oldest kind": hostile(
+        member(
+            "s",
+            b"x",
+            pax_headers={
+                "GNU.sparse.size": "1",
+                "GNU.sparse.map": "0,1",
+                "GNU.sparse.numblocks": "1",
+            },
+        )
+    ),
+    "GNU sparse": hostile(member("s", b"x", type=tarfile.GNUTYPE_SPARSE)),
+    "GNU long link out": hostile(link("l", "../" * 60 + "evil"), kind=tarfile.GNU_FORMAT),
+    "GNU long name of a million bytes": hostile(
+        member("n" * 1_000_000, b"x"), kind=tarfile.GNU_FORMAT
+    ),
+    "GNU dump directory": hostile(member("d", type=b"D")),
+    "GNU continued on another volume": hostile(member("m", b"x", type=b"M")),
+    "hard link chain to a link out": hostile(
+        link("s", "../../around/passwd"), link("h", "s", HARD), link("i", "h", HARD)
+    ),
+    "hard link to a link to a file": hostile(
+        member("f", b"x"), link("s", "f"), link("h", "s", HARD), member("h", b"y")
+    ),
+    "setuid device": hostile(
+        member("tool", type=tarfile.CHRTYPE, mode=0o4755, devmajor=1, devminor=1)
     ),
     "GNU long name out": hostile(member("../" * 60 + "evil", b"x"), kind=tarfile.GNU_FORMAT),
     "1 GiB of zeros": ZEROS,
@@ -133,6 +189,48 @@ def test_a_hostile_archive_is_refused_whole(instance: Instance, name: str) -> No
 def test_every_python_refuses(any_python: Instance, name: str) -> None:
     """Python's own tar reading differs between versions; the refusals do not."""
     assert any_python.apply(REFUSED[name]).code == "archive_refused"
+
+
+def _empty_members(count: int) -> bytes:
+    headers = (tarfile.TarInfo(f"f{n}").tobuf(tarfile.USTAR_FORMAT) for n in range(count))
+    return gzip.compress(b"".join(headers) + bytes(1024), 6)
+
+
+def _one_long_name() -> bytes:
+    """A GNU long name of 1 GiB, in about a megabyte."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
+    return gzip.compress(header.tobuf()) + gzip.compress(bytes(1 << 20)) * 1024
+
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "1 GiB of zeros": (lambda: ZEROS, "more than its size can justify"),
+    "1 GiB of a name": (_one_long_name, "header that is far too long"),
+    "200,000 empty members": (lambda: _empty_members(200_000), "more than 100,000 members"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_fills_neither_memory_nor_disk(instance: Instance, name: str) -> None:
+    """It is refused within 160 MiB of memory and 200 times the archive on disk, then all is gone.
+
+    The kernel holds apply.py to both limits: beyond them it would fail in other words.
+    """
+    make, says = BOMBS[name]
+    old = instance.settle()
+    instance.store.body = body = make()
+    assert len(body) < 4 << 20
+    run = instance.start(instance.payload(body))
+    for limit, most in (
+        (resource.RLIMIT_DATA, 160 << 20),
+        (resource.RLIMIT_FSIZE, apply.MAX_RATIO * len(body)),
+    ):
+        resource.prlimit(run.pid, limit, (most, most))
+    answer = instance.finish(run)
+    assert answer.code == "archive_refused"
+    assert says in answer.message
+    assert instance.current_id == old
 
 
 PLAIN = tar([member("a", b"x" * 100_000), member("b", b"y")])

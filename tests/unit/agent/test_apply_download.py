@@ -29,6 +29,13 @@ def test_a_dropped_connection_is_resumed(any_python: Instance) -> None:
     assert any_python.store.sent == len(NOISE)
 
 
+def test_an_answer_cut_in_its_headers_is_asked_for_again(any_python: Instance) -> None:
+    """A lost connection is no other archive, wherever in the answer it was lost."""
+    any_python.store.headless = 2
+    assert any_python.apply(pack(SMALL)).exit == 0
+    assert len(any_python.store.ranges) == 1
+
+
 def test_a_busy_server_is_tried_again(instance: Instance) -> None:
     """503 is S3's way of saying later."""
     instance.store.failing = 2

