@@ -7,7 +7,7 @@ placeholders in the docs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codeferry_contracts import layout
@@ -31,12 +31,28 @@ class Arns:
 
 @dataclass(frozen=True)
 class Permission:
-    """One IAM statement with its reason."""
+    """One IAM statement with its reason. ``unseen`` holds the actions that no run of the
+    end-to-end suite makes use of, each with the reason why it is granted all the same."""
 
     actions: tuple[str, ...]
     resources: tuple[str, ...]
     why: str
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
+
+
+# Not for our code: the Lambda service acts with the function's role, and this is granted for
+# it beside the rest. The queue's part goes to the functions that events invoke.
+EVERY_FUNCTION: Mapping[str, str] = {
+    "logs:CreateLogStream": "Lambda writes the function's log.",
+    "logs:PutLogEvents": "Lambda writes the function's log.",
+}
+INVOKED_BY_EVENTS: Mapping[str, str] = {
+    "sqs:SendMessage": "Lambda hands on the event that the function has failed on.",
+    "sqs:GetQueueAttributes": "Comes with the CDK's grant to send.",
+    "sqs:GetQueueUrl": "Comes with the CDK's grant to send.",
+}
+EVENT_FUNCTIONS = ("start", "resume", "abort")
 
 
 def permissions(arns: Arns) -> dict[str, list[Permission]]:
@@ -49,10 +65,17 @@ def permissions(arns: Arns) -> dict[str, list[Permission]]:
         "await": [_keep_token(arns), _look_at_commands(), _complete_task(arns)],
         "resume": [_find_token(arns), _complete_task(arns)],
         "collect": [_read_record(arns), _write_record(arns), _look_at_invocations(), _count(arns)],
-        "verify": [_read_record(arns), _write_record(arns), _read_archives(arns)],
-        "cleanup": [_read_record(arns), *_cleanup(arns)],
+        "verify": [_read_record(arns), _write_record(arns), _read_manifest(arns)],
+        "cleanup": [_read_record(arns), *_delete_archive(arns), _close(arns), _stop_abandoned()],
         "report": [_read_record(arns), _write_record(arns), _announce(arns)],
-        "abort": [_read_record(arns), *_cleanup(arns), _write_record(arns), _announce(arns)],
+        "abort": [
+            _read_record(arns),
+            *_delete_archive(arns),
+            _close(arns),
+            _stop_running(),
+            _write_record(arns),
+            _announce(arns),
+        ],
     }
 
 
@@ -72,7 +95,14 @@ def _read_archives(arns: Arns) -> Permission:
     return Permission(
         ("s3:GetObject", "s3:GetObjectVersion"),
         _archives(arns),
-        "Reads the archive's size, checksum and manifest, pinned to one version.",
+        "Reads the archive's size, checksum and manifest: of the latest version, where the "
+        "request names none, and from then on of that one.",
+    )
+
+
+def _read_manifest(arns: Arns) -> Permission:
+    return Permission(
+        ("s3:GetObjectVersion",), _archives(arns), "Reads the manifest of the pinned version."
     )
 
 
@@ -136,9 +166,10 @@ def _dispatch(arns: Arns) -> list[Permission]:
         ),
         _read_record(arns),
         Permission(
-            ("s3:GetObject", "s3:GetObjectVersion"),
+            ("s3:GetObjectVersion",),
             _archives(arns),
-            "Signs the GET the instances use: a signature carries its signer's rights.",
+            "Signs the GET of one version that the instances use: a signature carries its "
+            "signer's rights.",
         ),
     ]
 
@@ -181,29 +212,47 @@ def _count(arns: Arns) -> Permission:
     )
 
 
-def _cleanup(arns: Arns) -> list[Permission]:
+def _delete_archive(arns: Arns) -> list[Permission]:
     return [
         Permission(
             ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"),
             _archives(arns),
             "Deletes the archive and what an interrupted upload left.",
+            unseen={
+                "s3:DeleteObject": "Every delete names a version; S3's reference asks for this "
+                "action beside the one for versions."
+            },
         ),
         Permission(
             ("s3:ListBucketVersions", "s3:ListBucketMultipartUploads"),
             (arns.bucket,),
             "Finds the archive's versions and unfinished uploads.",
         ),
-        Permission(
-            ("dynamodb:PutItem", "dynamodb:Query", "dynamodb:DeleteItem"),
-            (arns.table,),
-            "Closes the run, finds its commands and forgets their tokens.",
-        ),
-        Permission(
-            ("ssm:CancelCommand",),
-            ("*",),
-            "Stops what still runs. Cannot be narrowed to resources.",
-        ),
     ]
+
+
+def _close(arns: Arns) -> Permission:
+    return Permission(
+        ("dynamodb:PutItem", "dynamodb:Query", "dynamodb:DeleteItem"),
+        (arns.table,),
+        "Closes the run, finds its commands and forgets their tokens.",
+    )
+
+
+def _stop_running() -> Permission:
+    return Permission(
+        ("ssm:CancelCommand",), ("*",), "Stops what still runs. Cannot be narrowed to resources."
+    )
+
+
+def _stop_abandoned() -> Permission:
+    return replace(
+        _stop_running(),
+        unseen={
+            "ssm:CancelCommand": "Only a command that await gave up on still runs here, and await "
+            "gives up after two days or when SSM refuses to tell it anything."
+        },
+    )
 
 
 def _announce(arns: Arns) -> Permission:

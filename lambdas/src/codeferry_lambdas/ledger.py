@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from boto3.dynamodb.conditions import Attr, Key
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
 from codeferry_lambdas import clients
@@ -37,6 +38,14 @@ class BatchEntry:
     skipped: bool = False
     failed: int | None = None
     ended: bool = False
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One version of an object in the inbox; ``modified`` is ISO 8601 in UTC."""
+
+    modified: str
+    version_id: str
 
 
 @dataclass(frozen=True)
@@ -95,14 +104,38 @@ class Ledger:
     def forget_token(self, command_id: str) -> None:
         self._items.delete_item(Key=_token_key(command_id))
 
-    def advance(self, key: str, modified: datetime) -> bool:
-        """Note that this version of an upload was planned; False when a newer one was.
+    def advance(self, key: str, upload: Upload) -> Upload | None:
+        """Note that this upload was planned; the one that was noted when it stays.
 
-        S3 may deliver an older version's event after a newer one's.
+        S3 may deliver an older version's event after a newer one's. Its times are whole
+        seconds, so of two uploads within one the first to be noted stays: ``replace``.
         """
-        item = {"pk": f"archive#{key}", "sk": "newest", "modified": modified.isoformat()}
-        newer = Attr("modified").not_exists() | Attr("modified").lte(item["modified"])
-        return self._put_if(item, newer)
+        older = Attr("modified").not_exists() | Attr("modified").lt(upload.modified)
+        same = Attr("modified").eq(upload.modified) & Attr("version_id").eq(upload.version_id)
+        try:
+            self._items.put_item(
+                Item=self._noted(key, upload),
+                ConditionExpression=older | same,
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+                return _kept(error.response)
+            raise
+        return None
+
+    def replace(self, key: str, noted: Upload, upload: Upload) -> bool:
+        """Note this upload instead of ``noted``; whether that was still the one noted."""
+        return self._put_if(self._noted(key, upload), Attr("version_id").eq(noted.version_id))
+
+    def newest(self, key: str) -> Upload | None:
+        """The newest upload under this key that was planned."""
+        answer = self._items.get_item(Key=_upload_key(key), ConsistentRead=True)
+        return _upload(answer["Item"]) if "Item" in answer else None
+
+    @staticmethod
+    def _noted(key: str, upload: Upload) -> dict[str, Any]:
+        return _upload_key(key) | asdict(upload) | {"expires_at": _expiry()}
 
     @property
     def _items(self) -> Any:
@@ -141,6 +174,20 @@ def _batch_key(run_id: str, number: int) -> dict[str, str]:
 
 def _token_key(command_id: str) -> dict[str, str]:
     return {"pk": f"command#{command_id}", "sk": "token"}
+
+
+def _upload_key(key: str) -> dict[str, str]:
+    return {"pk": f"archive#{key}", "sk": "newest"}
+
+
+def _upload(item: dict[str, Any]) -> Upload:
+    return Upload(item["modified"], item.get("version_id", ""))
+
+
+def _kept(response: Any) -> Upload:
+    """The item a failed condition leaves, which the answer carries in DynamoDB's own types."""
+    read = TypeDeserializer().deserialize
+    return _upload({name: read(value) for name, value in response["Item"].items()})
 
 
 def _expiry() -> int:

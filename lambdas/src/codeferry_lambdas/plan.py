@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
+from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.layout import INBOX_PREFIX, parse_inbox_key
 from codeferry_contracts.manifest import Manifest
 from codeferry_contracts.names import RUN_ID_PATTERN, project_name, require
 from codeferry_contracts.request import RunRequest, parse_request
 from codeferry_contracts.target import parse_target
-from codeferry_lambdas import archive_object, clients, fleet, limits
-from codeferry_lambdas.errors import ArchiveSuperseded
-from codeferry_lambdas.ledger import Ledger
+from codeferry_lambdas import archive_object, clients, fleet, limits, newest
 from codeferry_lambdas.observability import Event, entry
 from codeferry_lambdas.obstacles import lines, no_instances
 from codeferry_lambdas.record import PinnedArchive, PinnedDocument, Plan, Record, Run
@@ -39,7 +38,26 @@ def read_request(document: Any) -> RunRequest:
     key = archive.get("key") if isinstance(archive, dict) else None
     if isinstance(key, str) and key.startswith(INBOX_PREFIX) and "target" not in document:
         parse_inbox_key(key)
-    return parse_request(document)
+    request = parse_request(document)
+    _require_unicode(request)
+    return request
+
+
+def _require_unicode(request: RunRequest) -> None:
+    """JSON can hold half a character (a lone surrogate), which no call to AWS can."""
+    archive = request.archive
+    for name, text in (
+        ("archive.key", archive.key),
+        ("archive.version_id", archive.version_id or ""),
+        ("target", request.target),
+    ):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RequestInvalid(
+                f"The run request is not usable: {name} is not valid Unicode.",
+                hint="Its shape is described in docs/run-request.md.",
+            ) from None
 
 
 def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) -> Plan:
@@ -71,12 +89,8 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
 
 def _archive(settings: Settings, request: RunRequest, run_id: str) -> PinnedArchive:
     found = archive_object.look(settings.bucket, request.archive)
-    key = request.archive.key
-    if key.startswith(INBOX_PREFIX) and not Ledger(settings.table).advance(key, found.modified):
-        raise ArchiveSuperseded(
-            f"A newer upload of {key} was planned before this one.",
-            hint="Nothing to do: the newer upload is the one that counts.",
-        )
+    if request.archive.key.startswith(INBOX_PREFIX):
+        newest.require(settings, request.archive.key, found)
     return archive_object.pin(settings.bucket, request.archive, found, settings.max_archive_bytes)
 
 

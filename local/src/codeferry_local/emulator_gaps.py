@@ -7,13 +7,17 @@
   its class, and that is what a state machine's Retry and Catch match.
 - It leaves the states inside a Map out of the execution history; Step Functions lists
   them. They are how ``ferry`` shows dispatch and apply.
+- It gives all functions one access key; Lambda gives each its own role's. Who made a call,
+  or signed a URL, is what IAM policies are compared with.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -23,23 +27,30 @@ Answer = tuple[int, dict[str, str], bytes]
 # The last line of a traceback: the class, with its module, and the message.
 _RAISED = re.compile(r"^(?:\w+\.)*([A-Z]\w*)(?::|$)", re.MULTILINE)
 
+# Workers are kept and used again, so few at a time are also few that have to be started.
+WORKERS_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
+
 _version: ContextVar[str] = ContextVar("version", default="")
 
 
 def close_gaps() -> None:
     """Wrap what has to be wrapped; called before the server starts."""
-    from ministack.services import eventbridge, lambda_svc, s3, stepfunctions
+    from ministack.core import lambda_runtime
+    from ministack.services import eventbridge, lambda_svc, s3, stepfunctions, sts
 
     # Neither service has a public seam.
     s3._get_object = ranged(s3._get_object, s3._parse_range)  # noqa: SLF001
     s3._fire_s3_event = versioned(s3._fire_s3_event)  # noqa: SLF001
     eventbridge._dispatch_event = naming_version(eventbridge._dispatch_event)  # noqa: SLF001
     lambda_svc._execute_function_warm = by_class(  # noqa: SLF001
-        lambda_svc._execute_function_warm  # noqa: SLF001
+        in_turn(lambda_svc._execute_function_warm, WORKERS_AT_ONCE)  # noqa: SLF001
     )
     stepfunctions._execute_task = recorded(  # noqa: SLF001
         stepfunctions._execute_task,  # noqa: SLF001
         stepfunctions._add_event,  # noqa: SLF001
+    )
+    lambda_runtime.execution_credentials = of_its_own(
+        lambda_runtime.execution_credentials, sts.register_session
     )
 
 
@@ -116,6 +127,17 @@ def by_class(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, 
     return invoke
 
 
+def in_turn(execute: Callable[..., Any], most: int) -> Callable[..., Any]:
+    """``execute`` of which at most ``most`` calls are under way; the others wait."""
+    turns = threading.BoundedSemaphore(most)
+
+    def invoke(*arguments: Any) -> Any:
+        with turns:
+            return execute(*arguments)
+
+    return invoke
+
+
 def recorded(
     execute_task: Callable[..., Any], add_event: Callable[..., None]
 ) -> Callable[..., Any]:
@@ -135,3 +157,28 @@ def recorded(
         return answer
 
     return execute
+
+
+def of_its_own(
+    credentials: Callable[..., dict[str, str]],
+    register_session: Callable[[str, dict[str, Any]], None],
+) -> Callable[..., dict[str, str]]:
+    """``credentials`` that are a session of the function's role, under the function's name.
+
+    The name is secret and token as well: all workers of a function share one session.
+    """
+
+    def give(function: Mapping[str, Any]) -> dict[str, str]:
+        name, role = function["FunctionName"], function["Role"].rpartition("/")[2]
+        account = function["FunctionArn"].split(":")[4]
+        session = {
+            "Arn": f"arn:aws:sts::{account}:assumed-role/{role}/{name}",
+            "UserId": f"{role}:{name}",
+            "SecretAccessKey": name,
+            "SessionToken": name,
+        }
+        register_session(name, session)
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        return credentials(function) | dict.fromkeys(keys, name)
+
+    return give

@@ -14,9 +14,11 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from ministack.app import main as serve  # heavy, and only wanted here
 
+    from codeferry_local.call_journal import keep_journal
     from codeferry_local.emulator_gaps import close_gaps
 
     close_gaps()
+    keep_journal()
     sys.argv[1:] = []
     serve()
 

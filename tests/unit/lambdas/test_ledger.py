@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from codeferry_lambdas import clients
-from codeferry_lambdas.ledger import Ledger
+from codeferry_lambdas.ledger import Ledger, Upload
 
 
 def test_reserve_once(ledger: Ledger) -> None:
@@ -62,11 +62,26 @@ def test_closed(ledger: Ledger) -> None:
 
 def test_uploads_only_advance(ledger: Ledger) -> None:
     """A version older than one that was planned is refused; the same one again is not."""
-    older, newer = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-    assert ledger.advance("inbox/a/b.tar.gz", newer)
-    assert ledger.advance("inbox/a/b.tar.gz", newer)
-    assert not ledger.advance("inbox/a/b.tar.gz", older)
-    assert ledger.advance("inbox/a/c.tar.gz", older)
+    older, newer = (
+        Upload("2026-01-01T00:00:00+00:00", "a"),
+        Upload("2026-01-02T00:00:00+00:00", "b"),
+    )
+    assert ledger.advance("inbox/a/b.tar.gz", newer) is None
+    assert ledger.advance("inbox/a/b.tar.gz", newer) is None
+    assert ledger.advance("inbox/a/b.tar.gz", older) == newer
+    assert ledger.advance("inbox/a/c.tar.gz", older) is None
+    assert ledger.newest("inbox/a/b.tar.gz") == newer
+    assert ledger.newest("inbox/a/d.tar.gz") is None
+
+
+def test_of_one_second_the_first_stays_until_replaced(ledger: Ledger) -> None:
+    """S3's times cannot order two uploads of one second, so neither replaces the other unasked."""
+    one, two = Upload("2026-01-01T00:00:00+00:00", "b"), Upload("2026-01-01T00:00:00+00:00", "a")
+    assert ledger.advance("k", one) is None
+    assert ledger.advance("k", two) == one
+    assert ledger.replace("k", one, two)
+    assert not ledger.replace("k", one, two)
+    assert ledger.newest("k") == two
 
 
 def test_everything_expires(ledger: Ledger) -> None:
@@ -75,7 +90,7 @@ def test_everything_expires(ledger: Ledger) -> None:
     ledger.set_collected("r", 1, failed=0, ended=True)
     ledger.close("r")
     ledger.set_token("c", "t")
-    ledger.advance("k", datetime.now(UTC))
+    ledger.advance("k", Upload("2026-01-01T00:00:00+00:00", "a"))
     items = clients.table("runs").scan()["Items"]
     assert len(items) == 5
     assert all(float(str(item["expires_at"])) > time.time() for item in items)

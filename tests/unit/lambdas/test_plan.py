@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.stub import Stubber
 
-from codeferry_lambdas import clients, plan
-from codeferry_lambdas.ledger import Ledger
+from codeferry_lambdas import cleanup, clients, dispatch, plan
 from codeferry_lambdas.record import Record, Run
 from codeferry_lambdas.settings import Settings
 from tests.unit.lambdas.factories import KEY, event, packed_archive, plain_archive
@@ -149,12 +149,45 @@ def test_too_many_paths(settings: Settings, ssm: Stubber, run: Run) -> None:
     assert type(error).__name__ == "RunTooLarge"
 
 
-def test_older_upload_after_a_newer_one(
-    settings: Settings, ssm: Stubber, run: Run, monkeypatch: pytest.MonkeyPatch
+INBOX = "inbox/web/demo.tar.gz"
+
+
+def upload_request(version: str) -> Any:
+    return {"archive": {"key": INBOX, "version_id": version}, "target": "web"}
+
+
+def test_an_upload_with_a_newer_one_beside_it(settings: Settings, run: Run) -> None:
+    """Whichever event comes first, the version that is not the current one is refused."""
+    older = upload(INBOX)
+    upload(INBOX)
+    assert type(refused(run, upload_request(older))).__name__ == "ArchiveSuperseded"
+
+
+def test_an_older_upload_after_the_newer_ones_run(
+    settings: Settings, ssm: Stubber, run: Run, record: Record
 ) -> None:
-    """The event of an older upload, delivered after the newer one's, replaces nothing."""
-    key = "inbox/web/demo.tar.gz"
-    monkeypatch.setattr(Ledger, "advance", lambda *_: False)
-    version = upload(key)
-    error = refused(run, {"archive": {"key": key, "version_id": version}, "target": "web"})
+    """The newer run deleted its version at its end: the older is current again, and refused
+    all the same, also when both were put within one second."""
+    older, newer = upload(INBOX), upload(INBOX)
+    answer(ssm, *launch(codeferry="web"))
+    describe(ssm)
+    planned(run, upload_request(newer))
+    cleanup.delete_archive(settings.bucket, INBOX, newer)
+    error = refused(replace(run, id="run-2"), upload_request(older))
     assert type(error).__name__ == "ArchiveSuperseded"
+
+
+def test_a_newer_upload_within_the_second(
+    settings: Settings, ssm: Stubber, run: Run, record: Record
+) -> None:
+    """The newer of two uploads of one second is planned though the older one was, whose
+    version is still there; and what was planned of the older is not sent any more."""
+    ids = launch(codeferry="web")
+    for _ in range(2):
+        answer(ssm, *ids)
+        describe(ssm)
+    planned(run, upload_request(upload(INBOX)))
+    planned(replace(run, id="run-2"), upload_request(upload(INBOX)))
+    with pytest.raises(Exception, match="newer upload") as raised:
+        dispatch.handler(event(run, batch=0), None)
+    assert type(raised.value).__name__ == "ArchiveSuperseded"

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from codeferry_local.emulator_gaps import by_class, naming_version, ranged, recorded, versioned
+from codeferry_local.emulator_gaps import (
+    by_class,
+    in_turn,
+    naming_version,
+    ranged,
+    recorded,
+    versioned,
+)
 
 
 def whole(bucket, key, headers, query=None):
@@ -128,3 +137,18 @@ def test_what_has_a_better_name_keeps_it():
     assert failing("") == "Runtime.HandlerError"
     fine = {"body": {"errorType": "Runtime.HandlerError"}, "log": "ValueError: x"}
     assert by_class(lambda *_: fine)() == fine
+
+
+def test_calls_take_turns():
+    """A third call does not start while two are under way, and in the end all are done."""
+    three = threading.Barrier(3)
+
+    def execute(_):
+        try:
+            three.wait(0.3)
+        except threading.BrokenBarrierError:
+            return "never met"
+        return "met"
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(in_turn(execute, 2), range(3))) == ["never met"] * 3

@@ -157,11 +157,46 @@ def test_a_setting_that_makes_no_sense_is_named(context, word):
         Settings.from_context(App(context=context))
 
 
-def test_the_docs_show_the_permissions_that_are_deployed(statements):
-    """docs/iam.md is generated from what the roles get: every action is in the templates."""
+def test_the_docs_show_exactly_the_permissions_that_are_deployed(resources):
+    """docs/iam.md is generated from what the roles get: every action of every function."""
+    from scripts.docs import ARNS
+    from stacks.permissions import (
+        EVENT_FUNCTIONS,
+        EVERY_FUNCTION,
+        INVOKED_BY_EVENTS,
+        permissions,
+    )
+
+    shown = {
+        function: {a for permission in granted for a in permission.actions}
+        | set(EVERY_FUNCTION)
+        | (set(INVOKED_BY_EVENTS) if function in EVENT_FUNCTIONS else set())
+        for function, granted in permissions(ARNS).items()
+    }
+    assert deployed_actions(resources) == shown
+
+
+def deployed_actions(resources):
+    """Function to the actions its role may do."""
+    of_role = {}
+    for policy in resources("Workflow", "AWS::IAM::Policy"):
+        (role,) = policy["Roles"]
+        found = {a for s in policy["PolicyDocument"]["Statement"] for a in actions(s)}
+        of_role.setdefault(role["Ref"], set()).update(found)
+    functions = resources("Workflow", "AWS::Lambda::Function")
+    return {
+        function["FunctionName"].removeprefix("codeferry-prod-"): of_role[
+            function["Role"]["Fn::GetAtt"][0]
+        ]
+        for function in functions
+    }
+
+
+def test_an_excuse_is_for_an_action_of_its_own_statement():
+    """What a permission calls unseen is among its actions, and has a reason."""
     from scripts.docs import ARNS
     from stacks.permissions import permissions
 
-    granted = [p for function in permissions(ARNS).values() for p in function]
-    deployed = {action for s in statements for action in actions(s)}
-    assert {action for p in granted for action in p.actions} <= deployed
+    for permission in (p for granted in permissions(ARNS).values() for p in granted):
+        assert set(permission.unseen) <= set(permission.actions)
+        assert all(permission.unseen.values())

@@ -107,9 +107,9 @@ def bucket(client: Any) -> str:
 class Fault:
     """What happens to the ``nth`` request (from 1) of an S3 ``operation``.
 
-    ``action``: ``reset`` drops the connection unanswered and unforwarded, ``lose`` forwards
-    and drops the answer, a number is answered as that status, ``hold`` waits until the
-    proxy closes.
+    ``action``: ``reset`` drops the connection unanswered and unforwarded, ``cut`` does so
+    in the middle of the request's body, ``lose`` forwards and drops the answer, a number is
+    answered as that status, ``hold`` waits until the proxy closes.
     """
 
     operation: str
@@ -160,12 +160,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
         action = self.proxy.note(operation_of(self.command, self.path))
+        body = self.rfile.read(length // 2 if action == "cut" else length)
         match action:
             case None:
                 self._answer(*self._forwarded(body))
-            case "reset":
+            case "reset" | "cut":
                 self.close_connection = True
             case "lose":
                 self._forwarded(body)

@@ -147,7 +147,7 @@ def test_interrupt_does_not_wait_for_a_stuck_part(
     assert_nothing_left(client, bucket)
 
 
-@pytest.mark.parametrize("action", ["reset", "503", "lose"])
+@pytest.mark.parametrize("action", ["reset", "cut", "503", "lose"])
 def test_a_failed_part_is_sent_again_alone(
     client: Any, bucket: str, faulty: Any, fault: Any, action: str
 ) -> None:

@@ -10,6 +10,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -107,9 +108,10 @@ class _Upload:
 
         with ThreadPoolExecutor(concurrency, thread_name_prefix="upload") as threads:
             try:
-                for number, body in enumerate(bodies, 1):
-                    going.add(threads.submit(self._send_one, number, body))
-                    del body  # or it would stay in memory while the next one is made
+                numbers = count(1)
+                for body in bodies:  # enumerate, and body itself, would keep the last one
+                    going.add(threads.submit(self._send_one, next(numbers), body))
+                    del body
                     reap(concurrency - 1)
                 reap(0)
             except BaseException:

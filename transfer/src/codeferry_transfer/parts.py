@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 MIB = 1 << 20
-PART_SIZE = 16 * MIB
+# Five are in memory at a time (see upload_stream), beside what 100,000 files take to pack.
+PART_SIZE = 8 * MIB
 SMALLEST_PART = 5 * MIB  # S3's limits; the smallest is for all parts but the last
 LARGEST_PART = 5 << 30
 MOST_PARTS = 10_000
@@ -23,15 +24,26 @@ def part_size_of(number: int, first: int) -> int:
 
 
 def cut(chunks: Iterable[bytes], first: int) -> Iterator[bytes]:
-    """The same bytes in parts of ``part_size_of``; at least one part, the last may be shorter."""
-    number, held, size = 1, list[bytes](), 0
+    """The same bytes in parts of ``part_size_of``; at least one part, the last may be shorter.
+
+    Keeps no reference to a part it has given out.
+    """
+    number, held, size = 1, list[bytes | memoryview](), 0
     for chunk in chunks:
         rest = memoryview(chunk)
         while size + len(rest) > (wanted := part_size_of(number, first)):
             taken = wanted - size
-            yield b"".join((*held, rest[:taken]))
-            rest, held, size, number = rest[taken:], [], 0, number + 1
+            held.append(rest[:taken])
+            yield _emptied(held)
+            rest, size, number = rest[taken:], 0, number + 1
         if rest:
             held.append(bytes(rest) if len(rest) < len(chunk) else chunk)
             size += len(rest)
-    yield b"".join(held)
+    yield _emptied(held)
+
+
+def _emptied(held: list[bytes | memoryview]) -> bytes:
+    """All of it as one, and nothing of it left in the list."""
+    part = b"".join(held)
+    held.clear()
+    return part

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -53,14 +53,20 @@ def upload_stream(
 ) -> Uploaded:
     """Upload ``chunks`` as ``s3://bucket/key`` in parts sent in parallel.
 
-    Holds up to ``part_size * (concurrency + 2)`` bytes: the parts on their way and the one
-    being gathered. ``progress`` is called in the caller's thread with the bytes acknowledged since
-    the last call. On any exception, KeyboardInterrupt and those of ``chunks`` included,
-    the multipart upload is aborted and the exception raised again. Raises TransferError.
+    Holds up to ``part_size * (concurrency + 1)`` bytes: the parts on their way, the one
+    being gathered and, while it is put together, that one twice. ``progress`` is called in
+    the caller's thread with the bytes acknowledged since the last call. On any exception,
+    KeyboardInterrupt and those of ``chunks`` included, the multipart upload is aborted and
+    the exception raised again. Raises TransferError.
     """
     whole = hashlib.sha256()
     counted = _Counter(progress)
-    parts = _hashed(cut(chunks, part_size), whole.update)
+
+    def hashed(part: bytes) -> bytes:
+        whole.update(part)
+        return part
+
+    parts = map(hashed, cut(chunks, part_size))  # unlike a generator, keeps none of them
     first = next(parts)
     second = next(parts, None)
     with translated(bucket, key):
@@ -86,12 +92,6 @@ class _Counter:
         self.total += count
         if self._progress is not None:
             self._progress(count)
-
-
-def _hashed(parts: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
-    for part in parts:
-        update(part)
-        yield part
 
 
 def _put(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import TypeVar
 
 from isal import isal_zlib
@@ -13,7 +14,7 @@ from isal import isal_zlib
 from codeferry_cli.packing import tar
 from codeferry_cli.packing.errors import NoFiles, PackAgain
 from codeferry_cli.packing.readahead import read_ahead
-from codeferry_cli.packing.reading import BATCH_BYTES, TreeReader
+from codeferry_cli.packing.reading import TreeReader
 from codeferry_cli.packing.selection import Selection
 from codeferry_contracts.archive import footer
 from codeferry_contracts.manifest import (
@@ -21,8 +22,8 @@ from codeferry_contracts.manifest import (
     SUMS_PATH,
     Entry,
     Summary,
-    manifest_json,
-    sha256sums,
+    manifest_lines,
+    sha256sums_lines,
     summarise,
 )
 
@@ -32,6 +33,7 @@ from codeferry_contracts.manifest import (
 _LEVEL = 3
 _GZIP = 16 + zlib.MAX_WBITS
 _TRIES = 3
+_LINES = 5000  # of the manifest at a time, about half a MiB
 
 Result = TypeVar("Result")
 
@@ -83,9 +85,10 @@ class Pack:
         yield footer(sent)
 
     def _metadata(self) -> Iterator[bytes]:
-        # One document after the other and in pieces: of 100,000 files each is many MiB.
-        yield from _member(MANIFEST_PATH, manifest_json(self.summary, self.entries))
-        yield from _member(SUMS_PATH, sha256sums(self.entries))
+        # Line by line and twice, to count and to write: of 100,000 files each document is
+        # many MiB, and upload buffers want that memory at the same time.
+        yield from _member(MANIFEST_PATH, lambda: manifest_lines(self.summary, self.entries))
+        yield from _member(SUMS_PATH, lambda: sha256sums_lines(self.entries))
         yield tar.END
 
 
@@ -121,8 +124,16 @@ def _compressed(batches: Iterator[bytes]) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def _member(path: str, content: bytes) -> Iterator[bytes]:
-    yield tar.file_header(path.encode(), 0o644, len(content))
-    for start in range(0, len(content), BATCH_BYTES):
-        yield content[start : start + BATCH_BYTES]
-    yield tar.padding(len(content))
+def _member(path: str, lines: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
+    """A tar member of lines that come the same each time they are asked for."""
+    size = sum(map(len, lines()))
+    yield tar.file_header(path.encode(), 0o644, size)
+    yield from _gathered(lines())
+    yield tar.padding(size)
+
+
+def _gathered(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces that are worth a call of the compressor."""
+    remaining = iter(lines)
+    while piece := b"".join(islice(remaining, _LINES)):
+        yield piece

@@ -92,6 +92,18 @@ RULES = (
     _rule("a DigitalOcean token", r"\bdo[opr]_v1_([a-f0-9]{64})\b"),
     _rule("a Databricks token", r"\bdapi([a-f0-9]{32})\b"),
     _rule("a Vault token", r"\bhvs\.([\w-]{24,})"),
+    _rule("a Terraform Cloud token", r"\b\w{14}\.atlasv1\.([\w-]{60,})"),
+    _rule("a Docker Hub token", r"\bdckr_(?:pat|oat)_([\w-]{27,})"),
+    _rule("a Grafana token", r"\bgl(?:sa|c)_([A-Za-z0-9+/]{32,})"),
+    _rule("a Shopify token", r"\bshp(?:at|ca|pa|ss)_([a-fA-F0-9]{32})\b"),
+    _rule("an Atlassian token", r"\bATATT3([\w=-]{50,})"),
+    _rule("a Linear key", r"\blin_api_([A-Za-z0-9]{40})\b"),
+    _rule("a Postman key", r"\bPMAK-([a-f0-9]{24}-[a-f0-9]{34})\b"),
+    _rule("a New Relic key", r"\bNRAK-([A-Z0-9]{27})\b"),
+    _rule("a Pulumi token", r"\bpul-([a-f0-9]{40})\b"),
+    _rule("a Tailscale key", r"\btskey-(?:auth|api|client)-(\w+-\w{20,})"),
+    _rule("a PlanetScale token", r"\bpscale_(?:tkn|pw|oauth)_([\w.-]{32,})"),
+    _rule("a Doppler token", r"\bdp\.(?:pt|st|ct|sa)\.([\w.]{40,})"),
     _rule("a Kubernetes client key", r"client-key-data[\"']?:\s*[\"']?([A-Za-z0-9+/=]{40,})"),
 )
 

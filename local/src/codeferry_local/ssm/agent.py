@@ -19,6 +19,7 @@ from codeferry_local.ssm.executors import (
 )
 from codeferry_local.ssm.instances import LocalInstance
 from codeferry_local.ssm.log_stream import LogShipper, StepLog
+from codeferry_local.ssm.null_answer import applied
 from codeferry_local.ssm.shell import ShellExecutor
 from codeferry_local.ssm.status import Detail
 
@@ -46,7 +47,7 @@ class Agent:
         self._logs = logs
         self._executors: dict[str, Executor] = {
             "shell": shell or ShellExecutor(),
-            "null": NullExecutor(),
+            "null": NullExecutor(applied),
         }
 
     def run(self, invocation: Invocation, instance: LocalInstance, lock: Lock) -> Detail | None:

@@ -27,7 +27,7 @@ class Control:
             ("DELETE", "faults"): lambda _, __: faults.clear().to_json(),
             ("GET", "instances"): lambda _, __: self._instances(),
             ("POST", "instances"): lambda _, body: self._register(body),
-            ("DELETE", "instances"): lambda instance_id, _: self._remove(instance_id),
+            ("DELETE", "instances"): lambda instance_id, body: self._remove(instance_id, body),
             ("GET", "calls"): lambda _, __: {"calls": journal.to_json()},
             ("DELETE", "calls"): lambda _, __: self._forget_calls(),
         }
@@ -50,8 +50,11 @@ class Control:
             self._fleet.add(_instance(_object(entry)))
         return self._instances()
 
-    def _remove(self, instance_id: str) -> dict[str, Any]:
-        removed = [instance_id] if instance_id else [i.instance_id for i in self._fleet.all()]
+    def _remove(self, instance_id: str, body: Any) -> dict[str, Any]:
+        """Remove one instance, those of ``{"instance_ids": […]}``, or all."""
+        named = _object(body or {}).get("instance_ids")
+        every = [i.instance_id for i in self._fleet.all()] if named is None else named
+        removed = [instance_id] if instance_id else every
         for gone in removed:
             self._fleet.remove(gone)
         return self._instances()

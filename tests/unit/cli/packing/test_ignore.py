@@ -7,13 +7,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codeferry_cli.packing.repository import list_files
 from codeferry_cli.packing.walk import walk_files
 
-PLAIN = "a b ab foo foobar x.py y.PY #x !y [c] -d é \\e a.b A 1 * ? x]"
+PLAIN = "a b ab A foo FOO Foo foobar x.py y.PY #x !y [c] -d é \\e a.b A 1 * ? x]"
 SPECIAL = (
     "* ** ? / a b foo [a-c] [!a] [^b] [[:alpha:]] []c] [a- \\ \\* ! # .py x [[:upper:]] [\\]]"
     " **/ /** bar [z-a] [a\\-c] 1 [-a] *** [[:foo:]] [[:a] [[] é - ."
@@ -56,11 +57,11 @@ def git_says(top: Path) -> set[bytes]:
     return set(filter(None, out.split(b"\0")))
 
 
-@given(FILES, IGNORES, st.lists(PATTERNS, max_size=2), st.data())
-def test_selection_is_what_git_would_do(
-    files: list[str], ignores: list[tuple[int, list[str]]], excluded: list[str], data: st.DataObject
-) -> None:
-    """Walking a tree with the matcher finds the set git lists, and so does asking git."""
+Ignores = list[tuple[int, list[str]]]
+
+
+def assert_as_git(files: list[str], ignores: Ignores, excluded: list[str], tracked: int) -> None:
+    """Without a repository, with its exclude file, with a file tracked: the set git lists."""
     with tempfile.TemporaryDirectory() as directory:
         top = Path(directory) / "tree"
         top.mkdir()
@@ -74,11 +75,37 @@ def test_selection_is_what_git_would_do(
         exclude.write_text("\n".join(excluded), newline="")
         assert set(walk_files(top).paths) == git_says(top), "with .git/info/exclude"
 
-        tracked = data.draw(st.sampled_from(sorted(os.fsdecode(p) for p in alone) or [""]))
-        if tracked:
-            add = ["git", "--literal-pathspecs", "add", "-f", "--", tracked]
+        planted = sorted(str(p.relative_to(top)) for p in top.rglob("*") if is_planted(p, top))
+        if planted:
+            name = planted[tracked % len(planted)]
+            add = ["git", "--literal-pathspecs", "add", "-f", "--", name]
             subprocess.run(add, cwd=top, check=True, capture_output=True)
-        assert set(list_files(top).paths) == git_says(top)
+        assert set(list_files(top).paths) == git_says(top), "with a tracked file"
+
+
+def is_planted(path: Path, top: Path) -> bool:
+    return path.is_file() and path.relative_to(top).parts[0] != ".git"
+
+
+CASES = (FILES, IGNORES, st.lists(PATTERNS, max_size=2), st.integers(0, 20))
+
+
+@given(*CASES)
+def test_selection_is_what_git_would_do(
+    files: list[str], ignores: Ignores, excluded: list[str], tracked: int
+) -> None:
+    """Walking a tree with the matcher finds the set git lists, and so does asking git."""
+    assert_as_git(files, ignores, excluded, tracked)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@given(*CASES)
+def test_selection_is_what_git_would_do_500_times(
+    files: list[str], ignores: Ignores, excluded: list[str], tracked: int
+) -> None:
+    """The same of five hundred trees."""
+    assert_as_git(files, ignores, excluded, tracked)
 
 
 def test_an_ignore_file_that_is_a_link_is_not_read(tmp_path: Path) -> None:

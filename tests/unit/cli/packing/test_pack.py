@@ -25,16 +25,20 @@ from codeferry_cli.packing import (
 )
 from codeferry_cli.packing.reading import WHOLE_BYTES, TreeReader
 from codeferry_contracts.archive import FOOTER_SIZE, manifest_offset, read_manifest
-from codeferry_contracts.manifest import MANIFEST_PATH, SUMS_PATH, link_entry
+from codeferry_contracts.manifest import MANIFEST_PATH, SUMS_PATH, link_entry, raw
 
 Plant = Callable[[Mapping[Any, str | bytes]], Path]
 Tree = dict[bytes, tuple[str, int, bytes]]
+Git = Callable[..., bytes]
 
 ODD_NAMES: list[bytes] = [
     b"plain", b"with space", b"new\nline", b"-rf", b"$(id)", b"it's \"quoted\"", b"back\\slash",
     b"tab\t", b"\xff\xfe", "é".encode(), "e\u0301".encode(), "日本語".encode(),
     b"*", b"n" * 100, b"n" * 101, b"x" * 255, b"/".join([b"d" * 90] * 4), b"[a]/b{c}/~", b" ",
     b"dir/" + b"y" * 96, b"dir/" + b"y" * 97,
+    b"`id`", b"--checkpoint-action=exec=sh", b"\xc3" + b"\xff" * 254, "é".encode() * 127,
+    b"a\rb", b"\x1b[31m",
+    b".gitignore ", b"dir with\nnewline/-rf/$(id)", "É/x".encode(), "E\u0301/x".encode(),
 ]  # fmt: skip
 
 
@@ -89,14 +93,42 @@ def extract(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bytes],
     return run
 
 
-def test_every_tar_reads_odd_names_back(plant: Plant, extract: Callable[[bytes], Tree]) -> None:
-    """Names with anything in them, of any length, come back with bytes, modes and links."""
+def plant_odd(plant: Plant) -> Path:
+    """Every odd name as a file, with odd content, modes and links."""
     root = plant({name: os.urandom(n * 300) for n, name in enumerate(ODD_NAMES)})
     (root / "plain").chmod(0o755)
     (root / "with space").chmod(0o600)
     (root / ("l" * 120)).symlink_to("/".join(["d" * 90] * 4))
     (root / "short link").symlink_to("plain")
-    assert extract(archive_of(root)) == tree_of(root)
+    for number, name in enumerate(ODD_NAMES):
+        (root / f"to odd name {number}").symlink_to(os.fsdecode(name))
+    return root
+
+
+@pytest.mark.parametrize("repository", [False, True], ids=["no git", "git"])
+def test_every_tar_reads_odd_names_back(
+    plant: Plant, git: Git, extract: Callable[[bytes], Tree], repository: bool
+) -> None:
+    """Names with anything in them, of any length, come back with bytes, modes and links."""
+    root = plant_odd(plant)
+    expected = tree_of(root)
+    if repository:
+        git("init", "-q")
+        git("add", "--all")
+    assert extract(archive_of(root)) == expected
+
+
+def test_manifest_spells_odd_names_byte_for_byte(plant: Plant) -> None:
+    """What a reader of the manifest gets back are the names and link targets on disk."""
+    root = plant_odd(plant)
+    archive = archive_of(root)
+    offset = manifest_offset(archive)
+    assert offset is not None
+    entries = read_manifest(archive[offset:-FOOTER_SIZE]).entries
+    links = {raw(e.path): raw(e.link) for e in entries if e.link is not None}
+    tree = tree_of(root)
+    assert {raw(e.path) for e in entries} == set(tree)
+    assert links == {path: content for path, (kind, _, content) in tree.items() if kind == "link"}
 
 
 def test_coreutils_verify_the_checksums(plant: Plant, tmp_path: Path) -> None:

@@ -69,6 +69,18 @@ CONTENTS: dict[str, Callable[[], str]] = {
     "google": lambda: f"AIza{token(35)}",
     "hugging face": lambda: f"hf_{token(34)}",
     "kubernetes": lambda: f"    client-key-data: {token(200)}\n",
+    "terraform cloud": lambda: f'token = "{token(14)}.atlasv1.{token(67)}"',
+    "docker hub": lambda: f"dckr_pat_{token(27)}",
+    "grafana": lambda: f"glsa_{token(32)}_{token(8, '0123456789abcdef')}",
+    "shopify": lambda: f"shpat_{token(32, '0123456789abcdef')}",
+    "atlassian": lambda: f"ATATT3xFfGF0{token(180)}={token(8, '0123456789ABCDEF')}",
+    "linear": lambda: f"lin_api_{token(40)}",
+    "postman": lambda: f"PMAK-{token(24, '0123456789abcdef')}-" + token(34, "0123456789abcdef"),
+    "new relic": lambda: f"NRAK-{token(27, string.ascii_uppercase + string.digits)}",
+    "pulumi": lambda: f"pul-{token(40, '0123456789abcdef')}",
+    "tailscale": lambda: f"tskey-auth-k{token(10)}CNTRL-{token(32)}",
+    "planetscale": lambda: f"pscale_tkn_{token(43)}",
+    "doppler": lambda: f"dp.pt.{token(43)}",
 }
 
 

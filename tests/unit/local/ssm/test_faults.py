@@ -134,6 +134,9 @@ def test_instances_by_http(bench: Bench) -> None:
     assert bench.ran(OTHERS[0])["Status"] == "Success"  # null: nothing ran
     control(url, "DELETE", f"instances/{OTHERS[0]}")
     assert code(lambda: bench.send(OTHERS[0])) == "InvalidInstanceId"
+    control(url, "POST", "instances", {"instances": [entry, {**entry, "instance_id": OTHERS[1]}]})
+    left = control(url, "DELETE", "instances", {"instance_ids": OTHERS})["instances"]
+    assert [i["instance_id"] for i in left] == [INSTANCE]
     with pytest.raises(HTTPError, match="400"):
         control(url, "POST", "instances", {"instance_id": OTHERS[0]})
 

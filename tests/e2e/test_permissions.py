@@ -1,0 +1,368 @@
+"""Each function's role against the calls it makes: enough for every one, and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from codeferry_contracts.names import inbox_run_id
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is no package
+
+from stacks.permissions import (
+    EVENT_FUNCTIONS,
+    EVERY_FUNCTION,
+    INVOKED_BY_EVENTS,
+    Arns,
+    permissions,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-permissions")]
+
+FUNCTION = "codeferry-local-"
+ACCOUNT = "000000000000"
+
+
+class Waiting(Exception):
+    """Not there yet."""
+
+
+@retry(
+    retry=retry_if_exception_type(Waiting),
+    wait=wait_fixed(0.1),
+    stop=stop_after_delay(90),
+    reraise=True,
+)
+def until(condition):
+    """The first true answer of ``condition``."""
+    answer = condition()
+    if not answer:
+        raise Waiting
+    return answer
+
+
+@dataclass(frozen=True)
+class Need:
+    """What IAM asks before a call; ``tags`` are the resource's."""
+
+    function: str
+    action: str
+    resource: str
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+# --- what was called ---------------------------------------------------------------------
+
+
+def needs_since(aws, start):
+    """Everything the functions needed since ``start``, in the emulator and in the local SSM."""
+    with urllib.request.urlopen(f"{aws.state.endpoints['aws']}/_codeferry/calls") as answer:
+        emulated = json.load(answer)["calls"]
+    ssm = aws.control("GET", "calls")["calls"]
+    found = {need for call in emulated if call["time"] >= start for need in _emulated(aws, call)}
+    return found | {need for call in ssm if call["time"] >= start for need in _ssm(aws, call)}
+
+
+def _emulated(aws, call):
+    function = _function(call)
+    if function and call["action"].startswith("states:SendTask"):
+        # A token is authorised as the state machine that waits for it.
+        yield Need(function, call["action"], aws.machine)
+    elif function:
+        yield Need(function, call["action"], call["resource"])
+
+
+def _ssm(aws, call):
+    function, action = _function(call), f"ssm:{call['operation']}"
+    if not function:
+        return
+    named = call["resources"]
+    document = named.get("DocumentName") or (named.get("Name") if "Document" in action else None)
+    if document:
+        region = aws.state.region
+        yield Need(function, action, f"arn:aws:ssm:{region}:{ACCOUNT}:document/{document}")
+    if action == "ssm:SendCommand":
+        yield from (_instance(aws, function, action, i) for i in named["InstanceIds"])
+    elif not document:
+        yield Need(function, action, "*")
+
+
+def _instance(aws, function, action, instance_id):
+    arn = f"arn:aws:ec2:{aws.state.region}:{ACCOUNT}:instance/{instance_id}"
+    (tags,) = [r.tags for r in aws.state.instances if r.instance_id == instance_id]
+    return Need(function, action, arn, tuple(sorted(tags.items())))
+
+
+def _function(call):
+    """The function whose credentials were used, for a presigned URL by somebody else."""
+    key = call["access_key"]
+    return key.removeprefix(FUNCTION) if key.startswith(FUNCTION) else ""
+
+
+# --- what is allowed ---------------------------------------------------------------------
+
+
+def deployed_statements(aws):
+    """Every function's statements, from the role it was deployed with."""
+    functions, iam = aws.client("lambda").list_functions()["Functions"], aws.client("iam")
+    found = {}
+    for function in functions:
+        name = function["FunctionName"]
+        role = function["Role"].rpartition("/")[2]
+        assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+        found[name.removeprefix(FUNCTION)] = [
+            statement
+            for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]
+            for statement in _document(iam, role, policy)["Statement"]
+        ]
+    return found
+
+
+def _document(iam, role, policy):
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    return json.loads(document) if isinstance(document, str) else document
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def allows(statement, need):
+    """Whether an Allow statement covers the need (IAM User Guide, "Policy evaluation logic")."""
+    assert statement["Effect"] == "Allow"  # a Deny would have to be looked at first
+    return (
+        need.action in as_list(statement["Action"])
+        and any(matches(pattern, need.resource) for pattern in as_list(statement["Resource"]))
+        and all(_holds(*c, need) for c in statement.get("Condition", {}).items())
+    )
+
+
+def _holds(operator, terms, need):
+    assert operator == "StringLike"  # the only one in use; another has to be written here
+    tags = {f"aws:ResourceTag/{key}": value for key, value in need.tags}
+    return all(
+        key in tags and any(matches(pattern, tags[key]) for pattern in as_list(patterns))
+        for key, patterns in terms.items()
+    )
+
+
+def matches(pattern, value):
+    """IAM's wildcards: ``*`` is any characters, ``?`` is one."""
+    parts = {"*": ".*", "?": "."}
+    return re.fullmatch("".join(parts.get(c) or re.escape(c) for c in pattern), value, re.S)
+
+
+# --- a run of every kind -----------------------------------------------------------------
+
+
+def execution(aws, run_id):
+    return f"{aws.machine.replace(':stateMachine:', ':execution:')}:{run_id}"
+
+
+def ended(aws, run_id):
+    states = aws.client("stepfunctions")
+    try:
+        status = states.describe_execution(executionArn=execution(aws, run_id))["status"]
+    except states.exceptions.ExecutionDoesNotExist:
+        return ""
+    return status if status != "RUNNING" else ""
+
+
+def put(aws, key, body):
+    """Upload after an attempt that was cut off and left its parts; the version."""
+    s3 = aws.client("s3")
+    s3.create_multipart_upload(Bucket=aws.bucket, Key=key)
+    return s3.put_object(Bucket=aws.bucket, Key=key, Body=body)["VersionId"]
+
+
+def packed(aws, project, directory):
+    path = directory / "archive.tar.gz"
+    done = aws.ferry("pack", project, "-o", path, stage=None)
+    assert done.exit == 0, done.err
+    return path.read_bytes()
+
+
+def start_by_hand(aws, body, **options):
+    """The id of a run as a person starts it at the console."""
+    key = f"archives/{uuid.uuid4().hex}.tar.gz"
+    put(aws, key, body)
+    request = {"archive": {"key": key}, "target": "demo", "options": options}
+    started = aws.client("stepfunctions").start_execution(
+        stateMachineArn=aws.machine, input=json.dumps(request)
+    )
+    return started["executionArn"].rpartition(":")[2]
+
+
+def upload_to_the_inbox(aws, body):
+    """The id of the run that an upload starts."""
+    key = f"inbox/demo/{uuid.uuid4().hex}.tar.gz"
+    return inbox_run_id(aws.bucket, key, put(aws, key, body))
+
+
+def succeed(aws, run_id):
+    assert until(lambda: ended(aws, run_id)) == "SUCCEEDED"
+    return run_id
+
+
+def commands(aws, run_id):
+    found = aws.client("ssm").list_commands()["Commands"]
+    return [command for command in found if command["Comment"] == run_id]
+
+
+def check_a_target(aws):
+    assert aws.ferry("doctor", "demo").exit == 0
+
+
+def push_to_nobody(aws, project):
+    assert aws.ferry("push", "nobody-here", project).exit == 1
+
+
+def lose_the_answer_and_the_event(aws, project):
+    aws.control("POST", "faults", {"drop_response": {"SendCommand": 1}, "events": "suppress"})
+    assert aws.ferry("push", "demo", project).exit == 0
+    aws.control("DELETE", "faults")
+
+
+def stop_while_it_runs(aws, start, body):
+    slow = {record.instance_id: 6000 for record in aws.state.instances}
+    aws.control("POST", "faults", {"slow": slow})
+    run_id = start(aws, body)
+    until(lambda: [c for c in commands(aws, run_id) if c["Status"] == "InProgress"])
+    aws.client("stepfunctions").stop_execution(executionArn=execution(aws, run_id))
+    until(lambda: any(k.endswith("report.json") for k in aws.keys(f"runs/{run_id}/")))
+    aws.control("DELETE", "faults")
+
+
+def dispatch_again(aws, run_id):
+    """Lambda repeats an invocation whose run has ended meanwhile."""
+    run = {"id": run_id, "started_at": "2026-01-01T00:00:00.000+00:00", "workflow": "sync"}
+    answer = aws.client("lambda").invoke(
+        FunctionName=f"{FUNCTION}dispatch", Payload=json.dumps({"run": run, "batch": 0})
+    )
+    assert json.load(answer["Payload"])["errorType"] == "RunClosed"
+
+
+def lose_an_instance_between_waves(aws, body):
+    """It was there when the run was planned and is gone when its wave comes."""
+    first, *_, last = sorted(aws.state.instances, key=lambda record: record.instance_id)
+    aws.control("POST", "faults", {"slow": {first.instance_id: 250}})
+    run_id = start_by_hand(aws, body, max_concurrency="1", max_errors="100%")
+    until(lambda: commands(aws, run_id))
+    aws.control("DELETE", f"instances/{last.instance_id}")
+    try:
+        assert until(lambda: ended(aws, run_id))
+    finally:
+        again = {"instance_id": last.instance_id, "root": last.root, "tags": last.tags}
+        aws.control("POST", "instances", again | {"name": last.name})
+        aws.control("DELETE", "faults")
+    assert aws.report(run_id)["counts"]["succeeded"] == 2
+
+
+@pytest.fixture(scope="module")
+def seen(embedded, tmp_path_factory):
+    """What the functions needed while a run of every kind went through."""
+    begun, aws = time.time(), embedded
+    directory = tmp_path_factory.mktemp("permissions")
+    project = directory / f"project-{uuid.uuid4().hex[:8]}"
+    project.mkdir()
+    (project / "main.py").write_text("print('hello')\n")
+    (project / "requirements.txt").write_text("")
+    body = packed(aws, project, directory)
+    aws.control("DELETE", "faults")
+    try:
+        check_a_target(aws)
+        push_to_nobody(aws, project)
+        succeed(aws, upload_to_the_inbox(aws, body))
+        dispatch_again(aws, succeed(aws, start_by_hand(aws, body)))
+        lose_the_answer_and_the_event(aws, project)
+        stop_while_it_runs(aws, upload_to_the_inbox, body)
+        stop_while_it_runs(aws, start_by_hand, body)
+        lose_an_instance_between_waves(aws, body)
+    finally:
+        aws.control("DELETE", "faults")
+    return needs_since(aws, begun)
+
+
+# --- the tests ---------------------------------------------------------------------------
+
+
+def test_every_call_is_allowed_by_its_functions_role(aws, seen):
+    """Whatever the suite has done so far on this AWS, no function left its role."""
+    statements = deployed_statements(aws)
+    assert {need.function for need in seen} == set(statements)
+    refused = [
+        need
+        for need in needs_since(aws, 0)
+        if not any(allows(statement, need) for statement in statements[need.function])
+    ]
+    assert refused == []
+
+
+def test_nothing_is_allowed_that_is_never_used_without_a_reason(aws, seen):
+    """A grant is seen in use, or says why it is there; what is in use needs no excuse."""
+    unused = {
+        (function, action)
+        for function, statements in deployed_statements(aws).items()
+        for statement in statements
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+        if not any(uses(need, function, action, resource) for need in seen)
+    }
+    assert unused == set(excuses())
+    assert all(excuses().values())
+
+
+def uses(need, function, action, resource):
+    return (need.function, need.action) == (function, action) and matches(resource, need.resource)
+
+
+def excuses():
+    """Function and action to the reason why it is granted though nothing here uses it."""
+    arns = Arns(*(["*"] * 6))
+    granted = permissions(arns)
+    found = {
+        (function, action): why
+        for function, statements in granted.items()
+        for permission in statements
+        for action, why in permission.unseen.items()
+    }
+    found |= {(f, action): why for f in granted for action, why in EVERY_FUNCTION.items()}
+    return found | {
+        (f, action): why for f in EVENT_FUNCTIONS for action, why in INVOKED_BY_EVENTS.items()
+    }
+
+
+NEED = Need("f", "ssm:SendCommand", "arn:aws:ec2:r:a:instance/i-1", (("t", "demo"),))
+STATEMENT = {
+    "Effect": "Allow",
+    "Action": "ssm:SendCommand",
+    "Resource": "arn:aws:ec2:r:a:instance/*",
+    "Condition": {"StringLike": {"aws:ResourceTag/t": "?*"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [
+        ({}, True),
+        ({"Action": ["ssm:CancelCommand", "ssm:SendCommand"]}, True),
+        ({"Action": "ssm:CancelCommand"}, False),
+        ({"Resource": ["arn:aws:ec2:r:a:instance/i-2", "arn:aws:ec2:r:a:instance/i-?"]}, True),
+        ({"Resource": "arn:aws:ec2:r:a:instance/"}, False),
+        ({"Resource": "arn:aws:ec2:r:b:instance/*"}, False),
+        ({"Condition": {"StringLike": {"aws:ResourceTag/t": "other*"}}}, False),
+        ({"Condition": {"StringLike": {"aws:ResourceTag/u": "*"}}}, False),
+    ],
+)
+def test_a_statement_is_read_as_iam_reads_it(change, allowed):
+    """The judge itself: action, resource with wildcards, and the tag have to match."""
+    assert bool(allows(STATEMENT | change, NEED)) is allowed
