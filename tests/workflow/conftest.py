@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +18,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from codeferry_local.emulator import Emulator, free_port
 from tests.workflow.canned import Canned, Workflow
 from tests.workflow.definition import FUNCTIONS, substituted
 
@@ -31,47 +26,14 @@ ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("canned_function.py")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One MiniStack for the session, ended by its own process id."""
-    port, home = free_port(), tmp_path_factory.mktemp("ministack")
-    environment = os.environ | {
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "SFN_WAIT_SCALE": "0",
-        "TMPDIR": str(home),
-        "HOME": str(home),
-        "SERVICES": "lambda,stepfunctions,iam,logs,events",
-    }
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"], env=environment, stdout=log, stderr=log, cwd=home
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_up(url, process, home / "log")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/_ministack/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    pytest.fail(f"MiniStack did not come up:\n{log.read_text()[-2000:]}")
+    """A MiniStack in which retries do not wait."""
+    directory = tmp_path_factory.mktemp("ministack")
+    wanted = {"SFN_WAIT_SCALE": "0", "SERVICES": "lambda,stepfunctions,iam,logs,events"}
+    emulator = Emulator.start(free_port(), directory, directory / "log", wanted)
+    yield emulator.url
+    emulator.stop()
 
 
 def client(service: str, endpoint: str) -> Any:

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,60 +16,6 @@ import boto3
 import pytest
 
 from codeferry_transfer import make_client
-
-READY_SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a MiniStack of this test session."""
-    directory = tmp_path_factory.mktemp("ministack")
-    port = free_port()
-    environment = os.environ | {"GATEWAY_PORT": str(port), "S3_DATA_DIR": str(directory / "s3")}
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"],
-            env=environment,
-            cwd=directory,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield _ready(f"http://127.0.0.1:{port}", process, directory / "log")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _ready(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> str:
-    waiting = threading.Event()
-    for _ in range(READY_SECONDS * 10):
-        if answers(f"{endpoint}/_ministack/health"):
-            return endpoint
-        if process.poll() is not None:
-            break
-        waiting.wait(0.1)
-    pytest.fail(f"MiniStack did not start:\n{log.read_text()[-2000:]}")
 
 
 @pytest.fixture(autouse=True)
