@@ -29,6 +29,11 @@ class Reset:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Reset the connection in the middle of the request's body, unforwarded."""
+
+
+@dataclass(frozen=True)
 class Drop:
     """Forward, and close the connection instead of answering: done, but nobody knows."""
 
@@ -47,7 +52,7 @@ class Hold:
     """Neither forward nor answer until the proxy closes."""
 
 
-Action = Status | Delay | Reset | Drop | Truncate | Hold
+Action = Status | Delay | Reset | Cut | Drop | Truncate | Hold
 
 
 @dataclass(frozen=True)

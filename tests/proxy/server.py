@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tests.proxy.rules import (
     Action,
+    Cut,
     Delay,
     Drop,
     Hold,
@@ -100,9 +101,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _serve(self) -> None:
-        proxy, body = self.server.proxy, self._body()
-        target = self.headers.get("X-Amz-Target", "")
+        proxy, target = self.server.proxy, self.headers.get("X-Amz-Target", "")
         action = proxy.book.note(self.command, self.path, target)
+        if isinstance(action, Cut):
+            self.rfile.read(int(self.headers["Content-Length"]) // 2)
+            self._reset()
+            return
+        body = self._body()
         match action:
             case Reset():
                 self._reset()
