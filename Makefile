@@ -9,7 +9,7 @@ STAGE ?= dev
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types unit docs synth deploy bench clean
+.PHONY: help setup demo test check format lint types unit docs synth deploy bench chaos clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,13 @@ format: setup ## format and fix what can be fixed
 
 docs: setup ## regenerate the generated pages of docs/
 	$(BIN)/python scripts/docs.py
+
+bench: setup ## the figures of docs/benchmarks.md, as ratios in one run
+	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/control_plane.py
+
+chaos: setup ## kills, full disks and hostile strings on the instance, alone
+	$(BIN)/pytest -n 2 --dist loadgroup tests/chaos
 
 synth: setup ## the CloudFormation templates, in cdk.out
 	$(BIN)/python scripts/cdk.py synth --quiet --all -c stage=$(STAGE)

@@ -127,7 +127,7 @@ TREES: dict[str, tuple[Callable[[Path, int], None], int, int]] = {
     "files beside an ignored .venv": (project_with_ignored, 2_000, 200),
     "small files of about 6 KB": (lambda root, n: small_files(root, n, 5000), 50_000, 1_000),
     "tiny files of about 250 bytes": (lambda root, n: small_files(root, n, 200), 100_000, 2_000),
-    "MiB in one file": (lambda root, n: binaries(root, n), 512, 16),
+    "MiB in one file": (lambda root, n: binaries(root, n), 1024, 16),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeVar
 
 from codeferry_cli import amounts
@@ -48,9 +48,22 @@ def show(report: Report, output: Output) -> None:
         output.table(HEADS, table[:_MOST_ROWS])
     if len(table) > _MOST_ROWS:
         output.line(f"… and {len(table) - _MOST_ROWS:,} more; all of them with --json")
-    for line in (*reasons(report), *warnings(report), *verification_lines(report)):
+    for line in _lines(report):
         output.line(line)
     output.line(summary(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield from reasons(report)
+    yield from warnings(report)
+    yield from verification_lines(report)
+    yield from cost_lines(report)
+
+
+def cost_lines(report: Report) -> list[str]:
+    """What AWS charges for the run, as far as is known before the bill."""
+    cost = report.get("cost")
+    return [f"Costs about ${cost['usd']:.5f} at list price"] if cost else []
 
 
 def reasons(report: Report) -> list[str]:

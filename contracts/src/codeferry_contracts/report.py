@@ -77,6 +77,18 @@ class Verification(TypedDict):
     warnings: list[str]
 
 
+class Cost(TypedDict):
+    """What the run called, as planned, and the list price of it all in US dollars."""
+
+    usd: float
+    state_transitions: int
+    function_calls: int
+    s3_writes: int
+    s3_reads: int
+    ledger_writes: int
+    ledger_reads: int
+
+
 class Report(TypedDict):
     """``runs/<run_id>/report.json``; times are ISO 8601 in UTC, durations seconds."""
 
@@ -95,3 +107,4 @@ class Report(TypedDict):
     verification: Verification | None
     warnings: list[str]
     error: ErrorRecord | None
+    cost: Cost | None

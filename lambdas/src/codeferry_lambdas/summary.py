@@ -9,6 +9,7 @@ from typing import Any
 
 from codeferry_contracts.report import (
     ArchiveRecord,
+    Cost,
     Counts,
     ErrorRecord,
     Outcome,
@@ -17,6 +18,7 @@ from codeferry_contracts.report import (
     Verification,
 )
 from codeferry_lambdas import outcomes
+from codeferry_lambdas.cost import estimate
 from codeferry_lambdas.errors import read_failure
 from codeferry_lambdas.record import Plan, Run
 
@@ -68,7 +70,15 @@ def build_report(known: Known) -> Report:
         "verification": known.verification,
         "warnings": _warnings(known),
         "error": error,
+        "cost": _cost(known.plan),
     }
+
+
+def _cost(plan: Plan | None) -> Cost | None:
+    if plan is None:
+        return None
+    instances = sum(len(batch) for batch in plan.batches)
+    return estimate(batches=len(plan.batches), waves=len(plan.waves), instances=instances)
 
 
 def all_outcomes(known: Known) -> list[Outcome]:

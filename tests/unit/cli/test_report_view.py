@@ -168,3 +168,11 @@ def test_no_field_of_an_instance_reaches_the_terminal_raw(field: str) -> None:
     text = shown(document)
     assert "\x1b" not in text
     assert r"\x1b[2J[red]x\ny" in text
+
+
+def test_the_price_is_told_where_it_is_known() -> None:
+    """A run that got as far as a plan has a price; one that did not, or an older one, none."""
+    told = shown(report([outcome(1)], cost={"usd": 0.000421}))
+    assert "Costs about $0.00042 at list price" in told
+    assert "Costs" not in shown(report([outcome(1)], cost=None))
+    assert "Costs" not in shown(report([outcome(1)]))
