@@ -13,6 +13,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.local_stage import HOME_VARIABLE
@@ -23,6 +24,24 @@ FERRY = Path(sys.executable).with_name("ferry")
 # A delivery timeout of ten minutes takes twelve seconds, an execution of fifteen eighteen.
 TIME_SCALE = 0.02
 CREATED = "files that a test of the suite made\n"
+
+
+class Waiting(Exception):
+    """Not there yet."""
+
+
+@retry(
+    retry=retry_if_exception_type(Waiting),
+    wait=wait_fixed(0.1),
+    stop=stop_after_delay(90),
+    reraise=True,
+)
+def until(condition):
+    """The first true answer of ``condition``; Waiting when it never comes."""
+    answer = condition()
+    if not answer:
+        raise Waiting
+    return answer
 
 
 @dataclass

@@ -7,13 +7,10 @@ import subprocess
 import threading
 
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from tests.e2e.conftest import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-c")]
-
-
-class Waiting(Exception):
-    """Not there yet."""
 
 
 def outcomes(report):
@@ -99,20 +96,6 @@ def test_an_instance_lost_in_the_middle_fails_alone(aws, project):
     others = {i: o["status"] for i, o in found.items() if i != lost}
     assert set(others.values()) == {"succeeded"}
     assert len(others) == 2
-
-
-@retry(
-    retry=retry_if_exception_type(Waiting),
-    wait=wait_fixed(0.1),
-    stop=stop_after_delay(60),
-    reraise=True,
-)
-def until(condition):
-    """The first true answer of ``condition``."""
-    answer = condition()
-    if not answer:
-        raise Waiting
-    return answer
 
 
 def running_command(aws, run_id):

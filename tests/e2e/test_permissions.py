@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from codeferry_contracts.names import inbox_run_id
 
@@ -25,29 +24,12 @@ from stacks.permissions import (
     Arns,
     permissions,
 )
+from tests.e2e.conftest import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-permissions")]
 
 FUNCTION = "codeferry-local-"
 ACCOUNT = "000000000000"
-
-
-class Waiting(Exception):
-    """Not there yet."""
-
-
-@retry(
-    retry=retry_if_exception_type(Waiting),
-    wait=wait_fixed(0.1),
-    stop=stop_after_delay(90),
-    reraise=True,
-)
-def until(condition):
-    """The first true answer of ``condition``."""
-    answer = condition()
-    if not answer:
-        raise Waiting
-    return answer
 
 
 @dataclass(frozen=True)

@@ -6,29 +6,11 @@ import json
 import uuid
 
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from codeferry_contracts.report import EVENT_RUN_FINISHED, EVENT_SOURCE
+from tests.e2e.conftest import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-permissions")]
-
-
-class Waiting(Exception):
-    """Not there yet."""
-
-
-@retry(
-    retry=retry_if_exception_type(Waiting),
-    wait=wait_fixed(0.1),
-    stop=stop_after_delay(30),
-    reraise=True,
-)
-def until(condition):
-    """The first true answer of ``condition``."""
-    answer = condition()
-    if not answer:
-        raise Waiting
-    return answer
 
 
 def test_doctor_names_who_can_be_reached_and_why_others_cannot(aws):

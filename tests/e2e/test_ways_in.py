@@ -7,34 +7,26 @@ import subprocess
 import uuid
 
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from codeferry_contracts.names import inbox_run_id
+from tests.e2e.conftest import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-b")]
 
 
-class Waiting(Exception):
-    """Not there yet."""
-
-
-@retry(
-    retry=retry_if_exception_type(Waiting),
-    wait=wait_fixed(0.1),
-    stop=stop_after_delay(90),
-    reraise=True,
-)
 def ended(aws, run_id):
     """The execution of a run once it has ended."""
     states = aws.client("stepfunctions")
     arn = f"{aws.machine.replace(':stateMachine:', ':execution:')}:{run_id}"
-    try:
-        found = states.describe_execution(executionArn=arn)
-    except states.exceptions.ExecutionDoesNotExist as error:
-        raise Waiting(run_id) from error
-    if found["status"] == "RUNNING":
-        raise Waiting(run_id)
-    return found
+
+    def found():
+        try:
+            execution = states.describe_execution(executionArn=arn)
+        except states.exceptions.ExecutionDoesNotExist:
+            return None
+        return execution["status"] != "RUNNING" and execution
+
+    return until(found)
 
 
 def plain_archive(project, path):
