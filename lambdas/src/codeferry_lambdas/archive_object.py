@@ -57,7 +57,8 @@ def _missing(bucket: str, archive: Archive) -> ArchiveMissing:
     return ArchiveMissing(
         f"There is no archive {archive.key}{version} in the bucket {bucket}.",
         hint="A run deletes its archive, and so do lifecycle rules: upload it again. "
-        "If it is there, the plan function's role lacks s3:GetObject on it.",
+        "If it is there, the plan function's role may not read it"
+        " (s3:GetObject, s3:GetObjectVersion).",
     )
 
 
