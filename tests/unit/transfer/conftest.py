@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from codeferry_transfer import make_client
+from codeferry_transfer.s3 import S3
 from tests.proxy.rules import Rule
 from tests.proxy.server import FaultProxy
 
@@ -29,6 +30,13 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def client(ministack: str, _credentials: None) -> Any:
     return make_client(boto3.Session(), endpoint_url=ministack)
+
+
+@pytest.fixture
+def s3_client(ministack: str, _credentials: None) -> Iterator[S3]:
+    s3 = S3(boto3.Session(), endpoint_url=ministack)
+    yield s3
+    s3.close()
 
 
 @pytest.fixture

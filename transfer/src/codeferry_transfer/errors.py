@@ -6,6 +6,16 @@ CodeferryError
     ├── AccessDenied          the credentials are good and not enough
     ├── CredentialsUnusable   there are none, or they are expired or unknown
     ├── ConnectionFailed      no answer after every retry
+    ├── ObjectMissing         there is no object under the key
+    ├── PreconditionFailed    the object is not, or no longer, the one that was meant
+    ├── Throttled             S3 asked to slow down until the last retry
+    ├── Corrupted             bytes that arrived are not those S3 keeps a checksum of
+    ├── Halted                given up because somebody called halt()
+    ├── UploadMissing         the multipart upload was completed, aborted, or never was
+    ├── LocationInvalid       what was given is no place in S3
+    ├── SourceEmpty           there is nothing to transfer, or to keep from deletion
+    ├── FileUnfit             a file here, or the place for it, cannot be used
+    ├── FileChanged           a file changed while it was being read
     └── UploadRefused         S3 answered with another error
 
 Messages are made from the operation, the bucket, the key and the error's code, never
@@ -61,10 +71,75 @@ class ConnectionFailed(TransferError):
     code = "connection_failed"
 
 
+class ObjectMissing(TransferError):
+    """There is no object under the key."""
+
+    code = "object_missing"
+
+
+class PreconditionFailed(TransferError):
+    """The object is not the one that was meant: it was replaced, or it is already there."""
+
+    code = "precondition_failed"
+
+
+class Throttled(TransferError):
+    """S3 asked to slow down, and still did after every retry."""
+
+    code = "throttled"
+
+
+class Corrupted(TransferError):
+    """What arrived is not what S3 keeps a checksum of."""
+
+    code = "corrupted"
+
+
+class Halted(TransferError):
+    """The request was given up because the transfer it belonged to was."""
+
+    code = "halted"
+
+
+class UploadMissing(TransferError):
+    """There is no such multipart upload: it was completed or aborted, or never was."""
+
+    code = "upload_missing"
+
+
+class LocationInvalid(TransferError):
+    """What was given is no place in S3."""
+
+    code = "location_invalid"
+
+
+class SourceEmpty(TransferError):
+    """There is nothing to transfer; deleting everything on the other side was not meant."""
+
+    code = "source_empty"
+
+
+class FileUnfit(TransferError):
+    """A local file cannot be read or written, or something is in its way."""
+
+    code = "file_unfit"
+
+
+class FileChanged(TransferError):
+    """A file changed while it was being read, again and again."""
+
+    code = "file_changed"
+
+
 class UploadRefused(TransferError):
     """S3 refused for a reason of its own; ``message`` has its code."""
 
     code = "upload_refused"
+
+
+def resumable(error: BaseException) -> bool:
+    """Whether what was carried so far will be of use: the same transfer may work later."""
+    return isinstance(error, (ConnectionFailed, CredentialsUnusable, Throttled))
 
 
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "KMS.AccessDenied"}
@@ -79,6 +154,7 @@ _UNUSABLE = {
     "TokenRefreshRequired",
     "UnrecognizedClientException",
 }
+THROTTLING = {"SlowDown", "ServiceUnavailable", "ThrottlingException", "TooManyRequests"}
 _NO_CREDENTIALS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -102,7 +178,11 @@ def translated(bucket: str, key: str) -> Iterator[None]:
 
 def _from_answer(error: ClientError, bucket: str, key: str) -> TransferError:
     code = error.response.get("Error", {}).get("Code", "unknown")
-    operation = error.operation_name
+    return refusal(error.operation_name, bucket, key, code)
+
+
+def refusal(operation: str, bucket: str, key: str, code: str) -> TransferError:
+    """The error for an answer of S3 with the error ``code``."""
     if code == "NoSuchBucket":
         return BucketMissing(
             f"The bucket {bucket!r} does not exist.",
@@ -115,6 +195,17 @@ def _from_answer(error: ClientError, bucket: str, key: str) -> TransferError:
         )
     if code in _UNUSABLE:
         return CredentialsUnusable(f"AWS does not accept the credentials: {code}.", hint=_SIGN_IN)
+    if code in ("NoSuchKey", "NotFound", "404"):
+        return ObjectMissing(f"There is no object s3://{bucket}/{key}.")
+    if code == "NoSuchUpload":
+        return UploadMissing(f"The multipart upload of s3://{bucket}/{key} is no longer there.")
+    if code in ("PreconditionFailed", "412"):
+        return PreconditionFailed(f"s3://{bucket}/{key} is not, or no longer, what was expected.")
+    if code in THROTTLING:
+        return Throttled(
+            f"S3 asked to slow down and still did after every retry: {code}.",
+            hint="Try again later, or with a smaller --concurrency.",
+        )
     return UploadRefused(
         f"S3 refused {operation} on s3://{bucket}/{key}: {code}.",
         hint="Try again; if it stays, look the code up among S3's error responses.",
@@ -124,6 +215,10 @@ def _from_answer(error: ClientError, bucket: str, key: str) -> TransferError:
 # Where the IAM action is not called like the operation.
 _ACTIONS = {
     "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "ListParts": "ListMultipartUploadParts",
+    "DeleteObjects": "DeleteObject",
     "CreateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",
     "CompleteMultipartUpload": "PutObject",

@@ -1,0 +1,222 @@
+"""`ferry s3`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from codeferry_cli.aws import Aws
+from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.options import (
+    Access,
+    access_options,
+    config_option,
+    dry_run_option,
+    output_options,
+)
+from codeferry_cli.output import Output
+from codeferry_cli.s3 import places
+from codeferry_cli.s3.carry import Order, carry
+from codeferry_cli.s3.errors import own_remedies
+from codeferry_cli.s3.listing import show_listing
+from codeferry_cli.s3.options import (
+    Choice,
+    Server,
+    copy_options,
+    list_options,
+    recursive_option,
+    server_options,
+    sync_options,
+)
+from codeferry_cli.s3.s5cmd import hand_over
+from codeferry_cli.s3.server import open_s3
+
+_LOCAL = click.Path(path_type=Path)
+
+
+@click.group(short_help="Parallel transfers: upload, download, sync, list.")
+def s3() -> None:
+    """Carry files to and from S3: many at a time, checked, resumed, never half.
+
+    \b
+    Examples:
+      ferry s3 upload model.bin s3://bucket/models/
+      ferry s3 upload ./output s3://bucket/run-7 --recursive
+      ferry s3 download s3://bucket/run-7 ./output --recursive
+      ferry s3 sync ./data s3://bucket/data --direction up --delete --dry-run
+      ferry s3 list s3://bucket/data
+    """
+
+
+@s3.command(cls=FerryCommand, short_help="Upload a file, or a directory with --recursive.")
+@click.argument("source", metavar="SRC", type=_LOCAL)
+@click.argument("destination", metavar="s3://BUCKET/PATH")
+@recursive_option
+@copy_options
+@dry_run_option
+@server_options
+@access_options
+@config_option
+@output_options
+def upload(
+    source: Path,
+    destination: str,
+    recursive: bool,
+    choice: Choice,
+    dry_run: bool,
+    server: Server,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Upload SRC to S3, whatever is there already.
+
+    A path that ends in / takes the file's own name. Of a directory everything below it goes
+    to the path; links and special files are left out.
+
+    \b
+    Examples:
+      ferry s3 upload model.bin s3://bucket/models/
+      ferry s3 upload ./output s3://bucket/run-7 --recursive --exclude '*.tmp'
+      ferry s3 upload ./output s3://bucket/run-7 --recursive --checksum
+    """
+    to = places.remote(destination)
+    order = Order("upload", str(source), str(to), choice, server, access, dry_run, output)
+    if choice.use_s5cmd:
+        places.assert_uploadable(source, recursive=recursive)
+        to = to.directory if recursive else to
+        hand_over(order, "cp", f"{source}/" if recursive else str(source), str(to))
+    else:
+        make = partial(places.upload, source=source, to=to, choice=choice, recursive=recursive)
+        carry(order, "Uploading", make)
+
+
+@s3.command(cls=FerryCommand, short_help="Download an object, or all below with --recursive.")
+@click.argument("source", metavar="s3://BUCKET/PATH")
+@click.argument("destination", metavar="[DEST]", type=_LOCAL, default=Path())
+@recursive_option
+@copy_options
+@dry_run_option
+@server_options
+@access_options
+@config_option
+@output_options
+def download(
+    source: str,
+    destination: Path,
+    recursive: bool,
+    choice: Choice,
+    dry_run: bool,
+    server: Server,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Download from S3 to DEST, by default here.
+
+    A file appears whole or not at all: it arrives under a temporary name, is compared with
+    S3's checksum, and takes its place at once.
+
+    \b
+    Examples:
+      ferry s3 download s3://bucket/models/model.bin
+      ferry s3 download s3://bucket/run-7 ./output --recursive
+      ferry s3 download s3://bucket/run-7 ./output --recursive --include '*.csv'
+    """
+    place = places.remote(source)
+    order = Order("download", str(place), str(destination), choice, server, access, dry_run, output)
+    if choice.use_s5cmd:
+        below = f"{place.directory}*" if recursive else str(place)
+        hand_over(order, "cp", below, f"{destination}/" if recursive else str(destination))
+    else:
+        make = partial(
+            places.download, source=place, to=destination, choice=choice, recursive=recursive
+        )
+        carry(order, "Downloading", make)
+
+
+@s3.command(cls=FerryCommand, short_help="Make one side like the other.")
+@click.argument("sides", metavar="DIR s3://BUCKET/PATH", nargs=2)
+@click.option(
+    "--direction",
+    type=click.Choice([places.UP, places.DOWN]),
+    required=True,
+    help="up: S3 becomes like DIR. down: DIR becomes like S3.",
+)
+@sync_options
+@dry_run_option
+@server_options
+@access_options
+@config_option
+@output_options
+def sync(
+    sides: tuple[str, str],
+    direction: str,
+    choice: Choice,
+    dry_run: bool,
+    server: Server,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Carry what is missing, of another size, or newer; with --checksum what differs.
+
+    The two may stand in either order: --direction says which is the source. With --delete
+    what the source does not have is deleted, after both sides have been listed completely
+    and everything else went well.
+
+    \b
+    Examples:
+      ferry s3 sync ./data s3://bucket/data --direction up
+      ferry s3 sync ./data s3://bucket/data --direction down --delete --dry-run
+      ferry s3 sync ./data s3://bucket/data --direction up --checksum --exclude 'tmp/'
+    """
+    up = direction == places.UP
+    local, place = places.local_and_remote(sides)
+    here, there = str(local), str(place.directory)
+    source, destination = (here, there) if up else (there, here)
+    order = Order(f"sync {direction}", source, destination, choice, server, access, dry_run, output)
+    if choice.use_s5cmd:
+        ends = (f"{here}/", there) if up else (f"{there}*", f"{here}/")
+        hand_over(order, "sync", *ends)
+    elif up:
+        carry(order, "Uploading", partial(places.sync_up, source=local, to=place, choice=choice))
+    else:
+        carry(
+            order, "Downloading", partial(places.sync_down, source=place, to=local, choice=choice)
+        )
+
+
+@s3.command("list", cls=FerryCommand, short_help="List objects.")
+@click.argument("location", metavar="s3://BUCKET[/PATH]")
+@click.option("--one-level", is_flag=True, help="Only this level: its objects and directories.")
+@list_options
+@server_options
+@access_options
+@config_option
+@output_options
+def list_(
+    location: str,
+    one_level: bool,
+    choice: Choice,
+    server: Server,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """List every object at the path and below it: size, time, key.
+
+    \b
+    Examples:
+      ferry s3 list s3://bucket
+      ferry s3 list s3://bucket/data --one-level
+      ferry s3 list s3://bucket/data --include '*.csv' --json
+    """
+    from codeferry_transfer.selection import selection
+
+    place = places.remote(location)
+    meant = selection(choice.includes, choice.excludes)
+    with own_remedies():
+        show_listing(open_s3(Aws(access), server), place, meant, output, one_level=one_level)

@@ -1,0 +1,97 @@
+"""The options of `ferry s3`, gathered into values as those of the other commands are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from codeferry_cli.options import gathered, option
+
+if TYPE_CHECKING:
+    from codeferry_transfer.transfers import Options
+
+
+@dataclass(frozen=True)
+class Server:
+    """How S3 is reached, beyond what the AWS configuration says."""
+
+    endpoint_url: str | None = None
+    expected_owner: str | None = None
+    request_payer: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which files and objects, and how they are carried."""
+
+    includes: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    checksum: bool = False
+    concurrency: int | None = None
+    use_s5cmd: bool = False
+    delete: bool = False
+    delete_all: bool = False
+
+    def options(self) -> Options:
+        """The same, as the engine wants it."""
+        from codeferry_transfer.transfers import Options
+
+        return Options(
+            include=self.includes,
+            exclude=self.excludes,
+            content=self.checksum,
+            delete=self.delete,
+            delete_all=self.delete_all,
+            concurrency=self.concurrency,
+        )
+
+
+server_options = gathered(
+    "server",
+    Server,
+    option("--endpoint-url", metavar="URL", help="Another S3 than AWS's."),
+    option(
+        "--expected-owner",
+        metavar="ACCOUNT",
+        help="Refuse a bucket that is not of this AWS account.",
+    ),
+    option("--request-payer", is_flag=True, help="Pay for the requests to a bucket of others."),
+)
+
+_SELECTING = (
+    click.option(
+        "--include", "includes", multiple=True, metavar="GLOB", help="Only these; repeatable."
+    ),
+    click.option(
+        "--exclude",
+        "excludes",
+        multiple=True,
+        metavar="GLOB",
+        help="Not these, even if included; 'name/' is a directory; repeatable.",
+    ),
+)
+_CARRYING = (
+    click.option("--checksum", is_flag=True, help="Compare contents, and carry only what differs."),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1, 1000),
+        metavar="N",
+        help="Requests at a time, at most; by default as many as pay.",
+    ),
+    click.option("--use-s5cmd", is_flag=True, help="Hand the work to an installed s5cmd."),
+)
+_DELETING = (
+    click.option("--delete", is_flag=True, help="Delete what the source does not have."),
+    click.option(
+        "--delete-all", is_flag=True, help="Like --delete, even if the source has nothing."
+    ),
+)
+
+copy_options = gathered("choice", Choice, *_SELECTING, *_CARRYING)
+sync_options = gathered("choice", Choice, *_SELECTING, *_CARRYING, *_DELETING)
+list_options = gathered("choice", Choice, *_SELECTING)
+recursive_option = click.option(
+    "-r", "--recursive", is_flag=True, help="A whole directory, with all that is below."
+)

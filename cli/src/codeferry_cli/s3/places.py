@@ -1,0 +1,111 @@
+"""What was typed as source and destination, as what the engine can do with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codeferry_cli.s3.errors import PlaceUnusable
+from codeferry_cli.s3.options import Choice
+
+if TYPE_CHECKING:
+    from codeferry_transfer.location import Location
+    from codeferry_transfer.s3 import S3
+    from codeferry_transfer.transfers import Transfer
+
+UP, DOWN = "up", "down"
+
+
+def remote(text: str) -> Location:
+    """Raises PlaceUnusable."""
+    from codeferry_transfer.errors import LocationInvalid
+    from codeferry_transfer.location import parse_location
+
+    try:
+        return parse_location(text)
+    except LocationInvalid as error:
+        raise PlaceUnusable(error.message, hint=error.hint) from error
+
+
+def local_and_remote(sides: tuple[str, str]) -> tuple[Path, Location]:
+    """One directory and one place in S3, whichever came first. Raises PlaceUnusable."""
+    ours = [side for side in sides if not side.startswith("s3://")]
+    if len(ours) != 1:
+        raise PlaceUnusable(
+            "One side has to be a local directory and the other a place in S3.",
+            hint="For example: ferry s3 sync ./data s3://bucket/data --direction up",
+        )
+    (theirs,) = (side for side in sides if side.startswith("s3://"))
+    return Path(ours[0]), remote(theirs)
+
+
+def upload(s3: S3, source: Path, to: Location, choice: Choice, *, recursive: bool) -> Transfer:
+    """A file, or with ``recursive`` a tree. Raises PlaceUnusable."""
+    from codeferry_transfer import transfers
+
+    assert_uploadable(source, recursive=recursive)
+    if source.is_dir():
+        return transfers.upload_tree(s3, source, to, choice.options())
+    target = to if to.name else to.below(source.name)
+    return transfers.upload_file(s3, source, target, choice.options())
+
+
+def assert_uploadable(source: Path, *, recursive: bool) -> None:
+    """Raises PlaceUnusable when there is no such file, or a directory without ``recursive``."""
+    _assert_exists(source)
+    if source.is_dir() and not recursive:
+        raise PlaceUnusable(f"{source} is a directory.", hint="Carry all of it: --recursive")
+
+
+def download(s3: S3, source: Location, to: Path, choice: Choice, *, recursive: bool) -> Transfer:
+    """An object, or with ``recursive`` all that is below. Raises PlaceUnusable."""
+    from codeferry_transfer import transfers
+    from codeferry_transfer.errors import ObjectMissing
+
+    if recursive:
+        _assert_no_file(to)
+        return transfers.download_tree(s3, source, to, choice.options())
+    if not source.name:
+        raise PlaceUnusable(f"{source} is a directory.", hint="Carry all of it: --recursive")
+    target = to / source.name if to.is_dir() or str(to).endswith("/") else to
+    try:
+        return transfers.download_object(s3, source, target, choice.options())
+    except ObjectMissing:
+        if _has_objects(s3, source.directory):
+            raise PlaceUnusable(
+                f"{source} is a directory.", hint="Carry all of it: --recursive"
+            ) from None
+        raise
+
+
+def sync_up(s3: S3, source: Path, to: Location, choice: Choice) -> Transfer:
+    """A tree to where it shall be the same. Raises PlaceUnusable."""
+    from codeferry_transfer import transfers
+
+    _assert_exists(source)
+    if not source.is_dir():
+        raise PlaceUnusable(f"{source} is a file.", hint="To carry one file: ferry s3 upload")
+    return transfers.sync_up(s3, source, to, choice.options())
+
+
+def sync_down(s3: S3, source: Location, to: Path, choice: Choice) -> Transfer:
+    """What is below ``source`` to a directory that shall be the same. Raises PlaceUnusable."""
+    from codeferry_transfer import transfers
+
+    _assert_no_file(to)
+    return transfers.sync_down(s3, source, to, choice.options())
+
+
+def _assert_exists(source: Path) -> None:
+    if not source.exists():
+        raise PlaceUnusable(f"There is no {source}.")
+
+
+def _assert_no_file(to: Path) -> None:
+    if to.exists() and not to.is_dir():
+        raise PlaceUnusable(f"{to} is a file, and a directory is needed.")
+
+
+def _has_objects(s3: S3, directory: Location) -> bool:
+    page = next(s3.list_objects(directory.bucket, directory.path))
+    return bool(page.objects)

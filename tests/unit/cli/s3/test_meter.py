@@ -1,0 +1,101 @@
+"""What `ferry s3` says while it works and when it is done."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from codeferry_cli.output import Output
+from codeferry_cli.s3.answer import conclude, show_plan
+from codeferry_cli.s3.errors import ObjectsFailed
+from codeferry_cli.s3.meter import Meter
+from codeferry_transfer.errors import AccessDenied
+from codeferry_transfer.plan import Action, Verb
+from codeferry_transfer.tally import Tally
+
+
+class Shown:
+    """Keeps what a Progress is told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, object]] = []
+
+    def now(self, text: str, mark: object) -> None:
+        self.said.append((text, mark))
+
+
+def meter(tally: Tally, shown: Shown, seconds: list[float]) -> Meter:
+    moments = iter([0.0, *seconds])
+    return Meter("Uploading", tally, shown, clock=lambda: next(moments))  # type: ignore[arg-type]
+
+
+def test_progress_tells_files_bytes_rate_and_time_left() -> None:
+    """All of them once the plan is complete; the time left is at the rate so far."""
+    tally, shown = Tally(), Shown()
+    for number in range(4):
+        tally.plan(Action(Verb.COPY, str(number), 1_000_000, ""))
+    tally.plan_complete = True
+    tally.carried(1_000_000)
+    tally.copied()
+    meter(tally, shown, [2.0])()
+    text, _ = shown.said[0]
+    assert text == "Uploading… 1 of 4 files, 1.0 MB of 4.0 MB, 500.0 kB/s, 6.0 s left (25%)"
+
+
+def test_progress_claims_no_total_before_the_plan_is_complete() -> None:
+    """A plus says that more is coming, and nothing is said of the time left."""
+    tally, shown = Tally(), Shown()
+    tally.plan(Action(Verb.COPY, "a", 10, ""))
+    meter(tally, shown, [0.1])()
+    text, mark = shown.said[0]
+    assert text == "Uploading… 0 of 1+ files, 0 B of 10 B+ (0%)"
+    assert mark == "planning"
+
+
+def test_empty_files_are_progress_too() -> None:
+    """Where there are no bytes the files are counted."""
+    tally, shown = Tally(plan_complete=True), Shown()
+    for number in range(2):
+        tally.plan(Action(Verb.COPY, str(number), 0, ""))
+    tally.copied()
+    meter(tally, shown, [0.1])()
+    assert shown.said[0][0].endswith("(50%)")
+
+
+def test_failures_are_named_and_all_of_them_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """People see the first twenty, programs all; what was not deleted is said."""
+    tally = Tally(files=1, spared=3)
+    for number in range(25):
+        tally.fail(Verb.COPY, f"f{number}", AccessDenied("no"))
+    with pytest.raises(ObjectsFailed, match="25 of 26 files") as caught:
+        conclude(tally, 1.0, Output(), {"operation": "upload"})
+    assert caught.value.exit_code == 1
+    assert len(caught.value.details["failures"]) == 25
+    assert caught.value.details["failures"][0]["code"] == "access_denied"
+    assert "3 files would have been deleted" in caught.value.hint
+    assert capsys.readouterr().err.count("failed: ") == 20
+
+
+def test_a_name_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """An escape sequence in a key is spelled out, in a plan as in a failure."""
+    show_plan([Action(Verb.COPY, "\x1b[2J", 1, "new")], Output(), {})
+    tally = Tally()
+    tally.fail(Verb.COPY, "\x1b[2J", AccessDenied("\x1b[2J"))
+    with pytest.raises(ObjectsFailed):
+        conclude(tally, 1.0, Output(), {})
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert "\\x1b[2J" in captured.out
+
+
+def test_the_plan_as_json_has_every_action_also_what_is_skipped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One document with counts and reasons."""
+    actions = [Action(Verb.COPY, "a", 3, "new"), Action(Verb.SKIP, "b", 1, "same")]
+    show_plan(actions, Output(json=True), {"operation": "upload"})
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["counts"] == {"copy": 1, "skip": 1}
+    assert (answer["bytes"], answer["operation"]) == (3, "upload")
+    assert [each["why"] for each in answer["actions"]] == ["new", "same"]

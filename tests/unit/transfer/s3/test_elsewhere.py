@@ -1,0 +1,147 @@
+"""Where requests go and who signs them, as S3's answers and the configuration say."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from codeferry_transfer.errors import CredentialsUnusable, TransferError
+from codeferry_transfer.s3 import S3
+from codeferry_transfer.s3.address import AddressBook
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[..., tuple[str, list[dict[str, str]]]]]:
+    """``answering(…)``: an endpoint that gives these answers in turn, and the heads it got.
+
+    A stand-in, because the embedded S3 is in every region and takes every key.
+    """
+    with ExitStack() as stack:
+
+        def start(*answers: Answer) -> tuple[str, list[dict[str, str]]]:
+            left, got = list(answers), list[dict[str, str]]()
+
+            class Handler(BaseHTTPRequestHandler):
+                protocol_version = "HTTP/1.1"
+
+                def do_PUT(self) -> None:
+                    self.rfile.read(int(self.headers["Content-Length"]))
+                    got.append({name.lower(): value for name, value in self.headers.items()})
+                    status, headers, body = left.pop(0) if left else (200, {}, b"")
+                    self.send_response(status)
+                    for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(body)
+
+                def log_message(self, *_: Any) -> None:
+                    pass
+
+            server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            server.daemon_threads, server.block_on_close = True, False
+            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+            thread.start()
+            stack.callback(server.server_close)
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_address[1]}", got
+
+        yield start
+
+
+def error(code: str, more: str = "") -> bytes:
+    return f"<Error><Code>{code}</Code>{more}</Error>".encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (301, {"x-amz-bucket-region": "us-west-2"}, error("PermanentRedirect")),
+        (400, {}, error("AuthorizationHeaderMalformed", "<Region>us-west-2</Region>")),
+    ],
+)
+def test_a_bucket_of_another_region_is_signed_for_there(answering: Any, answer: Answer) -> None:
+    """S3 names the region; the request is made again for it, and the next ones at once."""
+    url, got = answering(answer)
+    s3 = S3(boto3.Session(), endpoint_url=url)
+    s3.put_object("bucket", "k", b"1")
+    s3.put_object("bucket", "k", b"2")
+    regions = [head["authorization"].split("/")[2] for head in got]
+    assert regions == ["eu-west-1", "us-west-2", "us-west-2"]
+
+
+def test_a_wrong_clock_is_corrected_by_the_servers(answering: Any) -> None:
+    """A day off is no reason to fail: the next attempt uses S3's own time."""
+    date = {"Date": "Thu, 01 Jan 2032 00:00:00 GMT"}
+    url, got = answering((403, date, error("RequestTimeTooSkewed")))
+    S3(boto3.Session(), endpoint_url=url).put_object("bucket", "k", b"1")
+    assert got[1]["x-amz-date"].startswith("20320101T00")
+
+
+def test_credentials_that_expired_are_fetched_anew(
+    answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When S3 says so and the source has others by now, those are used; else it is an error."""
+    session = boto3.Session()
+    credentials = session.get_credentials()
+    assert credentials is not None
+    url, got = answering((400, {}, error("ExpiredToken")), (400, {}, error("ExpiredToken")))
+    s3 = S3(session, endpoint_url=url)
+    frozen = credentials.get_frozen_credentials
+    names = iter(["old", "old", "new", "new", "new", "new", "new"])
+    monkeypatch.setattr(
+        credentials, "get_frozen_credentials", lambda: frozen()._replace(access_key=next(names))
+    )
+    with pytest.raises(CredentialsUnusable):
+        s3.put_object("bucket", "k", b"1")
+    assert [head["authorization"].partition("Credential=")[2][:3] for head in got] == ["old", "new"]
+
+
+def test_no_credentials_is_said_before_anything_is_sent(
+    answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing to sign with is an error with a remedy."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    url, got = answering()
+    with pytest.raises(CredentialsUnusable) as caught:
+        S3(boto3.Session(), endpoint_url=url).put_object("bucket", "k", b"1")
+    assert "aws sso login" in caught.value.hint
+    assert got == []
+
+
+@pytest.mark.parametrize(
+    ("bucket", "config", "host", "base"),
+    [
+        ("mine", {}, "mine.s3.eu-west-1.amazonaws.com", ""),
+        ("mine", {"addressing_style": "path"}, "s3.eu-west-1.amazonaws.com", "/mine"),
+        ("dotted.name", {}, "s3.eu-west-1.amazonaws.com", "/dotted.name"),
+        (
+            "arn:aws:s3:us-west-2:111122223333:accesspoint/point",
+            {"use_arn_region": True},
+            "point-111122223333.s3-accesspoint.us-west-2.amazonaws.com",
+            "",
+        ),
+    ],
+)
+def test_addresses_are_botocores(bucket: str, config: Any, host: str, base: str) -> None:
+    """Virtual host, path, access point: the address is the one botocore would have used."""
+    address = AddressBook(boto3.Session(), None, Config(s3=config)).address(bucket)
+    assert (address.host_header, address.base, address.origin.secure) == (host, base, True)
+    assert address.scope.region in host
+
+
+def test_a_name_that_is_no_buckets_is_refused(tmp_path: Path) -> None:
+    """botocore's rules about names hold here too."""
+    with pytest.raises(TransferError):
+        AddressBook(boto3.Session(), None, None).address("no bucket!")

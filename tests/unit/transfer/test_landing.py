@@ -1,0 +1,107 @@
+"""Where downloads arrive: never outside, never half, nothing left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codeferry_transfer.errors import FileUnfit
+from codeferry_transfer.landing import Landing
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def land(root: Path, path: str, content: bytes = b"new") -> Exception | None:
+    """One small file through a landing of its own; what it was told."""
+    told: list[Any] = []
+    landing = Landing(str(root))
+    landing.settle(landing.store(content, 1_700_000_000.0), path, len(content), told.append)
+    landing.settle_all()
+    landing.close()
+    assert len(told) == 1
+    error: Exception | None = told[0]
+    return error
+
+
+def test_a_file_arrives_in_new_directories_with_its_time(tmp_path: Path) -> None:
+    """Directories are made, the time is the object's, and nothing else is left."""
+    assert land(tmp_path / "to", "a/b/c.txt") is None
+    arrived = tmp_path / "to" / "a" / "b" / "c.txt"
+    assert arrived.read_bytes() == b"new"
+    assert arrived.stat().st_mtime == 1_700_000_000
+    assert names(tmp_path / "to") == ["a"]
+
+
+@pytest.mark.parametrize("path", ["link/f", "inner/link/f"])
+def test_links_below_the_destination_are_not_followed(tmp_path: Path, path: str) -> None:
+    """A directory that is a link is refused by name, and nothing is written behind it."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    place = tmp_path / "to" / Path(path).parent
+    place.parent.mkdir(parents=True)
+    place.symlink_to(outside)
+    error = land(tmp_path / "to", path)
+    assert isinstance(error, FileUnfit)
+    assert str(Path(path).parent) in error.message
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """Only a regular file gives way; a link would be somebody's, and its target too."""
+    target, place = tmp_path / "target", tmp_path / "to" / "f"
+    target.write_bytes(b"kept")
+    place.parent.mkdir()
+    {
+        "link": lambda: place.symlink_to(target),
+        "directory": place.mkdir,
+        "fifo": lambda: os.mkfifo(place),
+    }[kind]()
+    before = place.lstat().st_ino
+    assert isinstance(land(tmp_path / "to", "f"), FileUnfit)
+    assert place.lstat().st_ino == before
+    assert target.read_bytes() == b"kept"
+
+
+def test_the_destination_itself_may_be_a_link(tmp_path: Path) -> None:
+    """Where the user points is where it goes."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "to").symlink_to(tmp_path / "real")
+    assert land(tmp_path / "to", "f") is None
+    assert (tmp_path / "real" / "f").read_bytes() == b"new"
+
+
+def test_two_processes_have_a_staging_directory_each(tmp_path: Path) -> None:
+    """The second takes another one; both are gone afterwards."""
+    first, second = Landing(str(tmp_path)), Landing(str(tmp_path))
+    assert len(names(tmp_path)) == 2
+    first.close()
+    second.close()
+    assert names(tmp_path) == []
+
+
+def test_a_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    """Small files it left behind are nothing to go on with."""
+    stale = tmp_path / ".ferry-download"
+    stale.mkdir()
+    (stale / "7.new").write_bytes(b"half")
+    assert land(tmp_path, "f") is None
+    assert names(tmp_path) == ["f"]
+
+
+def test_many_files_are_settled_together(tmp_path: Path) -> None:
+    """More than a group of them arrive whole, whatever directory they go to."""
+    landing = Landing(str(tmp_path))
+    told: list[Exception | None] = []
+    for number in range(600):
+        name = landing.store(str(number).encode(), 0.0)
+        landing.settle(name, f"d{number % 7}/{number}", 3, told.append)
+    landing.settle_all()
+    landing.close()
+    assert told == [None] * 600
+    assert all((tmp_path / f"d{n % 7}" / f"{n}").read_text() == str(n) for n in range(600))

@@ -1,0 +1,81 @@
+"""One GET that survives broken connections, and whose bytes are proven where that is possible."""
+
+from __future__ import annotations
+
+from codeferry_transfer.errors import Corrupted, refusal
+from codeferry_transfer.s3.answers import head_of
+from codeferry_transfer.s3.exchange import Request
+from codeferry_transfer.s3.proof import Proof, proof_of
+from codeferry_transfer.s3.values import Head
+from codeferry_transfer.s3.wire import AnswerHead, Broken, Sink
+
+
+class Download:
+    """The bytes ``first`` to ``last`` (inclusive, None is the end), given to ``sink`` once each."""
+
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        sink: Sink,
+        first: int | None,
+        last: int | None,
+        if_match: str | None,
+    ) -> None:
+        self._bucket, self._key, self._sink = bucket, key, sink
+        self._first, self._last = first or 0, last
+        self._whole = first is None and last is None
+        self._etag = if_match
+        self._given = 0
+        self._proof: Proof | None = None
+        self._head: Head | None = None
+
+    def request(self) -> Request:
+        """For what is still to come, of the very object the first answer was of."""
+        headers = {}
+        if self._whole:
+            headers["x-amz-checksum-mode"] = "ENABLED"
+        if self._given or not self._whole:
+            last = "" if self._last is None else self._last
+            headers["range"] = f"bytes={self._first + self._given}-{last}"
+        if self._etag:
+            headers["if-match"] = self._etag
+        return Request("GetObject", "GET", self._bucket, self._key, headers=headers)
+
+    def begin(self, answer: AnswerHead) -> None:
+        if (self._given or not self._whole) and not self._continues(answer):
+            raise Broken("the server ignored the range")
+        if self._etag and answer.headers.get("etag") != self._etag:
+            raise refusal("GetObject", self._bucket, self._key, "PreconditionFailed")
+        if self._head is None:
+            self._head = head_of(answer)
+            self._etag = self._head.etag or None
+            self._proof = proof_of(self._head) if self._whole else None
+
+    def _continues(self, answer: AnswerHead) -> bool:
+        """By the header and not by status 206, which not every server gives with a range."""
+        wanted = f"bytes {self._first + self._given}-"
+        return answer.headers.get("content-range", "").startswith(wanted)
+
+    def take(self, piece: memoryview) -> None:
+        if self._proof is not None:
+            self._proof.update(piece)
+        self._sink(piece)
+        self._given += len(piece)
+
+    def end(self) -> None:
+        """Whether the bytes are right is asked once, by ``proven``: they cannot be taken back."""
+
+    def proven(self) -> Head:
+        """What S3 said of the object. Raises Corrupted when the bytes are not those."""
+        assert self._head is not None
+        if self._proof is not None and not self._proof.holds():
+            raise corrupted(self._bucket, self._key)
+        return self._head
+
+
+def corrupted(bucket: str, key: str) -> Corrupted:
+    return Corrupted(
+        f"What arrived of s3://{bucket}/{key} does not have the checksum S3 keeps of it.",
+        hint="Try again; if it stays, something between here and S3 changes the bytes.",
+    )

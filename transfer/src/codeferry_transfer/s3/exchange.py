@@ -1,0 +1,196 @@
+"""A request to S3 with all that can happen to it: signed, sent, answered, tried again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from codeferry_transfer.errors import (
+    ConnectionFailed,
+    Halted,
+    TransferError,
+    refusal,
+)
+from codeferry_transfer.s3 import pacing
+from codeferry_transfer.s3.address import Address, AddressBook
+from codeferry_transfer.s3.identity import Identity
+from codeferry_transfer.s3.pacing import Pace
+from codeferry_transfer.s3.pool import Pool
+from codeferry_transfer.s3.refused import Refused, refused
+from codeferry_transfer.s3.signing import EMPTY_SHA256, encoded_path, encoded_query, signed
+from codeferry_transfer.s3.wire import AnswerHead, Broken, Connection
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from botocore.config import Config
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. ``headers`` are signed; ``key`` is None when it is about the bucket."""
+
+    operation: str
+    method: str
+    bucket: str
+    key: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    body_sha256: str = EMPTY_SHA256
+
+
+class Taker(Protocol):
+    """Takes an answer that is too large to be held, or that may come in several."""
+
+    def begin(self, answer: AnswerHead) -> None:
+        """A further answer begins."""
+
+    def take(self, piece: memoryview) -> None:
+        """The next bytes; ``piece`` is only valid during the call."""
+
+    def end(self) -> None:
+        """The answer is complete; Refused when it says in its body that it is an error."""
+
+
+class Gatherer:
+    """Takes a small answer whole."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def begin(self, answer: AnswerHead) -> None:
+        self.content = b""
+
+    def take(self, piece: memoryview) -> None:
+        self.content += piece
+
+    def end(self) -> None:
+        """An answer with a good status is good."""
+
+
+class Exchanges:
+    """Makes requests until they are answered; shared by any number of threads."""
+
+    def __init__(
+        self,
+        session: Session,
+        endpoint_url: str | None,
+        config: Config | None,
+        headers: Mapping[str, str],
+        attempts: int,
+    ) -> None:
+        self._book = AddressBook(session, endpoint_url, config)
+        self._identity = Identity(session)
+        self._pool = Pool(self._identity.tls)
+        self._headers = dict(headers)
+        self._attempts = attempts
+        self._stop = threading.Event()
+        self.pace = Pace()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._pool.close()
+
+    def halt(self) -> None:
+        """Every request, those going on too, raises Halted until ``resume``."""
+        self._stop.set()
+        self._pool.cut()
+
+    def resume(self) -> None:
+        """Requests are made again; those that were going on when halted still raise."""
+        self._stop = threading.Event()
+
+    def answer(
+        self, request: Request, gatherer: Gatherer | None = None
+    ) -> tuple[AnswerHead, bytes]:
+        """The whole answer to ``request``. Raises TransferError."""
+        gatherer = gatherer or Gatherer()
+        return self.ask(lambda: request, gatherer), gatherer.content
+
+    def ask(self, make: Callable[[], Request], taker: Taker) -> AnswerHead:
+        """The head of the answer whose body ``taker`` got; ``make`` is called for each attempt.
+
+        Raises TransferError, and whatever ``taker`` raises.
+        """
+        stop, attempt = self._stop, 0
+        while True:
+            request, attempt = make(), attempt + 1
+            problem: Broken | Refused
+            try:
+                return self._once(request, taker, stop)
+            except Refused as error:
+                problem, cured = error, self._cured(request, error)
+            except Broken as error:
+                problem, cured = error, error.untouched
+            if stop.is_set():
+                raise Halted("The transfer was given up.") from problem
+            if attempt >= self._attempts or not (cured or problem.passing):
+                raise _error(request, problem) from problem
+            _log.debug("%s again after %s", request.operation, problem)
+            if not cured:
+                stop.wait(pacing.delay(attempt))
+
+    def _once(self, request: Request, taker: Taker, stop: threading.Event) -> AnswerHead:
+        address = self._book.address(request.bucket)
+        head = self._head(request, address)
+        with self.pace.turn(), self._pool.connection(address.origin) as connection:
+            if stop.is_set():  # asked when halt() can find the connection: it cuts later ones
+                raise Broken("halted")
+            answer = connection.exchange(head, request.body)
+            if answer.status >= 300:
+                raise self._refused(connection, request, answer)
+            taker.begin(answer)
+            connection.body(answer, taker.take, none=request.method == "HEAD")
+            taker.end()
+        self.pace.served()
+        return answer
+
+    def _head(self, request: Request, address: Address) -> bytes:
+        key = "" if request.key is None else "/" + encoded_path(request.key)
+        path, query = (address.base + key) or "/", encoded_query(request.query)
+        headers = signed(
+            request.method,
+            path,
+            query,
+            {"host": address.host_header, **self._headers, **request.headers},
+            request.body_sha256,
+            self._identity.keys(),
+            address.scope,
+            self._identity.now(),
+        )
+        target = f"{path}?{query}" if query else path
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        length = f"content-length: {len(request.body)}\r\n" if request.method in _WITH_BODY else ""
+        return f"{request.method} {target} HTTP/1.1\r\n{lines}{length}\r\n".encode()
+
+    def _refused(self, connection: Connection, request: Request, answer: AnswerHead) -> Refused:
+        gatherer = Gatherer()
+        connection.body(answer, gatherer.take, none=request.method == "HEAD")
+        error = refused(answer, gatherer.content)
+        if error.throttled:
+            self.pace.refused()
+        return error
+
+    def _cured(self, request: Request, problem: Refused) -> bool:
+        """Whether something was learnt from the answer that makes the next attempt another."""
+        if problem.region and problem.region != self._book.address(request.bucket).scope.region:
+            self._book.moved(request.bucket, problem.region)
+            return True
+        return self._identity.corrected(problem.code, problem.date)
+
+
+_WITH_BODY = ("PUT", "POST")
+
+
+def _error(request: Request, problem: Broken | Refused) -> TransferError:
+    if isinstance(problem, Refused):
+        return refusal(request.operation, request.bucket, request.key or "", problem.code)
+    return ConnectionFailed(
+        f"The connection to S3 failed ({problem}) while reaching {request.bucket!r}.",
+        hint="Check the network, --region and the endpoint, then try again.",
+    )

@@ -1,0 +1,52 @@
+"""How many workers pay: doubled as long as that carries more, and never for its own sake.
+
+More threads than the network keeps waiting only get into each other's way, at the
+interpreter and in the filesystem; how many that is depends on the distance to S3 and on
+everything else, so it is tried out.
+"""
+
+from __future__ import annotations
+
+FIRST = 8
+_WORTH_IT = 1.15  # of what was carried before, to keep a doubled number
+_SETTLED_SECONDS = 2.0
+
+
+class Tempo:
+    """The number of workers, from the number of works done so far at some moments."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.workers = min(FIRST, most)
+        self._before = 0  # workers, while a larger number is being tried
+        self._rate = 0.0
+        self._done = 0
+        self._at: float | None = None
+        self._next_try = 0.0
+
+    def observe(self, done: int, now: float) -> None:
+        """``done`` works, ``now`` (seconds): changes ``workers`` if that is worth it."""
+        at, self._at = self._at, now
+        done_before, self._done = self._done, done
+        if at is None or now <= at:
+            return
+        rate = (done - done_before) / (now - at)
+        if self._before:
+            self._judge(rate, now)
+        elif now >= self._next_try and rate > 0:
+            self._try_more(rate)
+
+    def _try_more(self, rate: float) -> None:
+        if self.workers < self._most:
+            self._rate = rate
+            self._before = self.workers
+            self.workers = min(2 * self.workers, self._most)
+
+    def _judge(self, rate: float, now: float) -> None:
+        worth_it = rate >= _WORTH_IT * self._rate
+        before, self._before = self._before, 0
+        if worth_it:
+            self._try_more(rate)
+        else:
+            self.workers = before
+            self._next_try = now + _SETTLED_SECONDS
