@@ -1,0 +1,114 @@
+"""The drain of some roots: what is kept between scans, and one scan as one call."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from codeferry_agent.drain.delivery import Courier
+from codeferry_agent.drain.errors import RootLocked
+from codeferry_agent.drain.health import Health
+from codeferry_agent.drain.lease import Leases
+from codeferry_agent.drain.patience import Gates
+from codeferry_agent.drain.reports import Reports
+from codeferry_agent.drain.root import Root, matching
+from codeferry_agent.drain.scan import Directory
+from codeferry_agent.drain.selection import Selection
+from codeferry_agent.drain.settings import Settings
+from codeferry_agent.drain.stores.store import Store
+from codeferry_agent.drain.sync import Crew, sync
+from codeferry_agent.drain.tally import Tally
+from codeferry_agent.drain.verdict import Judge
+
+_log = logging.getLogger(__name__)
+
+
+class Drain:
+    """Drains the roots that the settings name or match, those that appear later included.
+
+    ``visit`` is called with every directory of every scan. Ends by ``close``, which unlocks
+    the roots.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, visit: Callable[[Directory], None] = lambda _: None
+    ) -> None:
+        """Lock the roots there are. Raises RootLocked naming the agent that has one."""
+        self._settings = settings
+        self._clock = time.monotonic
+        self.health = Health()
+        self.roots: dict[str, Root] = {}
+        self._reports = Reports(self._clock)
+        self._gates = Gates(self._clock, settings.workers)
+        self._selection = Selection(
+            stability=settings.stability,
+            bucket_map=settings.bucket_map,
+            gates=self._gates,
+            reports=self._reports,
+            visit=visit,
+        )
+        self._crew = Crew(
+            Courier(store, settings.sizes),
+            Leases(),
+            Judge(self._gates, self._reports, self.health),
+            settings.workers,
+        )
+        self._open_roots(strict=True)
+
+    def sync(self, stop: Callable[[], bool] = lambda: False) -> Tally:
+        """One scan over all roots; ``stop`` is asked before each file."""
+        self._open_roots(strict=False)
+        tally = sync(self.roots.values(), self._selection, self._crew, stop)
+        self._reports.scanned()
+        return tally
+
+    def next_due(self, tally: Tally) -> float | None:
+        """When, on the monotonic clock, another scan can do what this one could not.
+
+        None when only new files can.
+        """
+        now = self._clock()
+        due = [self._gates.next_due()]
+        for root in self.roots.values():
+            due += [root.patience.next_due(), root.observed.next_due()]
+            due += [now] if root.claims_left else []
+        if tally.next_look is not None:
+            due.append(now + max(0.0, tally.next_look - time.time()))
+        if tally.deferred:
+            due.append(self._gates.next_due() or now)
+        return min((when for when in due if when is not None), default=None)
+
+    @property
+    def observing(self) -> bool:
+        """Whether some file only has to be seen a second time."""
+        return any(root.observed.next_due() is not None for root in self.roots.values())
+
+    def close(self) -> None:
+        self._crew.courier.close()
+        self._crew.leases.close()
+        for root in self.roots.values():
+            root.close()
+
+    def _open_roots(self, *, strict: bool) -> None:
+        """Open what has appeared, and close what is gone or was replaced."""
+        for path, root in list(self.roots.items()):
+            if not root.is_current():
+                root.close()
+                del self.roots[path]
+        for path in matching(self._settings.directories):
+            if path not in self.roots:
+                self._open_root(path, strict)
+
+    def _open_root(self, path: str, strict: bool) -> None:
+        try:
+            root = Root(path, clock=self._clock, stability=self._settings.stability)
+        except RootLocked as error:
+            if strict:
+                raise
+            self._reports.failed(path, error.code, str(error))
+        except OSError as error:
+            self._reports.failed(path, "root_unusable", f"{path} cannot be used: {error.strerror}.")
+        else:
+            self._reports.recovered(path, f"{path} can be used")
+            self.roots[path] = root

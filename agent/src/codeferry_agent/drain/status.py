@@ -1,0 +1,121 @@
+"""What the agent is doing: a state file for `drain status`, metrics and the scan's log line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections import deque
+from dataclasses import asdict
+from typing import Any
+
+from codeferry_agent.drain import private
+from codeferry_agent.drain.drain import Drain
+from codeferry_agent.drain.logs import FIELDS
+from codeferry_agent.drain.tally import Tally
+
+_log = logging.getLogger(__name__)
+
+STATE = "state.json"
+_WINDOW_SECONDS = 300.0
+NAMESPACE = "Codeferry/Drain"
+_METRICS = {
+    "UploadedFiles": "Count",
+    "UploadedBytes": "Bytes",
+    "PendingFiles": "Count",
+    "PendingBytes": "Bytes",
+    "OldestAge": "Seconds",
+    "Errors": "Count",
+}
+
+
+class StatusWriter:
+    """Tells about each scan: one log line, with metrics, and the state file of each root."""
+
+    def __init__(self, name: str) -> None:
+        """``name`` is the instance id or host name the metrics are under."""
+        self._name = name
+        self._started = time.time()
+        self._recent: deque[tuple[float, int, int]] = deque()
+        self._unwritable: set[str] = set()
+
+    def scanned(self, drain: Drain, tally: Tally, *, quiet: bool) -> None:
+        """A scan is over; a ``quiet`` one that did nothing gets no line."""
+        metrics = _measured(tally)
+        self._note(metrics["UploadedFiles"], metrics["UploadedBytes"])
+        idle = not (tally.uploaded or tally.errors or tally.already_there)
+        level = logging.DEBUG if quiet and idle else logging.INFO
+        _log.log(level, "%s", tally.line(), extra={FIELDS: embedded(metrics, self._name)})
+        state = self._state(drain, tally, metrics)
+        for path in drain.roots:
+            self._write(path, state)
+
+    def _note(self, files: int, size: int) -> None:
+        now = time.time()
+        self._recent.append((now, files, size))
+        while self._recent[0][0] < now - _WINDOW_SECONDS:
+            self._recent.popleft()
+
+    def _state(self, drain: Drain, tally: Tally, metrics: dict[str, Any]) -> dict[str, Any]:
+        now = time.time()
+        seconds = min(_WINDOW_SECONDS, max(1.0, now - self._started))
+        return {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": self._started,
+            "scanned": now,
+            "last_scan": {
+                "processed": tally.processed,
+                "uploaded": tally.uploaded,
+                "skipped": tally.skipped,
+                "errors": tally.errors,
+            },
+            "throughput": {
+                "window_seconds": round(seconds),
+                "files_per_second": sum(files for _, files, _ in self._recent) / seconds,
+                "bytes_per_second": sum(size for _, _, size in self._recent) / seconds,
+            },
+            "buckets": {
+                bucket: asdict(error) for bucket, error in drain.health.last_errors().items()
+            },
+        }
+
+    def _write(self, root: str, state: dict[str, Any]) -> None:
+        try:
+            private.replace_text(private.directory_of(root) / STATE, json.dumps(state))
+        except OSError as error:
+            if root not in self._unwritable:
+                _log.warning("The state of %s cannot be written: %s.", root, error.strerror)
+            self._unwritable.add(root)
+        else:
+            self._unwritable.discard(root)
+
+
+def _measured(tally: Tally) -> dict[str, Any]:
+    files, size = tally.pending
+    oldest = 0.0 if tally.oldest is None else max(0.0, time.time() - tally.oldest)
+    return {
+        "UploadedFiles": tally.uploaded,
+        "UploadedBytes": tally.uploaded_bytes,
+        "PendingFiles": files,
+        "PendingBytes": size,
+        "OldestAge": round(oldest, 1),
+        "Errors": tally.errors,
+    }
+
+
+def embedded(metrics: dict[str, Any], name: str) -> dict[str, Any]:
+    """The metrics in CloudWatch's embedded metric format, for the fields of a JSON log line.
+
+    Once for all agents together and once under the instance. Source: "Specification: Embedded
+    metric format", CloudWatch user guide.
+    """
+    directive = {
+        "Namespace": NAMESPACE,
+        "Dimensions": [[], ["Instance"]],
+        "Metrics": [{"Name": metric, "Unit": unit} for metric, unit in _METRICS.items()],
+    }
+    aws = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    return {"_aws": aws, "Instance": name, **metrics}

@@ -1,0 +1,93 @@
+"""What `drain status` answers: the files that wait, counted now, and what the agent wrote."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from codeferry_agent.drain import private
+from codeferry_agent.drain.errors import RootLocked
+from codeferry_agent.drain.naming import shown
+from codeferry_agent.drain.root import matching, try_lock
+from codeferry_agent.drain.scan import Directory, files
+from codeferry_agent.drain.status import STATE
+
+
+def status_of(patterns: Iterable[str]) -> dict[str, Any]:
+    """One entry for each root that the patterns name or match."""
+    return {"roots": [_root_status(path) for path in matching(patterns)]}
+
+
+def _root_status(path: str) -> dict[str, Any]:
+    count = size = 0
+    oldest: float | None = None
+    unreadable: list[str] = []
+    for found in files(Directory.top(path), lambda where, _: unreadable.append(where)):
+        count, size = count + 1, size + found.size
+        oldest = found.modified if oldest is None else min(oldest, found.modified)
+    age = None if oldest is None else max(0.0, time.time() - oldest)
+    return {
+        "root": path,
+        "running": _is_drained(path),
+        "pending_files": count,
+        "pending_bytes": size,
+        "oldest_seconds": None if age is None else round(age, 1),
+        "unreadable": unreadable,
+        "agent": _state(path),
+    }
+
+
+def _is_drained(path: str) -> bool:
+    try:
+        with try_lock(path):
+            return False
+    except RootLocked:
+        return True
+
+
+def _state(path: str) -> dict[str, Any] | None:
+    """What the agent wrote after its last scan; None when none ever did, or it is unreadable."""
+    try:
+        state = json.loads((private.directory_of(path) / STATE).read_text())
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def lines(status: dict[str, Any]) -> Iterable[str]:
+    """The same for people."""
+    if not status["roots"]:
+        yield "There is no such directory."
+    for root in status["roots"]:
+        yield from _root_lines(root)
+
+
+def _root_lines(root: dict[str, Any]) -> Iterable[str]:
+    agent = root["agent"]
+    running = f"drained by process {agent['pid']}" if agent else "drained by an agent"
+    yield f"{shown(root['root'])}: {running if root['running'] else 'no agent is running'}"
+    oldest = (
+        "" if root["oldest_seconds"] is None else f", the oldest {root['oldest_seconds']:g} s old"
+    )
+    yield f"  waiting: {root['pending_files']:,} files, {root['pending_bytes']:,} bytes{oldest}"
+    for where in root["unreadable"]:
+        yield f"  unreadable: {shown(where)}"
+    if agent:
+        yield from _agent_lines(agent)
+
+
+def _agent_lines(agent: dict[str, Any]) -> Iterable[str]:
+    scan, speed = agent["last_scan"], agent["throughput"]
+    ago = time.time() - agent["scanned"]
+    counts = " ".join(f"{name}={number}" for name, number in scan.items())
+    yield f"  last scan: {ago:.0f} s ago, {counts}"
+    yield (
+        f"  throughput: {speed['files_per_second']:.1f} files/s, "
+        f"{speed['bytes_per_second'] / 1e6:.2f} MB/s over {speed['window_seconds']} s"
+    )
+    for bucket, error in sorted(agent["buckets"].items()):
+        state = "over" if error["over"] else "not over"
+        ago = time.time() - error["at"]
+        yield f"  last error of {bucket}: {ago:.0f} s ago ({state}): {error['message']}"

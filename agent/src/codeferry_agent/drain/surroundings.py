@@ -1,0 +1,149 @@
+"""Where this agent runs, and as whom: instance or laptop, region, credentials, account."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+
+from codeferry_agent.drain.errors import CredentialsMissing, OwnerUnknown, SettingsInvalid
+from codeferry_agent.drain.metadata import Instance, Metadata, MetadataUnreachable
+from codeferry_agent.drain.settings import DEFAULT_REGION
+from codeferry_transfer.s3 import S3
+
+_log = logging.getLogger(__name__)
+
+_PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+_STS = Config(
+    connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3, "mode": "standard"}
+)
+# An upload has patience of its own, so a request is soon given back to it.
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """``instance`` and ``metadata`` are None where there is no instance metadata."""
+
+    session: boto3.Session
+    instance: Instance | None
+    metadata: Metadata | None
+
+    @classmethod
+    def find(cls, *, region: str | None, profile: str | None) -> Surroundings:
+        """Look where this is. On an instance its own role and region count, not a profile.
+
+        Raises CredentialsMissing where there are none and none can come, SettingsInvalid for
+        a profile that does not exist.
+        """
+        metadata = Metadata.from_env()
+        instance = _instance(metadata)
+        if instance is not None:
+            _ignore_profile(profile)
+            return cls(boto3.Session(region_name=region or instance.region), instance, metadata)
+        session = _laptop_session(region, profile)
+        if session.get_credentials() is None:
+            raise CredentialsMissing(
+                "There are no AWS credentials, and this is no EC2 instance.",
+                hint="Sign in (aws sso login, aws configure), or name a profile with --profile.",
+            )
+        return cls(session, None, None)
+
+
+def _instance(metadata: Metadata | None) -> Instance | None:
+    try:
+        return None if metadata is None else metadata.instance()
+    except MetadataUnreachable:
+        return None
+
+
+def _ignore_profile(profile: str | None) -> None:
+    for name in _PROFILE_VARIABLES:
+        os.environ.pop(name, None)
+    if profile:
+        _log.info("This is an EC2 instance: its role is used, not the profile %s.", profile)
+
+
+def _laptop_session(region: str | None, profile: str | None) -> boto3.Session:
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+    except ProfileNotFound as error:
+        raise SettingsInvalid(f"{error}.", hint="See aws configure list-profiles.") from None
+    if session.region_name:
+        return session
+    return boto3.Session(profile_name=profile, region_name=DEFAULT_REGION)
+
+
+@dataclass
+class Clients:
+    """S3 clients that name the account a bucket has to belong to.
+
+    ``owners`` is bucket to account; the others have to be this account's, unless
+    ``any_owner``.
+    """
+
+    surroundings: Surroundings
+    owners: Mapping[str, str]
+    any_owner: bool
+    _account: str = ""
+    _clients: dict[str, S3] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def of(self, bucket: str) -> S3:
+        """The client for a bucket. Raises OwnerUnknown as long as the account is not known."""
+        owner = self._owner(bucket)
+        client = self._clients.get(owner)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(owner) or self._made(owner)
+                self._clients[owner] = client
+        return client
+
+    def account(self) -> str:
+        """This account's number. Raises OwnerUnknown."""
+        with self._lock:
+            if not self._account:
+                self._account = _account(self.surroundings)
+            return self._account
+
+    def introduce(self) -> None:
+        """Say as whom this drains; when that cannot be found out yet, say that and go on."""
+        if not self.any_owner:
+            try:
+                self.account()
+            except OwnerUnknown as error:
+                _log.warning("%s", error)
+
+    def halt(self) -> None:
+        """Give up every request in progress. Takes no lock: a signal may call it anywhere."""
+        for client in list(self._clients.values()):
+            client.halt()
+
+    def _owner(self, bucket: str) -> str:
+        return self.owners.get(bucket) or (
+            "" if self.any_owner else self._account or self.account()
+        )
+
+    def _made(self, owner: str) -> S3:
+        return S3(self.surroundings.session, expected_owner=owner or None, attempts=ATTEMPTS)
+
+
+def _account(surroundings: Surroundings) -> str:
+    try:
+        identity = surroundings.session.client("sts", config=_STS).get_caller_identity()
+    except (ClientError, BotoCoreError) as error:
+        if surroundings.instance is not None:
+            _log.warning("sts:GetCallerIdentity failed (%s); the instance says who it is.", error)
+            return surroundings.instance.account
+        raise OwnerUnknown(
+            f"The account of these credentials is not known: {error}",
+            hint="Check credentials and network; or allow buckets of anybody by --any-owner.",
+        ) from None
+    _log.info("Draining as %s.", identity["Arn"])
+    return str(identity["Account"])

@@ -1,0 +1,251 @@
+"""One bad file or bucket never holds up the others, and each error says what it means."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import pytest
+
+from codeferry_agent.drain.delivery import Sizes
+from codeferry_agent.drain.drain import Drain
+from codeferry_agent.drain.reports import Reports
+from codeferry_agent.drain.settings import Settings
+from codeferry_agent.drain.stores.s3 import S3Store
+from codeferry_transfer.errors import (
+    AccessDenied,
+    BucketMissing,
+    ConnectionFailed,
+    CredentialsUnusable,
+    Throttled,
+)
+from codeferry_transfer.s3 import S3
+from tests.unit.agent.drain.conftest import BUCKET, Hooked, Tree
+from tests.unit.agent.drain.sink import Sink
+
+
+def test_poison_files_do_not_stop_good_ones(
+    tree: Tree, store: Hooked, drain: Drain, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three files that S3 cannot hold stay and are three errors; three good ones go."""
+    for name in (b"\xff", b"\xfe/x"):
+        tree.write(os.fsdecode(name))
+    deep = os.fsdecode(b"/".join([b"d" * 240] * 5))
+    tree.write(deep)
+    for name in "abc":
+        tree.write(name)
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (3, 3)
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 3
+    assert len(tree.names()) == 3
+    drain.sync()
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 3
+
+
+@pytest.mark.parametrize(
+    "error", [BucketMissing, CredentialsUnusable, ConnectionFailed, Throttled], ids=lambda e: e.code
+)
+def test_a_bucket_in_trouble_is_parked_and_recovers(
+    tree: Tree,
+    store: Hooked,
+    drain: Drain,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    """An error of the bucket is said once, keeps every file, and is over without a restart."""
+    caplog.set_level(logging.INFO)
+    for number in range(20):
+        tree.write(str(number))
+    store.error = error("It is away.")
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (0, 20)
+    assert len(store.asked) <= 4, "a parked bucket is asked again and again"
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == ["It is away."]
+    store.error = None
+    waited(drain)
+    tally = drain.sync()
+    if tally.uploaded < 20:  # one went to try, and the others at once after it
+        assert drain.next_due(tally) is not None
+        tally = drain.sync()
+    assert tree.names() == []
+    assert any(f"s3://{BUCKET} takes files again" in message for message in caplog.messages)
+    assert drain.health.last_errors()[BUCKET].over
+
+
+def waited(drain: Drain) -> None:
+    """As if every wait were over."""
+    for gate in drain._gates._gates.values():
+        gate._until = 0
+    for root in drain.roots.values():
+        for waiting in root.patience._waiting.values():
+            waiting.until = 0
+
+
+def test_denied_files_do_not_stop_others(
+    tree: Tree, store: Hooked, drain_of: Callable[..., Drain]
+) -> None:
+    """A prefix without permission keeps its files; the bucket's others go."""
+    for name in ("a", "secret/1", "secret/2", "b"):
+        tree.write(name)
+
+    def deny() -> None:
+        denied = store.asked[-1][1].startswith("secret/")
+        store.error = AccessDenied("No.") if denied else None
+
+    store.during = deny
+    drain = drain_of(workers=1)
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (2, 2)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_an_error_of_its_own(tree: Tree, store: Hooked, drain: Drain) -> None:
+    """A file without permission stays with an error; others go."""
+    tree.write("closed").chmod(0)
+    tree.write("open")
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (1, 1)
+
+
+def test_a_directory_that_no_bucket_can_be_called_like_stays(
+    tree: Tree, store: Hooked, drain: Drain, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its files stay, one line names it, and the others go."""
+    tree.write("../Not A Bucket/one")
+    tree.write("../Not A Bucket/two")
+    tree.write("good")
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (1, 2)
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert "--bucket-map" in errors[0]
+
+
+def test_underscores_become_dashes_and_that_is_said_once(
+    tree: Tree, store: Hooked, drain: Drain, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """``distributed_colony`` goes to the bucket ``distributed-colony``."""
+    caplog.set_level(logging.INFO)
+    (tmp_path / "store" / "distributed-colony").mkdir()
+    for name in ("one", "two"):
+        tree.write(f"../distributed_colony/{name}")
+        drain.sync()
+    assert store.read("distributed-colony", "two") == b"content"
+    assert len([m for m in caplog.messages if "distributed-colony" in m]) == 1
+
+
+def test_what_is_not_for_a_bucket_is_skipped(tree: Tree, store: Hooked, drain: Drain) -> None:
+    """Files directly in the root, dotfiles and what is in dot-directories are not touched."""
+    tree.write("../at-the-root")
+    tree.write(".hidden")
+    tree.write(".dir/inside")
+    tree.write("../.git/inside")
+    assert drain.sync().processed == 0
+    assert store.asked == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a|b", "new\nline", "it's", 'say "x"', "-rf", "sp ace", "\u00e4", "%41", "n" * 255]
+)
+def test_odd_names_arrive_as_they_are(tree: Tree, store: Hooked, drain: Drain, name: str) -> None:
+    """Whatever a file is called that S3 can hold is the key."""
+    tree.write(f"{name[:100]}/{name}")
+    drain.sync()
+    assert store.read(BUCKET, f"{name[:100]}/{name}") == b"content"
+    assert tree.names() == []
+
+
+def test_a_trailing_slash_changes_nothing(
+    tree: Tree, store: Hooked, drain_of: Callable[..., Drain]
+) -> None:
+    """``-d output/s3/`` is ``-d output/s3``."""
+    tree.write("one")
+    drain_of(directories=(f"{tree.root}/",)).sync()
+    assert store.asked == [(BUCKET, "one")]
+
+
+def test_a_pattern_finds_roots_that_come_later(
+    tmp_path: Path, store: Hooked, drain_of: Callable[..., Drain]
+) -> None:
+    """A pattern is matched anew at every scan."""
+    drain = drain_of(directories=(str(tmp_path / "opt/*/out"),))
+    assert drain.sync().processed == 0
+    for project in ("one", "two"):
+        Tree(tmp_path / "opt" / project / "out").write(project)
+    drain.sync()
+    assert sorted(store.asked) == [(BUCKET, "one"), (BUCKET, "two")]
+
+
+def test_a_claim_that_cannot_be_made_keeps_the_file(
+    tree: Tree, store: Hooked, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that takes no rename the file stays, though S3 has it, and waits."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("codeferry_agent.drain.claim.os.rename", full)
+    tree.write("one")
+    assert drain.sync().errors == 1
+    monkeypatch.undo()
+    assert tree.names() == ["one"]
+    waited(drain)
+    drain.sync()
+    assert tree.names() == []
+
+
+def test_errors_are_said_at_a_falling_rate(caplog: pytest.LogCaptureFixture) -> None:
+    """The same error is said at once, after a minute, two, four…, and counted in between."""
+    now = [0.0]
+    reports = Reports(lambda: now[0])
+    for _ in range(3600):
+        reports.failed("s3://b", "away", "It is away.")
+        now[0] += 1
+    assert len(caplog.records) == 6
+    assert "times since" in caplog.messages[-1]
+
+
+def test_many_files_with_one_error_are_ten_lines_and_a_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A hundred thousand files without permission do not fill the log."""
+    reports = Reports()
+    for number in range(100):
+        reports.failed(f"path {number}", "access_denied", "No.")
+    reports.scanned()
+    assert len(caplog.records) == 11
+    assert "90 more" in caplog.messages[-1]
+
+
+def test_a_bucket_of_another_account_is_refused(tree: Tree, sink: Sink) -> None:
+    """Every request names the account the bucket has to belong to; S3's no keeps the file."""
+    sink.owner = "1" * 12
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    kept = tree.write("small"), tree.write("large", b"x" * 3000)
+    for account, left, refused in (("2" * 12, 2, 3), ("1" * 12, 0, 3)):
+        client = S3(session, endpoint_url=sink.url, expected_owner=account, attempts=1)
+        settings = Settings((str(tree.root),), sizes=Sizes(single=1024, part=2048))
+        drain = Drain(settings, S3Store(lambda _, client=client: client))
+        drain.sync()
+        drain.close()
+        assert len([path for path in kept if path.exists()]) == left
+        assert sink.refused == refused
+
+
+@pytest.mark.parametrize("size", [10, 3000], ids=["one request", "parts"])
+def test_a_server_that_keeps_other_bytes_is_not_believed(tree: Tree, sink: Sink, size: int) -> None:
+    """Success is not proof: without its own checksum of our bytes the file stays."""
+    sink.spoils = True
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    client = S3(session, endpoint_url=sink.url, attempts=1)
+    settings = Settings((str(tree.root),), sizes=Sizes(single=1024, part=2048))
+    tree.write("one", b"x" * size)
+    drain = Drain(settings, S3Store(lambda _: client))
+    sink.whole = ("other", size)
+    tally = drain.sync()
+    drain.close()
+    assert (tally.errors, tree.names()) == (1, ["one"])
