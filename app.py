@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from aws_cdk import App, Tags, Validations
+from aws_cdk import aws_sqs as sqs
 from cdk_nag import AwsSolutionsChecks
 
 from stacks.documents import DocumentsStack
+from stacks.fleet import FleetStack
+from stacks.fleet_storage import FleetStorageStack
+from stacks.gitops import GitOpsStack
+from stacks.monitoring import MonitoringStack
 from stacks.settings import Settings
 from stacks.storage import StorageStack
 from stacks.workflow import WorkflowStack
@@ -19,9 +24,35 @@ def build(app: App) -> App:
     documents = DocumentsStack(app, stage.documents_stack, settings=settings)
     workflow = WorkflowStack(app, stage.workflow_stack, settings=settings, storage=storage)
     workflow.add_stack_dependency(documents)
+    kept = FleetStorageStack(app, stage.fleet_storage_stack, settings=settings)
+    monitoring = MonitoringStack(
+        app, stage.monitoring_stack, settings=settings, undelivered=_undelivered(workflow)
+    )
+    if settings.fleet:
+        fleet = FleetStack(
+            app,
+            stage.fleet_stack,
+            settings=settings,
+            fleet=settings.fleet,
+            storage=kept,
+            alarms=monitoring.topic,
+        )
+        # Its instances take the policy that the workflow exports by name.
+        fleet.add_stack_dependency(workflow)
+    if settings.gitops:
+        GitOpsStack(app, stage.gitops_stack, settings=settings, gitops=settings.gitops)
+    # Both are meant as cost allocation tags: docs/fleet.md says how to turn them on.
     Tags.of(app).add("codeferry:stage", stage.name)
+    for stack in app.node.children:
+        Tags.of(stack).add("codeferry:stack", stack.node.id)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     return app
+
+
+def _undelivered(workflow: WorkflowStack) -> sqs.Queue:
+    queue = workflow.node.find_child("Triggers").node.find_child("Undelivered")
+    assert isinstance(queue, sqs.Queue)
+    return queue
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from codeferry_contracts.errors import NameInvalid
 
-WORKFLOWS = ("sync",)
+SYNC, SCRIPT, ROLLBACK = "sync", "script", "rollback"
+WORKFLOWS = (SYNC, SCRIPT, ROLLBACK)
 
 STAGE_PATTERN = r"^[a-z][a-z0-9-]{0,15}$"
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -35,6 +37,17 @@ def inbox_run_id(bucket: str, key: str, version_id: str) -> str:
     name = key.rsplit("/", 1)[-1].removesuffix(".tar.gz")
     identity = "\0".join((bucket, key, version_id)).encode(errors="surrogatepass")
     return f"inbox-{slug(name)[:40]}-{hashlib.sha256(identity).hexdigest()[:20]}"
+
+
+def welcome_run_id(project: str, release: str, attempts: Iterable[str]) -> str:
+    """The run id that brings a kept release to late joiners: the same attempts, the same id."""
+    identity = "\0".join((release, *sorted(attempts))).encode()
+    return f"welcome-{slug(project)[:40]}-{hashlib.sha256(identity).hexdigest()[:20]}"
+
+
+def return_run_id(run_id: str) -> str:
+    """The run id under which a roll-out's failed wave is returned; NameInvalid beyond 75."""
+    return require(RUN_ID_PATTERN, f"back-{run_id}", "run id")
 
 
 def slug(text: str) -> str:
@@ -87,6 +100,30 @@ class Stage:
     def function(self, name: str) -> str:
         return f"codeferry-{self.name}-{name}"
 
+    @property
+    def fleet_storage_stack(self) -> str:
+        return f"Codeferry-{self.name}-FleetStorage"
+
+    @property
+    def fleet_stack(self) -> str:
+        return f"Codeferry-{self.name}-Fleet"
+
+    @property
+    def monitoring_stack(self) -> str:
+        return f"Codeferry-{self.name}-Monitoring"
+
+    @property
+    def gitops_stack(self) -> str:
+        return f"Codeferry-{self.name}-GitOps"
+
+    def fleet(self, target: str) -> str:
+        """The Auto Scaling group whose instances are ``target``."""
+        return f"codeferry-{self.name}-{target}"
+
+    def named(self, purpose: str) -> str:
+        """A role, policy, alarm or bucket that people and other stacks refer to by name."""
+        return f"codeferry-{self.name}-{purpose}"
+
 
 # Outputs of the workflow stack: how the CLI finds a stage.
 OUTPUT_BUCKET = "ArtifactBucket"
@@ -96,3 +133,9 @@ OUTPUT_CHECK_FUNCTION = "CheckFunction"
 def output_state_machine(workflow: str) -> str:
     """The name of the stack output that holds the workflow's state machine ARN."""
     return f"{workflow.capitalize()}StateMachineArn"
+
+
+# Outputs of the fleet storage stack: buckets by what they are for.
+OUTPUT_PERMANENT = "PermanentBucket"
+OUTPUT_OUTPUTS = "OutputsBucket"
+OUTPUT_CHECKPOINTS = "CheckpointsBucket"

@@ -27,15 +27,22 @@ def test_the_bucket_takes_tls_only(resources):
 
 
 def test_everything_in_the_bucket_expires(resources):
-    """The lifecycle is the backstop behind cleanup: archives, uploads, records, leftovers."""
+    """The lifecycle is the backstop behind cleanup: archives, uploads, records, leftovers. Of
+    kept releases only those before the last one go."""
     (bucket,) = resources("Storage", "AWS::S3::Bucket")
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     days = {id_: rule.get("ExpirationInDays") for id_, rule in rules.items()}
-    assert days == {"archives": 1, "inbox": 7, "records": 90, "leftovers": None}
+    kept = {"releases": None, "leftovers": None}
+    assert days == {"archives": 1, "inbox": 7, "records": 90, **kept}
     prefixes = {rule.get("Prefix") for rule in rules.values()}
-    assert prefixes == {"archives/", "inbox/", "runs/", None}
+    assert prefixes == {"archives/", "inbox/", "runs/", "releases/", None}
+    noncurrent = {
+        id_: rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for id_, rule in rules.items()
+        if "NoncurrentVersionExpiration" in rule
+    }
+    assert noncurrent == {"archives": 1, "inbox": 1, "records": 1, "releases": 90}
     leftovers = rules["leftovers"]
-    assert leftovers["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
     assert leftovers["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
 

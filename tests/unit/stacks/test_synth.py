@@ -55,7 +55,7 @@ def test_cfn_lint_accepts_the_templates(assembly):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert len(templates) == 3
+    assert len(templates) == 5
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_every_function_has_a_role_of_its_own(resources):
     """One role per Lambda, so that no function has another's rights."""
     functions = resources("Workflow", "AWS::Lambda::Function")
     roles = {json.dumps(function["Role"]) for function in functions}
-    assert len(roles) == len(functions) == 11
+    assert len(roles) == len(functions) == 12
 
 
 def test_no_role_allows_a_whole_service(statements):
@@ -73,18 +73,36 @@ def test_archives_alone_can_be_deleted(statements):
 
 
 def test_uploads_and_ended_commands_and_stops_reach_their_functions(resources):
-    """The three rules match what AWS sends."""
-    rules = resources("Workflow", "AWS::Events::Rule")
+    """The rules match what AWS sends."""
+    found = resources("Workflow", "AWS::Events::Rule")
+    rules = [rule for rule in found if "EventPattern" in rule]
     patterns = {r["EventPattern"]["detail-type"][0]: r["EventPattern"] for r in rules}
     assert patterns["Object Created"]["source"] == ["aws.s3"]
     assert patterns["Object Created"]["detail"]["object"] == {"key": [{"prefix": "inbox/"}]}
     ended = patterns["EC2 Command Status-change Notification"]
     assert ended["source"] == ["aws.ssm"]
     assert ended["detail"] == {"document-name": [{"prefix": "codeferry-prod-"}]}
+    joined = patterns["EC2 Instance State-change Notification"]
+    assert (joined["source"], joined["detail"]) == (["aws.ec2"], {"state": ["running"]})
     stopped = patterns["Step Functions Execution Status Change"]
     assert stopped["detail"]["status"] == ["ABORTED", "TIMED_OUT"]
     for rule in rules:
         assert rule["Targets"][0]["DeadLetterConfig"]
+
+
+def test_who_joins_is_looked_for_every_minute(resources):
+    """No event says that an SSM agent has come online."""
+    (rule,) = [r for r in resources("Workflow", "AWS::Events::Rule") if "EventPattern" not in r]
+    assert rule["ScheduleExpression"] == "rate(1 minute)"
+
+
+def test_a_failed_wave_is_returned_by_the_rollback_machine_and_no_other(statements):
+    """Every machine may start that one, and wait for what it has started."""
+    starting = [s for s in statements if "states:StartExecution" in actions(s)]
+    nested = [s for s in starting if "stateMachine:codeferry-prod-rollback" in str(s["Resource"])]
+    assert len(nested) == 3
+    waiting = [s for s in statements if "states:StopExecution" in actions(s)]
+    assert all("execution:codeferry-prod-rollback:*" in str(s["Resource"]) for s in waiting)
 
 
 def test_an_event_given_up_raises_an_alarm(resources):
@@ -93,31 +111,32 @@ def test_an_event_given_up_raises_an_alarm(resources):
     assert alarm["Threshold"] == 1
     assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
     configured = resources("Workflow", "AWS::Lambda::EventInvokeConfig")
-    assert len(configured) == 3
+    assert len(configured) == 4
 
 
 def test_execution_logs_hold_no_payloads(resources):
     """Presigned URLs and parameters stay out of the logs."""
-    (machine,) = resources("Workflow", "AWS::StepFunctions::StateMachine")
-    logging = machine["LoggingConfiguration"]
-    assert logging["IncludeExecutionData"] is False
-    assert machine["StateMachineName"] == "codeferry-prod-sync"
+    machines = resources("Workflow", "AWS::StepFunctions::StateMachine")
+    assert {m["LoggingConfiguration"]["IncludeExecutionData"] for m in machines} == {False}
+    names = {machine["StateMachineName"].removeprefix("codeferry-prod-") for machine in machines}
+    assert names == {"sync", "script", "rollback"}
 
 
 def test_every_substitution_of_the_definition_is_given(resources, assembly):
     """No ${Name} is left in the definition, and none is given in vain."""
     from stacks.state_machine import DEFINITION
 
-    (machine,) = resources("Workflow", "AWS::StepFunctions::StateMachine")
+    machines = resources("Workflow", "AWS::StepFunctions::StateMachine")
     wanted = set(re.findall(r"\$\{(\w+)\}", DEFINITION.read_text()))
-    assert set(machine["DefinitionSubstitutions"]) == wanted
+    for machine in machines:
+        assert set(machine["DefinitionSubstitutions"]) == wanted
 
 
 def test_the_asset_is_all_a_function_needs(assembly):
     """Every handler imports from the asset alone, beside the runtime's own boto3."""
     from stacks.functions import SHAPES
 
-    (asset,) = [path for path in assembly.glob("asset.*") if path.is_dir()]
+    (asset,) = [path for path in assembly.glob("asset.*") if (path / "codeferry_lambdas").exists()]
     site = Path(boto3.__file__).parents[1]
     names = ["boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py"]
     runtime = assembly.parent / "runtime"
@@ -138,7 +157,7 @@ def test_the_asset_is_all_a_function_needs(assembly):
 
 def test_the_asset_runs_on_any_architecture(assembly):
     """Nothing compiled is in it: the functions run on arm64, the suite on anything."""
-    (asset,) = [path for path in assembly.glob("asset.*") if path.is_dir()]
+    (asset,) = [path for path in assembly.glob("asset.*") if (path / "codeferry_lambdas").exists()]
     assert not list(asset.rglob("*.so"))
     assert not list(asset.rglob("*.pyc"))
 

@@ -1,0 +1,50 @@
+"""Which workflow runs at GitHub may become which role: subjects, spelled out, no pattern.
+
+GitHub's token names the run in ``sub`` ("OpenID Connect reference", GitHub Docs):
+``repo:OWNER/NAME:ref:refs/heads/BRANCH``, ``…:pull_request`` or ``…:environment:NAME``. In
+repositories made or renamed since summer 2026, and in those that opted in, the names carry
+the immutable numbers of owner and repository: ``repo:OWNER@1/NAME@2:…``. Where the numbers are
+known only that form is trusted: it says more, and a name can be given to somebody else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stacks.settings import GitOpsSettings
+
+ISSUER = "token.actions.githubusercontent.com"
+AUDIENCE = "sts.amazonaws.com"
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Exact ``sub`` values: for looking (``plan``) and for changing (``deploy``)."""
+
+    plan: tuple[str, ...]
+    deploy: tuple[str, ...]
+
+
+def subjects(gitops: GitOpsSettings) -> Subjects:
+    """Pull requests and the branch may plan; only the protected environment may deploy."""
+    repository = f"repo:{_named(gitops)}"
+    return Subjects(
+        plan=(f"{repository}:pull_request", f"{repository}:ref:refs/heads/{gitops.branch}"),
+        deploy=(f"{repository}:environment:{gitops.environment}",),
+    )
+
+
+def trust_conditions(allowed: tuple[str, ...]) -> dict[str, Any]:
+    """The conditions of a role's trust policy; a token without a subject fails them."""
+    return {
+        "StringEquals": {f"{ISSUER}:aud": AUDIENCE, f"{ISSUER}:sub": sorted(allowed)},
+    }
+
+
+def _named(gitops: GitOpsSettings) -> str:
+    if not gitops.ids:
+        return gitops.repository
+    owner, name = gitops.repository.split("/")
+    owner_id, repository_id = gitops.ids.split("/")
+    return f"{owner}@{owner_id}/{name}@{repository_id}"

@@ -1,0 +1,112 @@
+"""GitOps: GitHub's workflows as two roles, without a stored key.
+
+``plan`` looks, from pull requests and from the branch; ``deploy`` changes, from the protected
+environment only. Each has its whole policy as its permission boundary too: attaching another
+policy to the role, even AdministratorAccess, gives it nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from stacks.acknowledgements import acknowledge_wildcard
+from stacks.github_trust import AUDIENCE, ISSUER, subjects, trust_conditions
+from stacks.gitops_permissions import Place, deploy_permissions, plan_permissions
+from stacks.permissions import Permission
+from stacks.settings import GitOpsSettings, Settings
+
+
+class GitOpsStack(Stack):
+    """The provider (unless the account has it already) and the roles."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: Settings,
+        gitops: GitOpsSettings,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            scope, id_, description=f"Codeferry: {gitops.repository} may plan and deploy", **kwargs
+        )
+        provider_arn = self._provider(gitops)
+        allowed = subjects(gitops)
+        place = Place(self.partition, self.region, self.account, settings.stage)
+        granted = {
+            "plan": (allowed.plan, plan_permissions(place)),
+            "deploy": (allowed.deploy, deploy_permissions(place)),
+        }
+        for purpose, (trusted, permissions) in granted.items():
+            role = GitHubRole(
+                self,
+                purpose.capitalize(),
+                name=settings.stage.named(purpose),
+                provider_arn=provider_arn,
+                trusted=trusted,
+                permissions=permissions,
+            ).role
+            CfnOutput(self, f"{purpose.capitalize()}RoleArn", value=role.role_arn)
+
+    def _provider(self, gitops: GitOpsSettings) -> str:
+        """An account has one provider per issuer: ours, or the one it has."""
+        if not gitops.own_provider:
+            return f"arn:{self.partition}:iam::{self.account}:oidc-provider/{ISSUER}"
+        # Without thumbprints: IAM knows GitHub's certificate authority itself.
+        provider = iam.OidcProviderNative(
+            self, "GitHub", url=f"https://{ISSUER}", client_ids=[AUDIENCE]
+        )
+        return provider.oidc_provider_arn
+
+
+class GitHubRole(Construct):
+    """A role for exactly the ``trusted`` subjects, bounded by its own permissions."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        name: str,
+        provider_arn: str,
+        trusted: tuple[str, ...],
+        permissions: Sequence[Permission],
+    ) -> None:
+        super().__init__(scope, id_)
+        policy = self._policy(name, permissions)
+        self.role = iam.Role(
+            self,
+            "Role",
+            role_name=name,
+            description=f"GitHub Actions: {name}",
+            max_session_duration=Duration.hours(1),
+            assumed_by=iam.WebIdentityPrincipal(provider_arn, trust_conditions(trusted)),
+            managed_policies=[policy],
+            permissions_boundary=policy,
+        )
+
+    def _policy(self, name: str, permissions: Sequence[Permission]) -> iam.ManagedPolicy:
+        policy = iam.ManagedPolicy(
+            self,
+            "Policy",
+            managed_policy_name=name,
+            description="What the role may do and, as its boundary, the most it ever may",
+            statements=[_statement(permission) for permission in permissions],
+        )
+        for permission in permissions:
+            for resource in permission.resources:
+                if "*" in resource:
+                    acknowledge_wildcard(policy, resource, permission.why)
+        return policy
+
+
+def _statement(permission: Permission) -> iam.PolicyStatement:
+    return iam.PolicyStatement(
+        actions=list(permission.actions), resources=list(permission.resources)
+    )

@@ -1,0 +1,157 @@
+"""What is watched: one dashboard, the alarms, and the topic they go to.
+
+Each alarm is for something a person has to do; what it means and what to do is in
+docs/fleet.md, under the alarm's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from codeferry_contracts.names import WORKFLOWS
+from stacks.metrics import Metrics
+from stacks.settings import Settings
+
+
+@dataclass(frozen=True)
+class Watch:
+    """An alarm: on when ``metric`` is at or above ``threshold`` for ``periods`` in a row."""
+
+    name: str
+    metric: cloudwatch.IMetric
+    meaning: str
+    threshold: float = 1
+    periods: int = 1
+
+
+class MonitoringStack(Stack):
+    """``topic`` is where every alarm of the stage goes."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        settings: Settings,
+        undelivered: sqs.IQueue,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(scope, id_, description="Codeferry: dashboard and alarms", **kwargs)
+        stage = settings.stage
+        self.topic = AlarmTopic(
+            self, "Alarms", name=stage.named("alarms"), email=settings.alarm_email
+        ).topic
+        metrics = Metrics(self, settings)
+        for watch in watches(metrics, undelivered):
+            self._alarm(watch, stage.named(watch.name))
+        Dashboard(self, "Dashboard", name=stage.named("overview"), metrics=metrics)
+        CfnOutput(self, "AlarmTopic", value=self.topic.topic_arn)
+
+    def _alarm(self, watch: Watch, name: str) -> None:
+        alarm = cloudwatch.Alarm(
+            self,
+            "".join(word.capitalize() for word in watch.name.split("-")),
+            alarm_name=name,
+            alarm_description=f"Codeferry: {watch.meaning} What to do: docs/fleet.md.",
+            metric=watch.metric,
+            threshold=watch.threshold,
+            evaluation_periods=watch.periods,
+            comparison_operator=(cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD),
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        alarm.add_alarm_action(actions.SnsAction(self.topic))
+        alarm.add_ok_action(actions.SnsAction(self.topic))
+
+
+class AlarmTopic(Construct):
+    """Alarms are published here; ``email`` gets them if there is one."""
+
+    def __init__(self, scope: Construct, id_: str, *, name: str, email: str) -> None:
+        super().__init__(scope, id_)
+        self.topic = sns.Topic(self, "Topic", topic_name=name, enforce_ssl=True)
+        if email:
+            self.topic.add_subscription(subscriptions.EmailSubscription(email))
+
+
+class Dashboard(Construct):
+    """Runs, phases, functions and, with a fleet, its instances and their backlog."""
+
+    def __init__(self, scope: Construct, id_: str, *, name: str, metrics: Metrics) -> None:
+        super().__init__(scope, id_)
+        rows = [
+            [
+                _graph("Runs", metrics.of_runs("RunsSucceeded"), metrics.of_runs("RunsFailed")),
+                _graph("Duration of runs, s", metrics.of_runs("DurationSeconds", "Average")),
+            ],
+            [
+                _graph("Instances", *_instances(metrics)),
+                _graph("Time by phase, ms", metrics.of_functions("Duration", "Average")),
+            ],
+            [
+                _graph("Functions: errors", metrics.of_functions("Errors")),
+                _graph("Functions: throttled", metrics.of_functions("Throttles")),
+            ],
+            [
+                _graph("Drain: backlog", metrics.of_drain("PendingFiles", "Maximum")),
+                _graph("Drain: bytes uploaded", metrics.of_drain("UploadedBytes")),
+            ],
+            [_graph("Fleet in service", metrics.fleet_in_service())],
+        ]
+        cloudwatch.Dashboard(self, "Overview", dashboard_name=name, widgets=rows)
+
+
+def watches(metrics: Metrics, undelivered: sqs.IQueue) -> Iterator[Watch]:
+    """Everything that needs a person, except what the fleet's own stack watches."""
+    for workflow in WORKFLOWS:
+        for how, metric in metrics.ended_badly(workflow).items():
+            yield Watch(
+                f"runs-{how}-{workflow}",
+                metric,
+                f"A run of {workflow} has {how.replace('-', ' ')}.",
+            )
+    yield Watch(
+        "events-undelivered",
+        undelivered.metric_approximate_number_of_messages_visible(period=Duration.minutes(1)),
+        "An event was given up: an upload or a stop had no effect.",
+    )
+    yield Watch(
+        "drain-stuck",
+        metrics.oldest_output(),
+        "Outputs have been waiting on an instance for an hour.",
+        threshold=3600,
+        periods=3,
+    )
+    yield from _function_watches(metrics)
+
+
+def _function_watches(metrics: Metrics) -> Iterator[Watch]:
+    for name, metric in metrics.unexpected_errors().items():
+        yield Watch(
+            f"function-{name}-failing",
+            metric,
+            f"The function {name} failed, which no run is a reason for.",
+        )
+    yield Watch(
+        "functions-throttled",
+        metrics.throttles(),
+        "Lambda refuses functions for lack of concurrency.",
+        periods=3,
+    )
+
+
+def _instances(metrics: Metrics) -> Sequence[cloudwatch.IMetric]:
+    return [metrics.of_runs("InstancesSucceeded"), metrics.of_runs("InstancesFailed")]
+
+
+def _graph(title: str, *shown: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
+    return cloudwatch.GraphWidget(title=title, left=list(shown), width=12, height=6)
