@@ -21,7 +21,7 @@ demo: setup ## the whole of Codeferry on this machine, in about half a minute
 
 test: setup ## everything CI runs
 	$(MAKE) check
-	$(BIN)/pytest -n 2 --dist loadgroup tests/workflow tests/proxy tests/e2e tests/packages tests/chaos
+	$(BIN)/pytest -n 2 --dist loadgroup tests/workflow tests/proxy tests/e2e tests/browser tests/packages tests/chaos
 	$(BIN)/pytest -n 2 --dist loadgroup -m slow tests/unit
 
 check: setup ## format, lint, types, imports, unit tests: the fast part

@@ -45,12 +45,12 @@ def project(root: Path, files: int, size: int) -> Path:
     return root
 
 
-def push(home: Home, root: Path) -> tuple[float, dict[str, Any]]:
-    """One push of a changed tree; its wall seconds and the report."""
+def push(home: Home, root: Path, verb: str = "push", *command: str) -> tuple[float, dict[str, Any]]:
+    """One push, or another verb, of a changed tree; its wall seconds and the report."""
     (root / "changed.py").write_text(f"x = {time.time_ns()}\n")
     began = time.perf_counter()
     done = subprocess.run(
-        [FERRY, "push", "demo", root, "--stage", "local", "--json"],
+        [FERRY, verb, "demo", root, "--stage", "local", "--json", *command],
         env=os.environ | {HOME_VARIABLE: str(home.path)},
         capture_output=True,
         check=True,
@@ -77,10 +77,15 @@ def measure(place: Path) -> None:
         push(home, small)
         runs = [beside_apply(push(home, small)[1]) for _ in range(ROUNDS)]
         walls = [push(home, large)[0] for _ in range(ROUNDS)]
+        # In turn, so that what else the machine does falls on both alike.
+        pairs = [
+            (push(home, small)[0], push(home, small, "run", "--", "true")[0]) for _ in range(ROUNDS)
+        ]
     finally:
         supervisor.stop()
     show("1 MB to one instance, the run less apply", runs)
     show("push of 2,000 files to one instance, all of it", walls)
+    show("what `ferry run -- true` takes beyond `ferry push`", [run - only for only, run in pairs])
 
 
 def show(what: str, seconds: list[float]) -> None:

@@ -5,7 +5,11 @@ In a stack of their own because the embedded AWS registers them with its own SSM
 
 from __future__ import annotations
 
+import base64
+import bz2
+import hashlib
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +17,21 @@ from aws_cdk import Stack
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from codeferry_contracts import parameters
+from codeferry_contracts import names, parameters, timing
 from codeferry_contracts.errors import CodeferryError
-from codeferry_contracts.names import RUN_ID_PATTERN
-from codeferry_contracts.request import DEFAULT_TIMEOUT_SECONDS
 from stacks.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = Path(__file__).resolve().parent / "documents"
 AGENT = ROOT / "agent" / "src" / "codeferry_agent"
+# What an instance runs, each after what it imports.
+SOURCES = ("apply", "supervise", "dependencies", "restore", "execute")
+STEPS = {names.SYNC: "apply", names.SCRIPT: "script", names.ROLLBACK: "restore"}
+RESULT_SECONDS = 30
 
 # Document plus parameters are at most 64 KB (SendCommand); the payload is the largest one.
 DOCUMENT_LIMIT = 64 * 1024
 LARGEST_PARAMETERS = parameters.PAYLOAD_LIMIT + 200
-SOURCE_LINE = "@@SOURCE@@"
 
 
 class DocumentTooLarge(CodeferryError):
@@ -40,54 +45,86 @@ class DocumentsStack(Stack):
 
     def __init__(self, scope: Construct, id_: str, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(scope, id_, description="Codeferry: SSM command documents", **kwargs)
-        ssm.CfnDocument(
-            self,
-            "Sync",
-            name=settings.stage.document("sync"),
-            document_type="Command",
-            document_format="JSON",
-            target_type="/AWS::EC2::Instance",
-            update_method="NewVersion",
-            content=sync_document(),
-        )
+        for workflow in STEPS:
+            ssm.CfnDocument(
+                self,
+                workflow.capitalize(),
+                name=settings.stage.document(workflow),
+                document_type="Command",
+                document_format="JSON",
+                target_type="/AWS::EC2::Instance",
+                update_method="NewVersion",
+                content=document(workflow),
+            )
 
 
-def sync_document() -> dict[str, Any]:
-    """The content of the sync document; DocumentTooLarge when it cannot be sent."""
-    script = embed(FRAMES / "sync.sh", AGENT / "apply.py")
+def document(workflow: str) -> dict[str, Any]:
+    """The content of a workflow's document; DocumentTooLarge when it cannot be sent.
+
+    The first step does the work. The second says how a command ended: of each step's output
+    Run Command shows the head only, and in the first one's that is taken by the command.
+    """
+    step, timeout = STEPS[workflow], f"{{{{ {parameters.TIMEOUT_PARAMETER} }}}}"
     return checked(
         {
             "schemaVersion": "2.2",
-            "description": "Codeferry: apply a release. Runs agent/apply.py with python3.",
+            "description": f"Codeferry {workflow}. Runs with python3: {_digests()}.",
             "parameters": _parameters(),
             "mainSteps": [
-                {
-                    "name": "apply",
-                    "action": "aws:runShellScript",
-                    "precondition": {"StringEquals": ["platformType", "Linux"]},
-                    "inputs": {
-                        "timeoutSeconds": f"{{{{ {parameters.TIMEOUT_PARAMETER} }}}}",
-                        "runCommand": script.splitlines(),
-                    },
-                }
+                _step(step, program(workflow), {"timeoutSeconds": timeout}),
+                _step(
+                    "result",
+                    (FRAMES / "result.sh").read_text(),
+                    {"timeoutSeconds": str(RESULT_SECONDS), "finallyStep": True},
+                ),
             ],
         }
     )
 
 
-def embed(frame: Path, source: Path) -> str:
-    """``frame`` with the line ``@@SOURCE@@`` replaced by the text of ``source``."""
-    return frame.read_text().replace(SOURCE_LINE, source.read_text().rstrip("\n"))
+def program(workflow: str) -> str:
+    """The first step's shell script: the frame, the loader and the sources."""
+    loader = (FRAMES / "load.py").read_text().rstrip("\n")
+    loader = loader.replace("@@WORKFLOW@@", workflow).replace("@@SOURCES@@", pack(_sources()))
+    return (FRAMES / "run.sh").read_text().replace("@@SOURCE@@", loader)
 
 
-def checked(document: dict[str, Any]) -> dict[str, Any]:
-    size = len(json.dumps(document).encode()) + LARGEST_PARAMETERS
+def pack(sources: dict[str, bytes]) -> str:
+    """Sources by name as one text of a third of their length; load.py has the way back.
+
+    Base 85, with letters that neither JSON, HTML nor SSM's own braces give a meaning to.
+    """
+    document = json.dumps({name: source.decode() for name, source in sources.items()})
+    letters = base64.b85encode(bz2.compress(document.encode(), 9)).decode()
+    return "\n".join(textwrap.wrap(letters.translate(str.maketrans("{<>&", ".,:/")), 1000))
+
+
+def checked(content: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(content).encode()) + LARGEST_PARAMETERS
     if size > DOCUMENT_LIMIT:
         raise DocumentTooLarge(
             f"The document with its largest parameters has {size} bytes, over {DOCUMENT_LIMIT}.",
-            hint="Shorten the embedded source.",
+            hint="Shorten the embedded sources.",
         )
-    return document
+    return content
+
+
+def _step(name: str, script: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "action": "aws:runShellScript",
+        "precondition": {"StringEquals": ["platformType", "Linux"]},
+        "inputs": {**inputs, "runCommand": script.splitlines()},
+    }
+
+
+def _sources() -> dict[str, bytes]:
+    return {name: (AGENT / f"{name}.py").read_bytes() for name in SOURCES}
+
+
+def _digests() -> str:
+    digests = {name: hashlib.sha256(source).hexdigest() for name, source in _sources().items()}
+    return ", ".join(f"{name}.py (sha256 {digest})" for name, digest in digests.items())
 
 
 def _parameters() -> dict[str, Any]:
@@ -95,7 +132,7 @@ def _parameters() -> dict[str, Any]:
         parameters.RUN_ID_PARAMETER: {
             "type": "String",
             "description": "The run this command belongs to.",
-            "allowedPattern": RUN_ID_PATTERN,
+            "allowedPattern": names.RUN_ID_PATTERN,
         },
         parameters.PAYLOAD_PARAMETER: {
             "type": "String",
@@ -104,8 +141,8 @@ def _parameters() -> dict[str, Any]:
         },
         parameters.TIMEOUT_PARAMETER: {
             "type": "String",
-            "description": "Seconds the step may take.",
-            "default": str(DEFAULT_TIMEOUT_SECONDS),
+            "description": "Seconds the work may take.",
+            "default": str(timing.APPLY_SECONDS),
             "allowedPattern": "^[1-9][0-9]{1,5}$",
         },
     }

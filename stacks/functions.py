@@ -30,6 +30,7 @@ class FunctionShape:
 # fleet's outcomes.
 SHAPES: Mapping[str, FunctionShape] = {
     "start": FunctionShape("start", seconds=30),
+    "welcome": FunctionShape("welcome"),
     "plan": FunctionShape("plan", seconds=890, memory_mib=1024),
     "check": FunctionShape("check"),
     "dispatch": FunctionShape("dispatch", seconds=120),

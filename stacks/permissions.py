@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codeferry_contracts import layout
+from codeferry_contracts.names import SYNC
 from codeferry_contracts.target import TARGET_TAG
 
 
@@ -20,9 +21,9 @@ class Arns:
 
     bucket: str
     table: str
-    document: str
+    documents: tuple[str, ...]
     instances: str
-    state_machine: str
+    state_machines: Mapping[str, str]
     event_bus: str
 
     def objects(self, prefix: str) -> str:
@@ -52,20 +53,26 @@ INVOKED_BY_EVENTS: Mapping[str, str] = {
     "sqs:GetQueueAttributes": "Comes with the CDK's grant to send.",
     "sqs:GetQueueUrl": "Comes with the CDK's grant to send.",
 }
-EVENT_FUNCTIONS = ("start", "resume", "abort")
+EVENT_FUNCTIONS = ("start", "welcome", "resume", "abort")
 
 
 def permissions(arns: Arns) -> dict[str, list[Permission]]:
     """Every function's permissions beyond writing its own log."""
     return {
-        "start": [_start_execution(arns)],
+        "start": [_start_execution(arns, "An upload into the inbox starts a run.")],
+        "welcome": _welcome(arns),
         "plan": _plan(arns),
         "check": [_resolve_target()],
         "dispatch": _dispatch(arns),
         "await": [_keep_token(arns), _look_at_commands(), _complete_task(arns)],
         "resume": [_find_token(arns), _complete_task(arns)],
         "collect": [_read_record(arns), _write_record(arns), _look_at_invocations(), _count(arns)],
-        "verify": [_read_record(arns), _write_record(arns), _read_manifest(arns)],
+        "verify": [
+            _read_record(arns),
+            _write_record(arns),
+            _read_manifest(arns),
+            *_keep_release(arns),
+        ],
         "cleanup": [_read_record(arns), *_delete_archive(arns), _close(arns), _stop_abandoned()],
         "report": [_read_record(arns), _write_record(arns), _announce(arns)],
         "abort": [
@@ -79,30 +86,67 @@ def permissions(arns: Arns) -> dict[str, list[Permission]]:
     }
 
 
-def _start_execution(arns: Arns) -> Permission:
-    return Permission(
-        ("states:StartExecution",),
-        (arns.state_machine,),
-        "An upload into the inbox starts a run.",
-    )
+def _start_execution(arns: Arns, why: str) -> Permission:
+    return Permission(("states:StartExecution",), (arns.state_machines[SYNC],), why)
+
+
+def _welcome(arns: Arns) -> list[Permission]:
+    return [
+        _start_execution(arns, "Brings the kept release to an instance that joined later."),
+        _resolve_target(),
+        Permission(("s3:ListBucket",), (arns.bucket,), "Finds the kept releases."),
+        Permission(("s3:GetObject",), (_kept(arns),), "Reads what is kept of a release."),
+        Permission(
+            ("dynamodb:GetItem", "dynamodb:PutItem"),
+            (arns.table,),
+            "Notes each attempt, so that none is made twice at once or for ever.",
+        ),
+    ]
+
+
+def _kept(arns: Arns) -> str:
+    return arns.objects(layout.RELEASES_PREFIX)
+
+
+def _keep_release(arns: Arns) -> list[Permission]:
+    return [
+        Permission(
+            ("s3:GetObject", "s3:PutObject"),
+            (_kept(arns),),
+            "Keeps the release of a run that went well, for instances that join later.",
+        ),
+        Permission(
+            ("s3:AbortMultipartUpload",),
+            (_kept(arns),),
+            "Takes back the copy of an archive above 5 GB that did not get through.",
+            unseen={"s3:AbortMultipartUpload": "Archives of that size are not in the suite."},
+        ),
+    ]
 
 
 def _archives(arns: Arns) -> tuple[str, ...]:
     return (arns.objects(layout.ARCHIVES_PREFIX), arns.objects(layout.INBOX_PREFIX))
 
 
-def _read_archives(arns: Arns) -> Permission:
-    return Permission(
-        ("s3:GetObject", "s3:GetObjectVersion"),
-        _archives(arns),
-        "Reads the archive's size, checksum and manifest: of the latest version, where the "
-        "request names none, and from then on of that one.",
-    )
+def _read_archives(arns: Arns) -> list[Permission]:
+    return [
+        Permission(
+            ("s3:GetObject", "s3:GetObjectVersion"),
+            _archives(arns),
+            "Reads the archive's size, checksum and manifest: of the latest version, where the "
+            "request names none, and from then on of that one.",
+        ),
+        Permission(
+            ("s3:GetObjectVersion",), (_kept(arns),), "The same of a release that was kept."
+        ),
+    ]
 
 
 def _read_manifest(arns: Arns) -> Permission:
     return Permission(
-        ("s3:GetObjectVersion",), _archives(arns), "Reads the manifest of the pinned version."
+        ("s3:GetObjectVersion",),
+        (*_archives(arns), _kept(arns)),
+        "Reads the manifest of the pinned version, and copies it to where releases are kept.",
     )
 
 
@@ -120,12 +164,13 @@ def _write_record(arns: Arns) -> Permission:
 
 def _plan(arns: Arns) -> list[Permission]:
     return [
-        _read_archives(arns),
+        *_read_archives(arns),
+        _read_record(arns),
         _write_record(arns),
         _resolve_target(),
         Permission(
             ("ssm:DescribeDocument",),
-            (arns.document,),
+            arns.documents,
             "Pins the document's version and hash for the whole run.",
         ),
         Permission(
@@ -145,7 +190,7 @@ def _resolve_target() -> Permission:
 def _dispatch(arns: Arns) -> list[Permission]:
     return [
         Permission(
-            ("ssm:SendCommand",), (arns.document,), "Sends the stage's own document, no other."
+            ("ssm:SendCommand",), arns.documents, "Sends the stage's own documents, no others."
         ),
         Permission(
             ("ssm:SendCommand",),
@@ -165,9 +210,10 @@ def _dispatch(arns: Arns) -> list[Permission]:
             "Reserves the batch before sending it and counts failures against the error budget.",
         ),
         _read_record(arns),
+        _write_record(arns),
         Permission(
             ("s3:GetObjectVersion",),
-            _archives(arns),
+            (*_archives(arns), _kept(arns)),
             "Signs the GET of one version that the instances use: a signature carries its "
             "signer's rights.",
         ),
@@ -200,7 +246,9 @@ def _look_at_invocations() -> Permission:
 
 def _complete_task(arns: Arns) -> Permission:
     return Permission(
-        ("states:SendTaskSuccess",), (arns.state_machine,), "Lets the waiting run go on."
+        ("states:SendTaskSuccess",),
+        tuple(arns.state_machines.values()),
+        "Lets the waiting run go on.",
     )
 
 

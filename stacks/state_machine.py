@@ -30,6 +30,7 @@ class RunStateMachine(Construct):
         workflow: str,
         settings: Settings,
         functions: dict[str, lambda_.Function],
+        rollback: str,
     ) -> None:
         super().__init__(scope, id_)
         stage = settings.stage
@@ -37,13 +38,14 @@ class RunStateMachine(Construct):
         self.machine = sfn.StateMachine(
             self,
             "Machine",
-            role=self._role([functions[name] for name in states]),
+            role=self._role([functions[name] for name in states], rollback),
             state_machine_name=stage.state_machine(workflow),
             definition_body=sfn.DefinitionBody.from_file(str(DEFINITION)),
             definition_substitutions={
                 "Partition": Stack.of(self).partition,
                 "Workflow": workflow,
                 "DocumentName": stage.document(workflow),
+                "RollbackMachine": rollback,
                 **{f"{n.capitalize()}Function": functions[n].function_arn for n in states},
             },
             tracing_enabled=True,
@@ -61,8 +63,9 @@ class RunStateMachine(Construct):
             ),
         )
 
-    def _role(self, functions: Sequence[lambda_.Function]) -> iam.Role:
-        """May invoke exactly these functions; the construct adds log delivery and X-Ray."""
+    def _role(self, functions: Sequence[lambda_.Function], rollback: str) -> iam.Role:
+        """May invoke exactly these functions, and have a rollback run and see how it ends; the
+        construct adds log delivery and X-Ray."""
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         role.add_to_policy(
             iam.PolicyStatement(
@@ -70,5 +73,23 @@ class RunStateMachine(Construct):
                 resources=[function.function_arn for function in functions],
             )
         )
+        self._allow_nested(role, rollback)
         acknowledge_wildcard(role, "*", "Log delivery and X-Ray have no narrower resources.")
         return role
+
+    def _allow_nested(self, role: iam.Role, machine: str) -> None:
+        """What a state needs that starts an execution and waits for its end (Step Functions
+        Developer Guide, "IAM policies for StartExecution")."""
+        executions = machine.replace(":stateMachine:", ":execution:") + ":*"
+        rule = Stack.of(self).format_arn(
+            service="events",
+            resource="rule",
+            resource_name="StepFunctionsGetEventsForStepFunctionsExecutionRule",
+        )
+        for actions, resource in (
+            (["states:StartExecution"], machine),
+            (["states:DescribeExecution", "states:StopExecution"], executions),
+            (["events:PutTargets", "events:PutRule", "events:DescribeRule"], rule),
+        ):
+            role.add_to_policy(iam.PolicyStatement(actions=actions, resources=[resource]))
+        acknowledge_wildcard(role, executions, "An execution has its run's name.")

@@ -68,18 +68,32 @@ def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
     """The backstop behind cleanup, and the lifetime of the records."""
     day = Duration.days(1)
     return [
-        s3.LifecycleRule(id="archives", prefix=layout.ARCHIVES_PREFIX, expiration=day),
-        s3.LifecycleRule(id="inbox", prefix=layout.INBOX_PREFIX, expiration=Duration.days(7)),
+        _expiring("archives", layout.ARCHIVES_PREFIX, day),
+        _expiring("inbox", layout.INBOX_PREFIX, Duration.days(7)),
+        _expiring("records", layout.RUNS_PREFIX, Duration.days(record_days)),
+        # The kept release of a target is for ever; those before it are the way back.
         s3.LifecycleRule(
-            id="records", prefix=layout.RUNS_PREFIX, expiration=Duration.days(record_days)
+            id="releases",
+            prefix=layout.RELEASES_PREFIX,
+            noncurrent_version_expiration=Duration.days(record_days),
         ),
         s3.LifecycleRule(
             id="leftovers",
             abort_incomplete_multipart_upload_after=day,
-            noncurrent_version_expiration=day,
             expired_object_delete_marker=True,
         ),
     ]
+
+
+def _expiring(id_: str, prefix: str, lifetime: Duration) -> s3.LifecycleRule:
+    """Objects that are gone for good a day after their time. Not one rule for all prefixes: of
+    several rules S3 follows the one that deletes sooner, and kept releases must stay longer."""
+    return s3.LifecycleRule(
+        id=id_,
+        prefix=prefix,
+        expiration=lifetime,
+        noncurrent_version_expiration=Duration.days(1),
+    )
 
 
 class Ledger(Construct):

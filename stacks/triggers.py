@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aws_cdk import Duration
@@ -21,7 +22,8 @@ from stacks.storage import StorageStack
 
 
 class Triggers(Construct):
-    """The EventBridge rules: an upload starts, a finished command resumes, a stop cleans up."""
+    """The EventBridge rules: an upload starts, an instance that joins is welcomed, a finished
+    command resumes, a stop cleans up."""
 
     def __init__(
         self,
@@ -31,7 +33,7 @@ class Triggers(Construct):
         stage: Stage,
         storage: StorageStack,
         functions: dict[str, lambda_.Function],
-        machine: sfn.StateMachine,
+        machines: Sequence[sfn.StateMachine],
     ) -> None:
         super().__init__(scope, id_)
         self._undelivered = _dead_letters(self)
@@ -44,6 +46,20 @@ class Triggers(Construct):
                 "bucket": {"name": [storage.bucket.bucket_name]},
                 "object": {"key": [{"prefix": layout.INBOX_PREFIX}]},
             },
+        )
+        self._rule(
+            "InstanceStarted",
+            functions["welcome"],
+            source="aws.ec2",
+            detail_type="EC2 Instance State-change Notification",
+            detail={"state": ["running"]},
+        )
+        # An instance runs a while before its SSM agent is online, and no event says when.
+        events.Rule(
+            self,
+            "LookForJoiners",
+            schedule=events.Schedule.rate(Duration.minutes(1)),
+            targets=[targets.LambdaFunction(functions["welcome"], retry_attempts=0)],
         )
         self._rule(
             "CommandEnded",
@@ -59,7 +75,7 @@ class Triggers(Construct):
             detail_type="Step Functions Execution Status Change",
             detail={
                 "status": ["ABORTED", "TIMED_OUT"],
-                "stateMachineArn": [machine.state_machine_arn],
+                "stateMachineArn": [machine.state_machine_arn for machine in machines],
             },
         )
 

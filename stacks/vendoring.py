@@ -23,6 +23,8 @@ PACKAGES = (
 )
 REQUIRED_BY = "codeferry-lambdas"
 FROM_RUNTIME = frozenset({"boto3", "botocore", "s3transfer", "urllib3", "python-dateutil", "six"})
+# Compiled for speed only: without that part they work from Python (markupsafe/_native.py).
+WORKS_UNCOMPILED = frozenset({"markupsafe"})
 OURS = frozenset({"codeferry-contracts", "codeferry-lambdas"})
 
 
@@ -67,7 +69,8 @@ def _needs(library: Distribution) -> Iterator[str]:
 
 
 def _copy(library: Distribution, directory: Path) -> None:
-    if "Root-Is-Purelib: true" not in (library.read_text("WHEEL") or ""):
+    pure = "Root-Is-Purelib: true" in (library.read_text("WHEEL") or "")
+    if not pure and library.name.lower() not in WORKS_UNCOMPILED:
         raise NotPurePython(
             f"{library.name} has compiled parts.",
             hint="The Lambdas may depend on pure-Python libraries only.",

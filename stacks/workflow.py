@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aws_cdk import CfnOutput, RemovalPolicy, Stack
@@ -14,6 +15,7 @@ from constructs import Construct
 from codeferry_contracts import names
 from stacks.acknowledgements import acknowledge_wildcard
 from stacks.functions import SHAPES, WorkflowFunction
+from stacks.notifications import Notifications
 from stacks.permissions import Arns, permissions
 from stacks.retention import retention
 from stacks.settings import Settings
@@ -45,30 +47,46 @@ class WorkflowStack(Stack):
         self._arns = self._name_arns(storage)
         command_log = self._command_log(settings)
         functions = self._functions(settings, storage, command_log)
-        machine = RunStateMachine(
-            self, "Sync", workflow="sync", settings=settings, functions=functions
-        ).machine
+        machines = {
+            workflow: RunStateMachine(
+                self,
+                workflow.capitalize(),
+                workflow=workflow,
+                settings=settings,
+                functions=functions,
+                rollback=self._machine_arn(names.ROLLBACK),
+            ).machine
+            for workflow in names.WORKFLOWS
+        }
         Triggers(
             self,
             "Triggers",
             stage=self._stage,
             storage=storage,
             functions=functions,
-            machine=machine,
+            machines=tuple(machines.values()),
         )
-        self._outputs(storage, functions, machine)
+        if settings.notify:
+            Notifications(self, "Notifications", stage=self._stage, email=settings.notify)
+        self._outputs(storage, functions, machines)
 
     def _name_arns(self, storage: StorageStack) -> Arns:
         """ARNs by name where a reference would close a circle (functions and machine)."""
-        machine = self._stage.state_machine("sync")
         return Arns(
             bucket=storage.bucket_arn,
             table=storage.table_arn,
-            document=self._arn("ssm", "document", self._stage.document("sync")),
+            documents=tuple(
+                self._arn("ssm", "document", self._stage.document(workflow))
+                for workflow in names.WORKFLOWS
+            ),
             instances=self._arn("ec2", "instance", "*"),
-            state_machine=self._arn("states", "stateMachine", machine, separator=":"),
+            state_machines={workflow: self._machine_arn(workflow) for workflow in names.WORKFLOWS},
             event_bus=self._arn("events", "event-bus", "default"),
         )
+
+    def _machine_arn(self, workflow: str) -> str:
+        machine = self._stage.state_machine(workflow)
+        return self._arn("states", "stateMachine", machine, separator=":")
 
     def _arn(self, service: str, resource: str, name: str, *, separator: str = "/") -> str:
         owner = f"{self.partition}:{service}:{self.region}:{self.account}"
@@ -117,7 +135,7 @@ class WorkflowStack(Stack):
             "RUN_TABLE": storage.ledger.table_name,
             "LOG_GROUP": command_log.log_group_name,
             "MAX_ARCHIVE_BYTES": str(settings.max_archive_bytes),
-            "STATE_MACHINE_ARN_SYNC": self._arns.state_machine,
+            "STATE_MACHINE_ARN_SYNC": self._arns.state_machines[names.SYNC],
             "POWERTOOLS_SERVICE_NAME": "codeferry",
             "POWERTOOLS_METRICS_NAMESPACE": "Codeferry",
         }
@@ -138,8 +156,10 @@ class WorkflowStack(Stack):
         self,
         storage: StorageStack,
         functions: dict[str, lambda_.Function],
-        machine: sfn.StateMachine,
+        machines: Mapping[str, sfn.StateMachine],
     ) -> None:
         CfnOutput(self, names.OUTPUT_BUCKET, value=storage.bucket.bucket_name)
-        CfnOutput(self, names.output_state_machine("sync"), value=machine.state_machine_arn)
+        for workflow, machine in machines.items():
+            output = names.output_state_machine(workflow)
+            CfnOutput(self, output, value=machine.state_machine_arn)
         CfnOutput(self, names.OUTPUT_CHECK_FUNCTION, value=functions["check"].function_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from training.model import Line
@@ -19,8 +20,17 @@ def main() -> None:
     epochs = parser.parse_args().epochs
     xs, ys = load(HERE / "data" / "sample.csv")
     line = Line()
-    losses = [line.step(xs, ys, SETTINGS["learning_rate"]) for _ in range(epochs)]
-    save("output/metrics.json", {"epochs": epochs, "loss": losses[-1]})
+    losses = []
+    for epoch in range(1, epochs + 1):
+        losses.append(line.step(xs, ys, SETTINGS["learning_rate"]))
+        if epoch % max(1, epochs // 4) == 0:
+            print(f"epoch {epoch}/{epochs} loss {losses[-1]:.3f}")
+    metrics = {"epochs": epochs, "loss": losses[-1]}
+    save("output/metrics.json", metrics)
+    if bucket := os.environ.get("RESULTS_BUCKET"):
+        # What lies in output/s3/<bucket>/ is carried to that bucket by the instance's agent.
+        instance = os.environ.get("CODEFERRY_INSTANCE_ID", "here")
+        save(f"output/s3/{bucket}/train/{instance}/metrics.json", metrics)
     save("checkpoints/line.json", vars(line))
     print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f} after {epochs} epochs")
 

@@ -20,8 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is n
 
 
 @pytest.fixture(scope="session")
-def document() -> str:
-    """The content of the sync document as it is deployed."""
-    from stacks.documents import sync_document
+def documents() -> dict[str, str]:
+    """The content of each workflow's document as it is deployed."""
+    from stacks.documents import STEPS, document
 
-    return json.dumps(sync_document())
+    return {workflow: json.dumps(document(workflow)) for workflow in STEPS}
+
+
+@pytest.fixture(scope="session")
+def document(documents: dict[str, str]) -> str:
+    return documents["sync"]

@@ -18,7 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from codeferry_agent import apply
-from codeferry_contracts.parameters import ApplyPayload
+from codeferry_contracts.parameters import Payload
 from codeferry_local.ssm import SsmServer
 from codeferry_local.ssm.content import parse
 from codeferry_local.ssm.errors import InvalidParameters
@@ -90,10 +90,9 @@ def hostile_strings(count: int, seed: int) -> Iterator[str]:
         yield text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
-FIELDS = asdict(
-    ApplyPayload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 5, False, "", (), (), ())
-)
+FIELDS = asdict(Payload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 5, False, "", (), (), ()))
 LISTS = ("persist", "expect_files", "expect_directories")
+WORDS = ("command", "health")  # any text that a program can be given
 
 
 def encoded(fields: dict[str, Any]) -> str:
@@ -102,10 +101,14 @@ def encoded(fields: dict[str, Any]) -> str:
 
 def is_harmless(name: str, value: str) -> bool:
     """Whether a value that was let through can be used as that field is used."""
+    if name == "environment_url" and not value:
+        return True
+    if name in WORDS:
+        return "\0" not in value
     if name in LISTS:
         steps = value.split("/")
         return bool(value) and steps[0] != "" and not {".", ".."} & set(steps) and "\0" not in value
-    if name == "url":
+    if name in ("url", "environment_url"):
         return value.startswith(("http://", "https://")) and value.isascii() and value.isprintable()
     return value.isascii() and not set(value) - set(_NAME) and not value.startswith((".", "-"))
 
@@ -118,7 +121,7 @@ def test_a_payloads_field_is_refused_or_carried_as_it_is(field: str) -> None:
     """In every field, text where a number belongs included; what passes is harmless there."""
     passed, refusals = 0, set[tuple[str, str]]()
     for text in hostile_strings(MANY, SEED):
-        value = [text] if field in LISTS else text
+        value = [text] if field in LISTS + WORDS else text
         try:
             payload = apply.parse_payload(encoded({**FIELDS, field: value}))
         except apply.Refused as refusal:

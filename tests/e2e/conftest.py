@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,13 @@ class Ran:
         return json.loads(self.out)
 
 
+def command_line(arguments, stage):
+    """``ferry`` with the stage named where it is not taken for a remote argument."""
+    words = [str(part) for part in arguments]
+    end = words.index("--") if "--" in words else len(words)
+    return [str(FERRY), *words[:end], *(["--stage", stage] if stage else []), *words[end:]]
+
+
 class Aws:
     """The running embedded AWS as a test sees it."""
 
@@ -76,19 +84,36 @@ class Aws:
         )
 
     def ferry(self, *arguments, cwd=None, stage="local", timeout=120):
-        environment = os.environ | {HOME_VARIABLE: str(self.home.path)}
-        command = [str(part) for part in (FERRY, *arguments)]
-        stage_option = ["--stage", stage] if stage else []
         done = subprocess.run(
-            [*command, *stage_option],
+            command_line(arguments, stage),
             capture_output=True,
             text=True,
-            env=environment,
+            env=self.environment,
             cwd=cwd,
             timeout=timeout,
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    @contextmanager
+    def ferry_running(self, *arguments, stage="local"):
+        """A ``ferry`` beside the test, its output a pipe; it is ended when the test is."""
+        process = subprocess.Popen(
+            command_line(arguments, stage),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    @property
+    def environment(self):
+        return os.environ | {HOME_VARIABLE: str(self.home.path)}
 
     def control(self, method, name, body=None):
         """The control endpoint of the local SSM: faults, instances, calls."""
@@ -138,6 +163,14 @@ def aws(embedded):
     embedded.control("DELETE", "faults")
     yield embedded
     embedded.control("DELETE", "faults")
+    forget_releases(embedded)
+
+
+def forget_releases(aws):
+    """Instances that a later test launches get nothing that this one has pushed to their target,
+    which may have been all."""
+    for key in set(aws.keys("releases/")):
+        aws.client("s3").delete_object(Bucket=aws.bucket, Key=key)
 
 
 @pytest.fixture

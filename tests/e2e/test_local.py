@@ -119,6 +119,29 @@ def test_the_demo_shows_it_all_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.timeout(400)
+def test_the_fleet_demo_fails_at_wave_two_and_returns_by_itself(tmp_path):
+    """A good release in three waves, an ill one that goes back, one undone, one late joiner."""
+    done = subprocess.run(
+        [FERRY, "demo", "--fleet"],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=350,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6/6 instances have release" in done.stdout
+    assert "Wave 2: 2 instances, failed and has the release before again" in done.stdout
+    assert "Wave 3: 3 instances, untouched" in done.stdout
+    releases = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("  i-")]
+    assert len(set(releases[:6])) == 2  # after the failure: wave one alone has the new one
+    assert len(releases) == 6 + 6 + 7
+    assert len(set(releases[6:])) == 1
+    assert started_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_embedded_aws_ends_with_whoever_started_it(tmp_path):
     """Killed without a chance to clean up, the starter takes everything down with it."""
     home = Path(tempfile.mkdtemp(dir=tmp_path))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_contracts.names import inbox_run_id
+from codeferry_contracts.layout import ReleaseKeys
+from codeferry_contracts.names import WORKFLOWS, inbox_run_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is no package
 
@@ -57,8 +58,9 @@ def needs_since(aws, start):
 def _emulated(aws, call):
     function = _function(call)
     if function and call["action"].startswith("states:SendTask"):
-        # A token is authorised as the state machine that waits for it.
-        yield Need(function, call["action"], aws.machine)
+        # A token is authorised as the state machine that waits for it, which is any of ours.
+        for machine in aws.state.state_machines.values():
+            yield Need(function, call["action"], machine)
     elif function:
         yield Need(function, call["action"], call["resource"])
 
@@ -249,6 +251,30 @@ def lose_an_instance_between_waves(aws, body):
     assert aws.report(run_id)["counts"]["succeeded"] == 2
 
 
+def run_a_script(aws, project):
+    script = project / "check.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    assert aws.ferry("script", "demo", script, "--no-files").exit == 0
+
+
+def return_a_run(aws, run_id):
+    """What the run has changed goes back; the release before is made the kept one again."""
+    done = aws.ferry("rollback", f"run:{run_id}")
+    assert done.exit == 0, done.err
+
+
+def join_late(aws, project):
+    """An instance that starts and, as far as is known, has not got its target's release."""
+    keys, last = ReleaseKeys("demo", project.name), aws.state.instances[-1].instance_id
+    kept = aws.record(keys.record)
+    kept["instances"].remove(last)
+    s3 = aws.client("s3")
+    s3.put_object(Bucket=aws.bucket, Key=keys.record, Body=json.dumps(kept).encode())
+    aws.control("POST", f"started/{last}", {})
+    until(lambda: last in aws.record(keys.record)["instances"])
+
+
 @pytest.fixture(scope="module")
 def seen(embedded, tmp_path_factory):
     """What the functions needed while a run of every kind went through."""
@@ -269,6 +295,11 @@ def seen(embedded, tmp_path_factory):
         stop_while_it_runs(aws, upload_to_the_inbox, body)
         stop_while_it_runs(aws, start_by_hand, body)
         lose_an_instance_between_waves(aws, body)
+        run_a_script(aws, project)
+        join_late(aws, project)
+        (project / "main.py").write_text("print('another release')\n")
+        pushed = aws.ferry("push", "demo", project, "--json")
+        return_a_run(aws, pushed.json["run_id"])
     finally:
         aws.control("DELETE", "faults")
     return needs_since(aws, begun)
@@ -313,7 +344,7 @@ def uses(need, function, action, resource):
 
 def excuses():
     """Function and action to the reason why it is granted though nothing here uses it."""
-    arns = Arns(*(["*"] * 6))
+    arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*")
     granted = permissions(arns)
     found = {
         (function, action): why

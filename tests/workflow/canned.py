@@ -15,6 +15,7 @@ class Workflow:
     states: Any
     arn: str
     calls: Path
+    rollback: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class Canned:
     def answer(self, name: str, *actions: dict[str, Any]) -> Canned:
         self.answers[name] = list(actions)
         return self
+
+    def rollback_fails(self) -> Canned:
+        """The run gets a name for which the machine that stands for rollback fails."""
+        self.run_id = f"lost-{self.run_id}"
+        return self
+
+    def returned_input(self) -> Any:
+        """The input of the rollback that this run has started."""
+        arn = self.workflow.rollback.replace(":stateMachine:", ":execution:")
+        found = self.workflow.states.describe_execution(executionArn=f"{arn}:back-{self.run_id}")
+        return json.loads(found["input"])
 
     def run(self, request: Any = None) -> Ended:
         """Start an execution and wait until it is over."""

@@ -23,6 +23,19 @@ from tests.workflow.canned import Canned, Workflow
 from tests.workflow.definition import FUNCTIONS, substituted
 
 ROOT = Path(__file__).parents[2]
+# Stands for the rollback workflow: it fails for runs that are called "lost-…".
+ROLLBACK: dict[str, Any] = {
+    "StartAt": "Look",
+    "States": {
+        "Look": {
+            "Type": "Choice",
+            "Choices": [{"Variable": "$.target", "StringMatches": "wave:lost-*", "Next": "Lost"}],
+            "Default": "Done",
+        },
+        "Lost": {"Type": "Fail", "Error": "instances_failed"},
+        "Done": {"Type": "Succeed"},
+    },
+}
 SOURCE = Path(__file__).with_name("canned_function.py")
 
 
@@ -53,12 +66,18 @@ def workflow(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Workflo
     functions, states = client("lambda", endpoint), client("stepfunctions", endpoint)
     calls = tmp_path_factory.mktemp("calls")
     arns = {name: _deploy(functions, name, calls, endpoint) for name in FUNCTIONS}
+    rollback = _machine(states, "rollback", ROLLBACK)
+    arn = _machine(states, "run", _hurried(substituted(arns, rollback)))
+    return Workflow(states=states, arn=arn, calls=calls, rollback=rollback)
+
+
+def _machine(states: Any, name: str, definition: dict[str, Any]) -> str:
     machine = states.create_state_machine(
-        name="run",
-        definition=json.dumps(_hurried(substituted(arns))),
+        name=name,
+        definition=json.dumps(definition),
         roleArn="arn:aws:iam::000000000000:role/any",
     )
-    return Workflow(states=states, arn=machine["stateMachineArn"], calls=calls)
+    return str(machine["stateMachineArn"])
 
 
 def _deploy(functions: Any, name: str, calls: Path, endpoint: str) -> str:
@@ -82,7 +101,7 @@ def _deploy(functions: Any, name: str, calls: Path, endpoint: str) -> str:
 def _hurried(definition: dict[str, Any]) -> dict[str, Any]:
     """The same definition with short waits: what a test may wait for, and nothing else."""
     text = json.dumps(definition)
-    for seconds in (15, 60, 420):
+    for seconds in (15, 60, 420, 3_600, 14_400):
         text = text.replace(f'"TimeoutSeconds": {seconds},', '"TimeoutSeconds": 1,')
     loaded: dict[str, Any] = json.loads(text)
     return loaded

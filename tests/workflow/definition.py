@@ -14,6 +14,7 @@ SUBSTITUTIONS = {
     "Partition",
     "Workflow",
     "DocumentName",
+    "RollbackMachine",
     *(f"{name}Function" for name in FUNCTIONS),
 }
 
@@ -31,10 +32,11 @@ def placeholders() -> set[str]:
     return set(re.findall(r"\$\{(\w+)\}", PATH.read_text()))
 
 
-def substituted(functions: Mapping[str, str]) -> Machine:
+def substituted(functions: Mapping[str, str], rollback: str = "arn:aws:states:::m") -> Machine:
     """The definition as CloudFormation would deploy it."""
     values = {f"{name}Function": arn for name, arn in functions.items()}
     values |= {"Partition": "aws", "Workflow": "sync", "DocumentName": "codeferry-test-sync"}
+    values["RollbackMachine"] = rollback
     machine: Machine = json.loads(
         re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], PATH.read_text())
     )

@@ -58,6 +58,31 @@ def test_verify_failure(canned: Canned) -> None:
     assert "batches" in ended.last("Report")["state"]
 
 
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_a_failed_wave_is_returned(canned: Canned, goes_back: bool) -> None:
+    """A rollback runs for the wave, and its end is on the report beside the first error."""
+    canned.answer("Verify", {"raise": "WaveFailed"})
+    if not goes_back:
+        canned.rollback_fails()
+    ended = canned.run()
+    assert (ended.status, ended.error) == ("FAILED", "WaveFailed")
+    assert ended.called == HAPPY
+    state = ended.last("Report")["state"]
+    assert state["error"]["Error"] == "WaveFailed"
+    if goes_back:
+        assert state["rollback"] == {"run_id": f"back-{canned.run_id}", "status": "SUCCEEDED"}
+    else:
+        assert "rollback_error" in state
+    assert canned.returned_input() == {"target": f"wave:{canned.run_id}"}
+
+
+def test_a_wave_that_returned_by_itself_needs_no_rollback(canned: Canned) -> None:
+    """No run is started for it."""
+    ended = canned.answer("Verify", {"raise": "WaveReturned"}).run()
+    assert (ended.status, ended.error) == ("FAILED", "WaveReturned")
+    assert "rollback" not in ended.last("Report")["state"]
+
+
 def test_cleanup_failure_is_a_warning(canned: Canned) -> None:
     """Cleanup's own failure goes to the report and does not fail the run."""
     ended = canned.answer("Cleanup", {"raise": "AwsRefused"}).run()

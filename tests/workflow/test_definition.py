@@ -7,18 +7,25 @@ from math import ceil
 
 import pytest
 
+from codeferry_contracts.timing import LONGEST_STEP_SECONDS
 from codeferry_lambdas import waves
+from codeferry_lambdas.errors import WaveFailed
+from codeferry_lambdas.limits import sweep_for
 from tests.workflow import definition
 from tests.workflow.definition import Machine, State, machines, states, targets
 
 MACHINE = definition.load()
 STATES = states(MACHINE)
 TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
+LAMBDAS = [name for name, state in TASKS.items() if ":lambda:" in state["Resource"]]
 # The CLI maps these names to phases.
 KNOWN_TO_CLI = {
-    "Plan", "Waves", "Batches", "Dispatch", "Await15", "Await60", "AwaitLong",
-    "Collect", "CollectFailure", "Verify", "Cleanup", "Report",
+    "Plan", "Waves", "Batches", "Dispatch", "Await15", "Await60", "AwaitLong", "AwaitHourly",
+    "AwaitRarely",
+    "Collect", "CollectFailure", "Verify", "Return", "Cleanup", "Report",
 }  # fmt: skip
+# The state that looks again at each of the intervals plan can choose, in seconds.
+SWEEPS = {420: "AwaitLong", 3_600: "AwaitHourly", 14_400: "AwaitRarely"}
 AWS_TROUBLE = {
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
@@ -75,13 +82,15 @@ def test_every_state_goes_on_or_ends() -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_bounded(name: str) -> None:
-    """Every Task has a timeout of at most 15 minutes and catches everything that is left."""
+    """Every Task has a timeout, of at most 15 minutes but for the waits that look more rarely,
+    and catches everything that is left."""
     state = TASKS[name]
-    assert 0 < state["TimeoutSeconds"] <= 900
+    bounds = {wait: seconds for seconds, wait in SWEEPS.items()}
+    assert 0 < state["TimeoutSeconds"] <= bounds.get(name, 900)
     assert any(catcher["ErrorEquals"] == ["States.ALL"] for catcher in state["Catch"])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", LAMBDAS)
 def test_every_task_retries_aws_trouble_only(name: str) -> None:
     """Every Task is retried, with jitter and a cap, on AWS's trouble and never on our errors."""
     retried = TASKS[name]["Retry"]
@@ -104,6 +113,17 @@ def test_every_failure_reaches_cleanup_then_report() -> None:
     assert leads_to(MACHINE, "Cleanup", "Report")
 
 
+def test_a_failed_wave_alone_is_returned_and_then_cleaned_up_after() -> None:
+    """Nothing else leads to a rollback, no transition is spent on it when all goes well, and
+    however it ends, cleanup comes next."""
+    ways = {name for name, state in STATES.items() if "Return" in targets(state)}
+    assert ways == {"Verify"}
+    (catcher,) = [c for c in STATES["Verify"]["Catch"] if c["Next"] == "Return"]
+    assert catcher["ErrorEquals"] == [WaveFailed.__name__]
+    assert targets(STATES["Return"]) == ["Cleanup", "Cleanup"]
+    assert STATES["Return"]["Catch"][0]["ResultPath"] == "$.rollback_error"
+
+
 def test_waves_catch() -> None:
     """What no iteration caught is caught around them, so nothing skips cleanup."""
     assert MACHINE["States"]["Waves"]["Catch"][0]["ErrorEquals"] == ["States.ALL"]
@@ -113,7 +133,7 @@ def test_iterations_never_fail() -> None:
     """Inside a batch every error ends in a record of it: no Fail, every catch leads on."""
     inner = STATES["Batches"]["ItemProcessor"]
     assert all(state["Type"] != "Fail" for state in inner["States"].values())
-    for name in ("Dispatch", "AwaitLong", "Collect"):
+    for name in ("Dispatch", *SWEEPS.values(), "Collect"):
         assert targets(inner["States"][name])[-1] == "CollectFailure"
 
 
@@ -158,16 +178,23 @@ def task_events(state: State, attempts: int = 1) -> int:
     return 2 + (4 if waiting else 3) * attempts
 
 
+def cycle(state: State) -> int:
+    """Seconds from one look of a repeated wait to its next."""
+    seconds: int = state["TimeoutSeconds"] + state["Retry"][0]["IntervalSeconds"]
+    return seconds
+
+
 def batch_events(seconds_waited: int) -> int:
     """Events of one batch whose command ends after this long without a status event."""
     waits = [task_events(STATES[name]) for name in ("Await15", "Await60")]
-    sweeps = ceil(max(1, seconds_waited - 75) / waves.SWEEP_SECONDS)
+    sweeps = ceil(max(1, seconds_waited - 75) / cycle(STATES["AwaitLong"]))
     waits.append(task_events(STATES["AwaitLong"], sweeps))
-    iteration, sent = 2, 2
+    iteration, sent, sweep = 2, 2, 2
     return (
         iteration
         + task_events(STATES["Dispatch"])
         + sent
+        + sweep
         + sum(waits)
         + task_events(STATES["Collect"])
     )
@@ -175,10 +202,11 @@ def batch_events(seconds_waited: int) -> int:
 
 def test_model_matches_planning() -> None:
     """What plan reckons with is what the definition does."""
-    sweep = STATES["AwaitLong"]["Retry"][0]
-    assert sweep["ErrorEquals"] == ["States.Timeout"]
-    cycle = STATES["AwaitLong"]["TimeoutSeconds"] + sweep["IntervalSeconds"]
-    assert (cycle, sweep["BackoffRate"]) == (waves.SWEEP_SECONDS, 1)
+    assert tuple(SWEEPS) == waves.SWEEPS
+    for seconds, name in SWEEPS.items():
+        sweep = STATES[name]["Retry"][0]
+        assert (sweep["ErrorEquals"], sweep["BackoffRate"]) == (["States.Timeout"], 1)
+        assert cycle(STATES[name]) == seconds + waves.SWEEP_PAUSE
     assert batch_events(76) == waves.BATCH_EVENTS + waves.SWEEP_EVENTS
     tasks = [task_events(MACHINE["States"][n]) for n in ("Plan", "Verify", "Cleanup", "Report")]
     execution, waves_map, outcome, succeeded = 2, 4, 2, 2
@@ -186,10 +214,27 @@ def test_model_matches_planning() -> None:
     assert waves.WAVE_EVENTS == 2 + 4
 
 
-def test_the_long_wait_outlasts_any_command() -> None:
+@pytest.mark.parametrize("name", SWEEPS.values())
+def test_the_long_wait_outlasts_any_command(name: str) -> None:
     """The sweeps go on for longer than the longest command can: 48 h and its delivery."""
-    attempts = STATES["AwaitLong"]["Retry"][0]["MaxAttempts"]
-    assert attempts * waves.SWEEP_SECONDS > 172_800 + waves.DELIVERY_SECONDS
+    attempts = STATES[name]["Retry"][0]["MaxAttempts"]
+    assert attempts * cycle(STATES[name]) > 172_800 + waves.DELIVERY_SECONDS
+
+
+def test_plan_chooses_the_sweep() -> None:
+    """Each interval plan can settle on leads to the wait that has it."""
+    sweep = STATES["Sweep"]
+    chosen = {choice["NumericEquals"]: choice["Next"] for choice in sweep["Choices"]}
+    assert {420: sweep["Default"], **chosen} == SWEEPS
+
+
+def test_ten_thousand_instances_may_work_for_two_days() -> None:
+    """A command without a timeout is no reason to refuse a large fleet; a small one is looked
+    at as often as ever."""
+    longest = LONGEST_STEP_SECONDS
+    assert sweep_for(waves.schedule(10_000, "100%"), longest) == 14_400
+    assert sweep_for(waves.schedule(3_000, "100%"), longest) == 3_600
+    assert sweep_for(waves.schedule(500, "100%"), longest) == 420
 
 
 def test_twelve_hours_stay_under_500_events() -> None:

@@ -1,11 +1,12 @@
 """Make an archive the current release of a project on this instance.
 
-Travels as text in an SSM document and runs under the instance's own Python (3.9 to 3.14,
-standard library only): it imports nothing of Codeferry, the tests hold it to contracts.
-SSM substitutes double braces and takes 64 KB, so there are none here, and few words.
+Travels compressed in an SSM document, with execute.py, and runs under the instance's own
+Python (3.9 to 3.14, standard library only): it imports nothing of Codeferry, the tests hold
+it to contracts. A document with its parameters has 64 KB, hence few words here.
 
 In: CODEFERRY_PAYLOAD (base64 JSON), CODEFERRY_RUN_ID, CODEFERRY_ROOT (/opt/codeferry),
-CODEFERRY_LOCK_SECONDS (120), CODEFERRY_VERBOSE, CODEFERRY_CRASH_AT (tests). Out: one result
+CODEFERRY_LOCK_SECONDS (120), CODEFERRY_LOGIN_UID (1000), CODEFERRY_VERBOSE,
+CODEFERRY_CRASH_AT (tests). Out: one result
 line on stdout, exit 0 or 1. In <root>/<project>/:
 
   current -> releases/<id>    shared/            what lives on between releases
@@ -46,7 +47,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, Callable, NamedTuple, Optional
+from typing import Any, BinaryIO, Callable, ClassVar, NamedTuple, Optional
 
 # SSM shows 2,400 of output and errors together, and adds some 70 of its own on failure.
 RESULT_MAX_CHARACTERS = 2300
@@ -62,6 +63,8 @@ MAX_HEADER, MAX_MANIFEST = 1 << 18, 256 << 20
 MAX_PATH, MAX_COMPONENT, MAX_DEPTH = 4095, 255, 100
 MAX_HOPS = 40  # path_resolution(7): the kernel follows no more links
 META, MANIFEST, SUMS = b".codeferry", b".codeferry/manifest.json", b".codeferry/SHA256SUMS"
+MAX_ARGUMENTS, MAX_SECONDS = 2000, 172_800
+TAIL_CHARACTERS = 1000  # of a command's output in the result line, as JSON
 LINK_MODE = 0o120000
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -97,7 +100,7 @@ ERRNO_CODES = {
 
 
 class Refused(Exception):
-    """What ends a run, named by ``code`` (a class for each would not fit the document)."""
+    """What ends a run, named by ``code`` (a class for each would be long, for one line each)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -162,30 +165,50 @@ def paths(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= 100 and all(map(is_path, value))
 
 
+def arguments(value: Any) -> bool:
+    # No NUL, and no surrogates but those that stand for bytes: what a program can be given.
+    fits = text("[^\\x00\\ud800-\\udc7f\\udd00-\\udfff]*")
+    return isinstance(value, list) and len(value) <= MAX_ARGUMENTS and all(map(fits, value))
+
+
+def is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+URL = r"https?://[A-Za-z0-9.:\[\]-]+/[!-~]*"
 RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "run_id": text(RUN_ID),
     "project": text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
-    "url": text(r"https?://[A-Za-z0-9.:\[\]-]+/[!-~]*"),
+    "url": text(URL),
     "sha256": text(r"[0-9a-f]{64}"),
     "size": number(1, MAX_BYTES),
     "digest": text(r"([0-9a-f]{64})?"),
     "files": number(-1, MAX_MEMBERS),
     "keep_releases": number(1, 100),
-    "strict": lambda value: isinstance(value, bool),
+    "strict": is_bool,
     "user": text(r"([a-z_][a-z0-9_-]{0,31})?"),
     "persist": paths,
     "expect_files": paths,
     "expect_directories": paths,
+    "command": arguments,
+    "command_seconds": number(0, MAX_SECONDS),
+    "environment_url": text(f"({URL})?"),
+    "install": is_bool,
+    "returning": is_bool,
+    "bake_seconds": number(0, MAX_SECONDS),
+    "health": arguments,
 }
 
 
-def parse_payload(encoded: str) -> SimpleNamespace:
-    """The checked fields of contracts' ApplyPayload."""
+def parse_payload(
+    encoded: str, fields: Mapping[str, Callable[[Any], bool]] = FIELDS
+) -> SimpleNamespace:
+    """The checked fields of contracts' Payload, or of its Restoration."""
     try:
         document = json.loads(base64.b64decode(encoded, validate=True))
-        wrong = document.keys() ^ FIELDS.keys()
-        wrong = wrong or {name for name, fits in FIELDS.items() if not fits(document[name])}
+        wrong = document.keys() ^ fields.keys()
+        wrong = wrong or {name for name, fits in fields.items() if not fits(document[name])}
     except (ValueError, AttributeError, RecursionError):
         raise Refused("payload_invalid", "The payload is not base64 of a JSON object.") from None
     if wrong:
@@ -199,15 +222,15 @@ def parse_payload(encoded: str) -> SimpleNamespace:
 def blank_result(run_id: str) -> dict[str, Any]:
     """The fields of contracts' InstanceResult, filled in as the run goes."""
     result: dict[str, Any] = {"codeferry_result": 1, "run_id": run_id, "status": "failed"}
-    result.update(dict.fromkeys(("project", "release_id", "digest", "previous"), ""))
+    result.update(dict.fromkeys(("project", "release_id", "digest", "previous", "returned"), ""))
     result.update(files=0, bytes=0, manifest=False, replayed=False)
-    result.update(warnings=[], unmet=[], error=None, seconds={})
+    result.update(warnings=[], unmet=[], error=None, ran=None, seconds={})
     return result
 
 
 def result_line(result: Mapping[str, Any]) -> str:
     """One line of at most RESULT_MAX_CHARACTERS; what does not fit is cut and counted."""
-    line, error = dict(result), result["error"]
+    line, error, ran = dict(result), result["error"], result.get("ran")
     if error:
         limits = {"code": 40, "message": 700, "hint": 300}
         line["error"] = {name: cut(error[name], limits[name]) for name in limits}
@@ -215,8 +238,22 @@ def result_line(result: Mapping[str, Any]) -> str:
         line["warnings"] = shorten(result["warnings"], max(0, most - 20))
         line["unmet"] = shorten(result["unmet"], min(20, most))
         if len(json.dumps(line)) <= RESULT_MAX_CHARACTERS:
-            break
+            return json.dumps(line)
+    if ran:
+        line["ran"] = dict(ran, tail="")
+        room = RESULT_MAX_CHARACTERS - len(json.dumps(line)) + len('""')
+        line["ran"]["tail"] = last_lines(ran["tail"], min(room, TAIL_CHARACTERS))
     return json.dumps(line)
+
+
+def last_lines(words: str, limit: int) -> str:
+    """The end of ``words`` whose JSON has at most ``limit`` characters, from a line's start
+    where there is one in its first half."""
+    end = words[-limit:]
+    while end and len(json.dumps(end)) > limit:
+        end = end[max(1, (len(json.dumps(end)) - limit) // 12) :]
+    line = end.find("\n") + 1 if end != words else 0
+    return end[line:] if line <= len(end) // 2 else end
 
 
 def shorten(items: Sequence[str], most: int) -> list[str]:
@@ -235,26 +272,46 @@ def cut(words: str, limit: int) -> str:
 # --- lock
 
 
+class Lock:
+    """A project's lock while it is held; its file says by which run, and if for a command."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.before = holder(descriptor)  # who held it last
+
+    def note(self, run_id: str, work: str = "") -> None:
+        said = f"{run_id}\n{work}" if work else run_id
+        os.ftruncate(self.descriptor, os.pwrite(self.descriptor, said.encode(), 0))  # needs no room
+
+
+def holder(lock: int) -> tuple[str, str]:
+    """Run id and work, as a lock's file states them."""
+    run_id, _, work = os.pread(lock, 100, 0).decode("ascii", "replace").partition("\n")
+    return run_id, work
+
+
 @contextlib.contextmanager
-def locked(path: Path, run_id: str, seconds: float) -> Iterator[None]:
+def locked(path: Path, run_id: str, seconds: float) -> Iterator[Lock]:
     """Hold the project's lock, or say who does when ``seconds`` have passed."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
-        acquire(lock, time.monotonic() + seconds)
-        os.ftruncate(lock, os.pwrite(lock, run_id.encode(), 0))  # so it needs no room
-        yield
+        acquire(descriptor, run_id, time.monotonic() + seconds)
+        lock = Lock(descriptor)
+        lock.note(run_id)
+        yield lock
     finally:
-        os.close(lock)
+        os.close(descriptor)
 
 
-def acquire(lock: int, deadline: float) -> None:
+def acquire(lock: int, run_id: str, deadline: float) -> None:
+    """Take turns with what is short; a command is waited for only by deliveries of its run."""
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
-                holder = os.pread(lock, 100, 0).decode("ascii", "replace")
-                raise Refused("locked", f"Run {holder} holds the project.") from None
+            at_work, work = holder(lock)
+            if (work and at_work != run_id) or (not work and time.monotonic() >= deadline):
+                raise Refused("locked", f"Run {at_work} holds the project.") from None
             time.sleep(0.1)
 
 
@@ -744,7 +801,8 @@ def find_owner(user: str) -> Owner:
     if os.geteuid() != 0:
         return None
     try:
-        account = pwd.getpwnam(user) if user else pwd.getpwuid(1000)
+        uid = int(os.environ.get("CODEFERRY_LOGIN_UID", "1000"))
+        account = pwd.getpwnam(user) if user else pwd.getpwuid(uid)
     except KeyError:
         if user:
             raise Refused("user_unknown", f"The instance has no user {user!r}.") from None
@@ -791,6 +849,7 @@ class Project:
         for directory in (self.releases, self.runs, self.staging):
             directory.mkdir(parents=True, exist_ok=True)
         self.staging.chmod(0o700)
+        self.runs.chmod(0o700)  # records quote what commands print
         with opened(self.path) as at:
             make_directory(at, b"shared", self.owner)
 
@@ -837,9 +896,7 @@ class Project:
                 log(f"Removing release {release.name}")
                 # Out of releases first, so that half a release is never seen there.
                 discard(release.rename(staging / f"pruned-{release.name}"))
-        records = sorted(self.runs.iterdir(), key=lambda record: record.stat().st_mtime)
-        for record in records[:-RECORDS_KEPT]:
-            record.unlink()
+        prune_records(self.runs)
 
     def settle(self) -> None:
         """Clear what killed runs left; note a switch they could not."""
@@ -886,34 +943,62 @@ class Project:
             raise Refused("persist_blocked", message) from None
 
 
+def prune_records(directory: Path) -> None:
+    """Keep the latest; others may be at work there too."""
+    records = sorted(directory.iterdir(), key=written)
+    for record in records[:-RECORDS_KEPT]:
+        record.unlink(missing_ok=True)
+
+
+def written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
+
+
 # --- one run
 
 
 class Run:
     """One delivery of one archive; fills in ``result``."""
 
+    fields: ClassVar = FIELDS
+
     def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
         self.payload, self.result = payload, result
         self.owner = find_owner(payload.user)
         self.project = Project(root / payload.project, self.owner)
         self.record = self.project.runs / f"{payload.run_id}.json"
-        self.doing = "preparing"
+        self.doing, self.cancelled = "preparing", False
 
     def apply(self, lock_seconds: float) -> dict[str, Any]:
         """The result of this delivery, or of the one that already succeeded."""
         self.project.create()
         with contextlib.ExitStack() as held:
             with self.phase("lock", "taking the project's lock"):
-                lock = self.project.path / ".lock"
-                held.enter_context(locked(lock, self.payload.run_id, lock_seconds))
+                path = self.project.path / ".lock"
+                self.lock = held.enter_context(locked(path, self.payload.run_id, lock_seconds))
             _reached("locked")
             self.project.settle()
             recorded = read_json(self.record)
             if recorded:
                 log("This run was applied before: answering from its record")
-                return {**recorded, "replayed": True}
+                return self.replay(recorded)
             self.deliver()
         return self.result
+
+    def replay(self, recorded: dict[str, Any]) -> dict[str, Any]:
+        return {**recorded, "replayed": True}
+
+    def recorded(self, done: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of a result; where the run goes on it is not the last one."""
+        return dict(done, status="running") if self.goes_on() else dict(done)
+
+    def goes_on(self) -> bool:
+        """Whether there is more to do once the release is current."""
+        payload = self.payload
+        return bool(payload.command or payload.bake_seconds or payload.health)
 
     def deliver(self) -> None:
         self.result["previous"] = self.project.current()
@@ -933,7 +1018,7 @@ class Run:
 
     def note(self, intention: Path) -> None:
         try:
-            write_json(self.record, self.result)
+            write_json(self.record, self.recorded(self.result))
         except OSError:  # a full disk has room for a rename
             intention.replace(self.record)
 
@@ -990,11 +1075,11 @@ class Run:
         self.switch(staging, release_id)
 
     def switch(self, staging: Path, release_id: str) -> None:
-        on_cancel(signal.SIG_IGN)  # from here on the run is applied, and says so
+        on_cancel(self.remember)  # from here on the run is applied, and says so
         already = self.project.current() == release_id
         status = "unchanged" if already else "applied"
         done = dict(self.result, release_id=release_id, status=status)
-        write_json(staging / "record.json", done)  # for settle(), if we are killed
+        write_json(staging / "record.json", self.recorded(done))  # for settle(), if we are killed
         _reached("intended")
         if not already:
             self.project.switch(release_id, staging)
@@ -1006,6 +1091,10 @@ class Run:
         except OSError as error:
             self.warn(f"Old releases stay: {error.strerror}.")
         _reached("pruned")
+
+    def remember(self, _: int, __: object) -> None:
+        """Be cancelled where it can no longer stop the release, but yet its command."""
+        self.cancelled = True
 
     def warn(self, words: str) -> None:
         log(words)
@@ -1029,20 +1118,23 @@ def on_cancel(action: Any) -> None:
         signal.signal(each, action)
 
 
-def answer(environ: Mapping[str, str]) -> dict[str, Any]:
+def answer(environ: Mapping[str, str], kind: type[Run] = Run) -> dict[str, Any]:
     """Do what the environment asks for; the result, whatever happens."""
     run_id = environ.get("CODEFERRY_RUN_ID", "")
     result = blank_result(run_id if re.fullmatch(RUN_ID, run_id) else "")
     run: Optional[Run] = None
     try:
-        payload = parse_payload(environ.get("CODEFERRY_PAYLOAD", ""))
+        payload = parse_payload(environ.get("CODEFERRY_PAYLOAD", ""), kind.fields)
         result.update(run_id=payload.run_id, project=payload.project)
-        run = Run(payload, Path(environ.get("CODEFERRY_ROOT", "/opt/codeferry")), result)
+        run = kind(payload, Path(environ.get("CODEFERRY_ROOT", "/opt/codeferry")), result)
         return run.apply(float(environ.get("CODEFERRY_LOCK_SECONDS", "120")))
     except Exception as error:  # noqa: BLE001 - the instance must answer; told() hides nothing
         failure = told(error, run)
-    failed = {"code": failure.code, "message": str(failure), "hint": failure.hint}
-    return {**result, "status": "failed", "error": failed}
+    return {**result, "status": "failed", "error": described(failure)}
+
+
+def described(failure: Refused) -> dict[str, str]:
+    return {"code": failure.code, "message": str(failure), "hint": failure.hint}
 
 
 def told(error: Exception, run: Optional[Run]) -> Refused:
@@ -1054,9 +1146,13 @@ def told(error: Exception, run: Optional[Run]) -> Refused:
         doing = run.doing if run else "starting"
         return Refused(code, f"{error.strerror or type(error).__name__} while {doing}.")
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    print(trace.replace(run.payload.url, "<url>") if run else trace, file=sys.stderr)
-    line = traceback.extract_tb(error.__traceback__)[-1].lineno
-    return Refused("internal", f"{type(error).__name__} at line {line} of apply.py.")
+    for name in ("url", "environment_url"):
+        url = getattr(run.payload, name, "") if run else ""
+        trace = trace.replace(url, "<url>") if url else trace
+    print(trace, file=sys.stderr)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"line {at.lineno} of {os.path.basename(at.filename)}"  # noqa: PTH119 - a name
+    return Refused("internal", f"{type(error).__name__} at {where}.")
 
 
 def main(environ: Mapping[str, str]) -> int:

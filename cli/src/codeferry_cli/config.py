@@ -40,6 +40,7 @@ KEYS: Mapping[str, str] = {
     "max_errors": _SHARE,
     "timeout_seconds": _SPAN,
     "strict": _FLAG,
+    "install": _FLAG,
     "user": _TEXT,
     "persist": _LIST,
     "expect": _EXPECT,

@@ -158,10 +158,14 @@ def _bucket(stage: DeployedStage) -> str:
 
 
 def _machine(stage: DeployedStage) -> str:
-    found = stage.workflow.describe_state_machine(stateMachineArn=stage.state_machine_arn)
-    if found["status"] != "ACTIVE":
-        raise aws_problems.stage_missing(stage.aws.access, stage.aws.region)
-    return f"{found['name']} is active"
+    names = []
+    for workflow in stage.workflows:
+        arn = stage.state_machine_arn(workflow)
+        found = stage.workflow.describe_state_machine(stateMachineArn=arn)
+        if found["status"] != "ACTIVE":
+            raise aws_problems.stage_missing(stage.aws.access, stage.aws.region)
+        names.append(found["name"])
+    return f"{' and '.join(names)} are active"
 
 
 def _instances(access: Access, stage: DeployedStage, target: str) -> Iterator[Check]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from codeferry_cli import report_view
 from codeferry_cli.errors import RunFailed
-from codeferry_cli.follow import Execution, Followed
+from codeferry_cli.execution import Execution
+from codeferry_cli.follow import Followed
 from codeferry_cli.output import Output
 from codeferry_cli.record import RunRecord
 from codeferry_cli.stage import DeployedStage

@@ -10,6 +10,10 @@ CodeferryError
     ├── AccessProblem        3  credentials, permissions, region or network
     ├── AwsFailed            1  AWS refused for a reason that is none of these
     ├── RunNotFound          2  no run, or several, answer to what was typed
+    ├── ScriptRefused        2  the script cannot be run as it is
+    ├── VariableRefused      2  what --env says is no variable
+    ├── LogsMissing          1  a run's output is not kept where it should be
+    ├── PageMissing          1  a run has no report page
     ├── RunNotStarted        1  an upload started no run in time
     ├── RunFailed            1  the run failed, or some instances did
     ├── StillRunning         1  waiting ended before the run did
@@ -95,6 +99,27 @@ class AwsFailed(FerryError):
 class RunNotFound(FerryError):
     code = "run_not_found"
     exit_code = USAGE
+
+
+class ScriptRefused(FerryError):
+    """``code`` says what is wrong with it, in the words the agent has for the same."""
+
+    exit_code = USAGE
+
+
+class VariableRefused(FerryError):
+    """Says which ``--env``, never what its value is."""
+
+    code = "variable_refused"
+    exit_code = USAGE
+
+
+class LogsMissing(FerryError):
+    code = "logs_missing"
+
+
+class PageMissing(FerryError):
+    code = "page_missing"
 
 
 class RunNotStarted(FerryError):

@@ -25,6 +25,14 @@ def one_line(text: str) -> str:
     return harmless(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def is_text(word: str) -> bool:
+    """Whether a word of the command line is text that JSON and programs can hold.
+
+    Bytes that are not UTF-8 arrive as surrogates, and NUL ends what a program is given.
+    """
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in word)
+
+
 def _spelled(match: re.Match[str]) -> str:
     code = ord(match.group())
     if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: the byte the name really has

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from codeferry_cli import amounts
 from codeferry_cli.errors import Interrupted, StillRunning
+from codeferry_cli.execution import Execution, describe, read_history
+from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.options import Waiting
-from codeferry_cli.phases import NOTHING_YET, Timeline, advance
+from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.progress import Progress
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_view import outcome_line
 from codeferry_cli.stage import DeployedStage
 
-RUNNING = ("RUNNING", "PENDING_REDRIVE")
-
 _FIRST_INTERVAL = 0.3  # seconds; a small run on a quick stage ends within one or two
 _LONGEST_INTERVAL = 3.0  # seconds; a day's run then costs 2 % of the API's rate
+_LONGEST_WITH_OUTPUT = 1.5  # seconds; what a command prints is wanted sooner
 _GROWTH = 1.3
-_HISTORY_PAGE = 200
 # Beyond this many instances a line each helps nobody: they are counted instead.
 _MOST_LINES = 100
 
@@ -30,27 +29,11 @@ _DOING = {
     "plan": "Planning",
     "dispatch": "Dispatching",
     "apply": "Applying",
+    "run": "Running",
     "verify": "Verifying",
     "cleanup": "Cleaning up",
     "report": "Reporting",
 }
-
-
-@dataclass(frozen=True)
-class Execution:
-    """A run's execution as DescribeExecution gives it; ``status`` is Step Functions' own."""
-
-    run_id: str
-    status: str
-    started: datetime
-    stopped: datetime | None = None
-    error: str = ""
-    cause: str = ""
-    input: str = "{}"
-
-    @property
-    def running(self) -> bool:
-        return self.status in RUNNING
 
 
 @dataclass(frozen=True)
@@ -61,56 +44,29 @@ class Followed:
     timeline: Timeline
 
 
-def describe(stage: DeployedStage, run_id: str) -> Execution:
-    """The execution of a run; the ClientError ``ExecutionDoesNotExist`` when there is none."""
-    found = stage.workflow.describe_execution(executionArn=stage.execution_arn(run_id))
-    return Execution(
-        run_id=run_id,
-        status=found["status"],
-        started=found["startDate"],
-        stopped=found.get("stopDate"),
-        error=found.get("error") or "",
-        cause=found.get("cause") or "",
-        input=found.get("input") or "{}",
-    )
-
-
-def read_history(stage: DeployedStage, run_id: str, timeline: Timeline) -> Timeline:
-    """The timeline with the events that are new.
-
-    Newest first and only down to the newest known one, so that a poll costs one request
-    however long the history has grown.
-    """
-    pages = stage.workflow.get_paginator("get_execution_history").paginate(
-        executionArn=stage.execution_arn(run_id),
-        reverseOrder=True,
-        includeExecutionData=False,
-        PaginationConfig={"PageSize": _HISTORY_PAGE},
-    )
-    fresh: list[Mapping[str, Any]] = []
-    for page in pages:
-        fresh += [event for event in page["events"] if event["id"] > timeline.seen]
-        if not page["events"] or page["events"][-1]["id"] <= timeline.seen + 1:
-            break
-    return advance(timeline, reversed(fresh))
-
-
 class Follower:
-    """Watches one run and tells ``progress`` about it."""
+    """Watches one run and tells ``progress`` about it.
+
+    ``output`` shows what its command prints; None for a run that has none.
+    """
 
     def __init__(
         self,
         stage: DeployedStage,
+        workflow: str,
         run_id: str,
         progress: Progress,
+        output: LiveOutput | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage = stage
+        self._workflow = workflow
         self._run_id = run_id
         self._record = RunRecord(stage, run_id)
         self._progress = progress
+        self._output = output
         self._sleep = sleep
         self._clock = clock
         self._timeline = NOTHING_YET
@@ -136,9 +92,10 @@ class Follower:
     def _watch(self, patience: float | None) -> Execution:
         begun = self._clock()
         interval = _FIRST_INTERVAL
+        longest = _LONGEST_WITH_OUTPUT if self._output else _LONGEST_INTERVAL
         while True:
             # The execution first, its history after: what was read last is then complete.
-            execution = describe(self._stage, self._run_id)
+            execution = describe(self._stage, self._workflow, self._run_id)
             self._tell_news(execution)
             if not execution.running:
                 return execution
@@ -147,11 +104,13 @@ class Follower:
                 raise self._out_of_patience(waited)
             left = interval if patience is None else min(interval, patience - waited)
             self._sleep(left)
-            interval = min(interval * _GROWTH, _LONGEST_INTERVAL)
+            interval = min(interval * _GROWTH, longest)
 
     def _tell_news(self, execution: Execution) -> None:
-        self._timeline = read_history(self._stage, self._run_id, self._timeline)
+        self._timeline = read_history(self._stage, self._workflow, self._run_id, self._timeline)
         timeline, current = self._timeline, self._timeline.current
+        if self._output and "dispatch" in timeline.spans:
+            self._output.show_news()
         for phase in timeline.over() if execution.running else timeline.begun():
             self._tell_end_of(phase)
         if current and execution.running:
@@ -165,7 +124,8 @@ class Follower:
         if phase == "apply":
             self._tell_instances()
         self._told_phases.add(phase)
-        self._progress.line(f"{phase:<9} {amounts.seconds(self._timeline.seconds(phase))}")
+        took = amounts.seconds(self._timeline.seconds(phase))
+        self._progress.line(f"{self._label(phase):<9} {took}")
 
     def _doing(self, phase: str) -> str:
         started = self._timeline.spans[phase].started
@@ -173,7 +133,10 @@ class Follower:
         done = len(self._told_instances)
         arrived = f", {amounts.counted(done, 'instance')} done" if done else ""
         clock = f" {amounts.seconds(elapsed)}" if elapsed >= 1 else ""
-        return f"{_DOING[phase]}…{clock}{arrived}"
+        return f"{_DOING[self._label(phase)]}…{clock}{arrived}"
+
+    def _label(self, phase: str) -> str:
+        return label(phase, command=self._output is not None)
 
     def _tell_instances(self) -> None:
         fresh = [i for i in self._record.finished_instances() if i not in self._told_instances]
@@ -200,9 +163,15 @@ class Follower:
 
 
 def accompany(
-    stage: DeployedStage, run_id: str, progress: Progress, waiting: Waiting
+    stage: DeployedStage,
+    workflow: str,
+    run_id: str,
+    progress: Progress,
+    waiting: Waiting,
+    output: LiveOutput | None = None,
 ) -> Followed | None:
     """Follow the run as ``--wait`` and ``--wait-timeout`` say; None when nobody waits."""
     if not waiting.wait:
         return None
-    return Follower(stage, run_id, progress).follow(waiting.wait_timeout)
+    follower = Follower(stage, workflow, run_id, progress, output)
+    return follower.follow(waiting.wait_timeout)

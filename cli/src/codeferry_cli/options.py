@@ -7,7 +7,7 @@ which become ``default_map`` as soon as the directory they are looked up from is
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -55,21 +55,6 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """What a request says beyond archive and target; None is the contract's default."""
-
-    timeout_seconds: int | None = None
-    max_concurrency: str | None = None
-    max_errors: str | None = None
-    keep_releases: int | None = None
-    strict: bool = False
-    user: str | None = None
-    persist: tuple[str, ...] = ()
-    expect_files: tuple[str, ...] = ()
-    expect_directories: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Waiting:
     """``wait_timeout`` in seconds bounds the waiting, not the run; None is without bound."""
 
@@ -85,14 +70,17 @@ def option(*names: str, **attributes: Any) -> Decorator:
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
-def _gathered(name: str, kind: type, *options: Decorator) -> Decorator:
-    """A decorator that adds ``options`` and passes their values on as ``name``, one ``kind``."""
+def gathered(name: str, kind: type, *options: Decorator) -> Decorator:
+    """A decorator that adds ``options`` and passes their values on as ``name``, one ``kind``.
+
+    A field that has no option here keeps the default ``kind`` gives it.
+    """
     keys = [field.name for field in fields(kind)]
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def call(*args: Any, **values: Any) -> Any:
-            values[name] = kind(**{key: values.pop(key) for key in keys})
+            values[name] = kind(**{key: values.pop(key) for key in keys if key in values})
             return command(*args, **values)
 
         decorated: Command = call
@@ -109,13 +97,13 @@ def _apply_config(
     value: Any,
     survive: Callable[[click.Context, ConfigInvalid], None] | None = None,
 ) -> Any:
-    """Load the configuration once both ``--config`` and DIR are known (both are eager)."""
+    """Load the configuration once ``--config`` and the place are known (they are eager)."""
     known = {**ctx.params, str(parameter.name): value}
-    awaited = {p.name for p in ctx.command.params} & {"config_file", "directory"}
+    awaited = {p.name for p in ctx.command.params} & {"config_file", "directory", "script"}
     if not awaited <= known.keys() or ctx.resilient_parsing:
         return value
     try:
-        loaded = config.load(Path(known.get("directory") or "."), known.get("config_file"))
+        loaded = config.load(_place(known), known.get("config_file"))
     except ConfigInvalid as problem:
         if survive is None:
             raise
@@ -124,6 +112,12 @@ def _apply_config(
     ctx.meta[CONFIG_FILES] = loaded.files
     ctx.default_map = {**loaded.values}
     return value
+
+
+def _place(known: Mapping[str, Any]) -> Path:
+    """Where the project's file is looked for: DIR, the directory a script is in, or here."""
+    script: Path | None = known.get("script")
+    return script.parent if script else known.get("directory") or Path()
 
 
 def _remember(ctx: click.Context, problem: ConfigInvalid) -> None:
@@ -154,7 +148,15 @@ directory_argument = click.argument(
     callback=_apply_config,
 )
 
-access_options = _gathered(
+script_argument = click.argument(
+    "script",
+    metavar="SCRIPT",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=_apply_config,
+)
+
+access_options = gathered(
     "access",
     Access,
     option("--stage", type=STAGE, default=DEFAULT_STAGE, show_default=True, help="The deployment."),
@@ -162,14 +164,14 @@ access_options = _gathered(
     option("--region", help="The AWS region."),
 )
 
-output_options = _gathered(
+output_options = gathered(
     "output",
     Output,
     click.option("--json", is_flag=True, help="One JSON document on stdout."),
     click.option("-v", "--verbose", count=True, help="Say more; -vv with tracebacks."),
 )
 
-packing_options = _gathered(
+packing_options = gathered(
     "packing",
     Packing,
     option(
@@ -194,34 +196,7 @@ packing_options = _gathered(
     option("--project", type=PROJECT, help="The project's name, instead of its directory's."),
 )
 
-run_options = _gathered(
-    "run",
-    RunOptions,
-    option(
-        "--timeout",
-        "timeout_seconds",
-        type=DURATION,
-        help="Of the work on each instance, such as 90, 15m, 2h.",
-    ),
-    option("--max-concurrency", metavar="N|N%", help="Instances at a time."),
-    option("--max-errors", metavar="N|N%", help="Failed instances a run may have and go on."),
-    option("--keep-releases", type=click.IntRange(1, 100), help="Releases kept on an instance."),
-    option("--strict", is_flag=True, help="An unmet expectation fails the instance."),
-    option("--user", help="Owner of the tree on the instance."),
-    option("--persist", multiple=True, metavar="PATH", help="Lives on between releases."),
-    option(
-        "--expect-file", "expect_files", multiple=True, metavar="PATH", help="Must exist there."
-    ),
-    option(
-        "--expect-dir",
-        "expect_directories",
-        multiple=True,
-        metavar="PATH",
-        help="Must exist there.",
-    ),
-)
-
-waiting_options = _gathered(
+waiting_options = gathered(
     "waiting",
     Waiting,
     click.option("--wait/--no-wait", default=True, help="Follow the run to its end."),

@@ -29,14 +29,19 @@ def show_details(prepared: Prepared, output: Output) -> None:
     """For -v: the largest files, and what was left out and why."""
     if not output.verbose:
         return
-    output.note("Largest:")
-    for file in prepared.selection.largest(_MOST_SHOWN):
-        output.note(f"  {amounts.size(file.size):>9}  {one_line(spelled(file.path))}")
+    show_largest(prepared, output)
     left_out = [f"{one_line(spelled(path))} {why}" for path, why in prepared.selection.left_out]
     left_out += [
         f"{one_line(spelled(path))} is ignored" for path in ignored(prepared.selection.root)
     ]
     _show_some("Left out:", left_out, output)
+
+
+def show_largest(prepared: Prepared, output: Output) -> None:
+    """For -v: the largest files."""
+    output.detail("Largest:")
+    for file in prepared.selection.largest(_MOST_SHOWN):
+        output.detail(f"  {amounts.size(file.size):>9}  {one_line(spelled(file.path))}")
 
 
 def show_warnings(packed: Packed, output: Output) -> None:

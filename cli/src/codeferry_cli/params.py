@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN, STAGE_PATTERN
+from codeferry_contracts.request import RELEASE_PATTERN
 from codeferry_contracts.target import parse_target
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -54,4 +55,5 @@ STAGE = NameType("stage", STAGE_PATTERN)
 PROJECT = NameType("project", PROJECT_PATTERN)
 # A run is named in full, by the beginning of its name, or as `latest`.
 RUN = NameType("run", RUN_ID_PATTERN)
+RELEASE = NameType("release", RELEASE_PATTERN)
 DURATION = DurationType()

@@ -19,9 +19,15 @@ _PHASE_OF_STATE = {
     "Collect": "apply",
     "CollectFailure": "apply",
     "Verify": "verify",
+    "Return": "verify",
     "Cleanup": "cleanup",
     "Report": "report",
 }
+
+
+def label(phase: str, *, command: bool) -> str:
+    """A phase as people read it: with a command, applying the release is the least of it."""
+    return "run" if phase == "apply" and command else phase
 
 
 @dataclass(frozen=True)

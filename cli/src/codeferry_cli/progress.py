@@ -20,6 +20,9 @@ class Progress(Protocol):
     def line(self, text: str) -> None:
         """Something that happened and stays on the screen."""
 
+    def output(self, who: str, colour: str, text: str) -> None:
+        """A line that ``who`` printed, elsewhere."""
+
     def now(self, text: str, mark: object) -> None:
         """What is happening; ``mark`` changes when it is worth a line of its own."""
 
@@ -49,6 +52,9 @@ class PlainProgress:
     def line(self, text: str) -> None:
         click.echo(harmless(text), err=True)
 
+    def output(self, who: str, colour: str, text: str) -> None:
+        self.line(f"{who} | {text}")
+
     def now(self, text: str, mark: object) -> None:
         if mark != self._mark:
             self._mark = mark
@@ -72,6 +78,12 @@ class LiveProgress:
 
     def line(self, text: str) -> None:
         self._console.print(harmless(text), markup=False, emoji=False)
+
+    def output(self, who: str, colour: str, text: str) -> None:
+        from rich.text import Text
+
+        line = Text.assemble((harmless(f"{who} |"), colour), " ", harmless(text))
+        self._console.print(line, soft_wrap=True)
 
     def now(self, text: str, mark: object) -> None:
         from rich.text import Text

@@ -1,15 +1,15 @@
-"""The record of a run in S3, read: its report, and instances as they finish."""
+"""The record of a run in S3, read: its report, its commands, instances as they finish."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.layout import RunKeys
-from codeferry_contracts.report import Outcome, Report
+from codeferry_contracts.report import CommandRecord, Outcome, Report
 
 _READERS = 8
 # S3 answers 403 for a missing key to an identity that may not list the bucket.
@@ -30,14 +30,20 @@ class RunRecord:
     def request(self) -> dict[str, Any] | None:
         return self._read(self._keys.request)
 
+    def page(self) -> bytes | None:
+        """The report as an HTML page; None when there is none."""
+        return self._body(self._keys.page)
+
+    def commands(self, known: Container[str] = ()) -> Iterator[tuple[str, CommandRecord]]:
+        """What the run's batches were sent as so far, by key; less those ``known`` by theirs."""
+        for key in self._listed(self._keys.commands):
+            if key not in known and (found := self._read(key)):
+                yield key, cast("CommandRecord", found)
+
     def finished_instances(self) -> Iterator[str]:
         """The ids of the instances that have an outcome."""
-        pages = self._stage.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._stage.bucket, Prefix=self._keys.instances
-        )
-        for page in pages:
-            for entry in page.get("Contents", ()):
-                yield entry["Key"].removeprefix(self._keys.instances).removesuffix(".json")
+        for key in self._listed(self._keys.instances):
+            yield key.removeprefix(self._keys.instances).removesuffix(".json")
 
     def outcomes(self, instance_ids: list[str]) -> list[Outcome]:
         """The outcomes of these instances, in this order; one that is gone is left out."""
@@ -45,14 +51,26 @@ class RunRecord:
             found = readers.map(self._read, map(self._keys.instance, instance_ids))
             return [cast("Outcome", outcome) for outcome in found if outcome]
 
+    def _listed(self, prefix: str) -> Iterator[str]:
+        pages = self._stage.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._stage.bucket, Prefix=prefix
+        )
+        for page in pages:
+            for entry in page.get("Contents", ()):
+                yield entry["Key"]
+
     def _read(self, key: str) -> dict[str, Any] | None:
+        body = self._body(key)
+        return None if body is None else json.loads(body)
+
+    def _body(self, key: str) -> bytes | None:
         from botocore.exceptions import ClientError
 
         try:
-            body = self._stage.s3.get_object(Bucket=self._stage.bucket, Key=key)["Body"]
-            document: dict[str, Any] = json.loads(body.read())
+            answer = self._stage.s3.get_object(Bucket=self._stage.bucket, Key=key)
+            body: bytes = answer["Body"].read()
         except ClientError as error:
             if error.response["Error"]["Code"] in _ABSENT:
                 return None
             raise
-        return document
+        return body

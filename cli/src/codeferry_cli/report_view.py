@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeVar
 
 from codeferry_cli import amounts
 from codeferry_cli.escaping import one_line
 from codeferry_cli.output import Output
+from codeferry_contracts.names import ROLLBACK, SCRIPT
 from codeferry_contracts.report import ErrorRecord, Outcome, Report, Verification
 
 _MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "-"}
+_WAVES = {
+    "done": "has the release",
+    "failed": "failed",
+    "returned": "failed and has the release before again",
+    "untouched": "untouched",
+}
 _MOST_ROWS = 200
 _MOST_WARNINGS = 50
+_MOST_TAILS, _TAIL_LINES = 5, 20
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 K = TypeVar("K", bound=Hashable)
 
@@ -55,8 +65,10 @@ def show(report: Report, output: Output) -> None:
 
 def _lines(report: Report) -> Iterator[str]:
     yield from reasons(report)
+    yield from tails(report)
     yield from warnings(report)
     yield from verification_lines(report)
+    yield from rollout_lines(report)
     yield from cost_lines(report)
 
 
@@ -75,6 +87,26 @@ def reasons(report: Report) -> list[str]:
         lines.append(f"{_names(ids)}: {message}")
         lines += [f"  {line}" for line in hint.splitlines()]
     return lines
+
+
+def tails(report: Report) -> list[str]:
+    """The end of what failed instances printed, where errors are."""
+    failed = [o for o in report["instances"] if o["status"] == "failed"]
+    said = _grouped((tail, o["instance_id"]) for o in failed if (tail := _tail(o)))
+    lines = []
+    for tail, ids in list(said.items())[:_MOST_TAILS]:
+        lines.append(f"{_names(ids)} printed last:")
+        lines += [f"  {line}" for line in tail]
+    rest = len(said) - _MOST_TAILS
+    return (
+        [*lines, f"… and {rest:,} other ends: ferry logs {report['run_id']}"] if rest > 0 else lines
+    )
+
+
+def _tail(outcome: Outcome) -> tuple[str, ...]:
+    ran = outcome.get("ran")
+    text = ran["tail"].strip("\r\n") if ran else ""
+    return tuple(_LINE_END.split(text)[-_TAIL_LINES:]) if text else ()
 
 
 def warnings(report: Report) -> list[str]:
@@ -109,9 +141,23 @@ def _grouped(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
     return groups
 
 
+def rollout_lines(report: Report) -> list[str]:
+    """A line per wave of a roll-out."""
+    found = report.get("rollout")
+    if not found:
+        return []
+    width = len(str(len(found["waves"])))
+    lines = [
+        f"Wave {number:>{width}}: {amounts.counted(wave['instances'], 'instance')}, "
+        f"{_WAVES[wave['status']]}"
+        for number, wave in enumerate(found["waves"], start=1)
+    ]
+    return [*lines, f"Returned by the run {found['rollback']}"] if found["rollback"] else lines
+
+
 def verification_lines(report: Report) -> list[str]:
     found = report["verification"]
-    if not found:
+    if not found or report["workflow"] == ROLLBACK:  # nothing was sent that could be compared
         return []
     count = f"{found['verified']:,}/{report['counts']['total']:,} instances"
     files = amounts.counted(found["files"], "file")
@@ -128,11 +174,16 @@ def summary(report: Report) -> str:
     counts = report["counts"]
     if not counts["total"]:
         return f"The run {report['status'].lower()} before it reached an instance."
+    share = f"{counts['succeeded']:,}/{counts['total']:,} instances"
+    if report["workflow"] == SCRIPT:
+        return f"Script ran on {share}"
     verification = report["verification"]
-    release = verification["release_id"] if verification else ""
-    return f"{counts['succeeded']:,}/{counts['total']:,} instances have " + (
-        f"release {release}" if release else "the release"
-    )
+    release = f"release {verification['release_id']}" if verification else "the release"
+    if report["workflow"] == ROLLBACK:
+        return f"{share} have {release} again"
+    if report.get("command"):
+        return f"Command succeeded on {share}, in {release}"
+    return f"{share} have {release}"
 
 
 def failure(report: Report) -> ErrorRecord:
@@ -156,7 +207,11 @@ def _names(ids: list[str]) -> str:
 def _change(outcome: Outcome) -> str:
     if outcome["status"] == "succeeded":
         return outcome["change"] or "applied"
-    return outcome["error"]["code"] if outcome["error"] else outcome["status"]
+    error = outcome["error"]
+    if error is None:
+        return outcome["status"]
+    # How a command ended is short and says more than its code; other messages are sentences.
+    return error["message"] if outcome.get("ran") else error["code"]
 
 
 def _result(outcome: Outcome) -> str:

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from codeferry_cli.options import RunOptions
-from codeferry_contracts.request import Archive, Expect, Options, RunRequest, parse_request
+from codeferry_cli.run_options import RunOptions
+from codeferry_contracts.names import ROLLBACK
+from codeferry_contracts.request import (
+    Archive,
+    Environment,
+    Expect,
+    Options,
+    RunRequest,
+    parse_request,
+)
 
-_OPTIONS = tuple(Options.__dataclass_fields__)
+# What a request may say and these commands have an option for.
+_OPTIONS = tuple(name for name in Options.__dataclass_fields__ if hasattr(RunOptions, name))
+_ROLLBACK_OPTIONS = ("timeout_seconds", "max_concurrency", "max_errors")
 
 
-def build_request(target: str, project: str, run: RunOptions, archive: Archive) -> RunRequest:
+def build_request(
+    target: str,
+    project: str,
+    run: RunOptions,
+    archive: Archive,
+    command: tuple[str, ...] = (),
+    environment: Environment | None = None,
+) -> RunRequest:
     """The request; what was not asked for is left to the contract's defaults.
 
     Raises RequestInvalid listing every value that cannot be.
@@ -20,8 +37,26 @@ def build_request(target: str, project: str, run: RunOptions, archive: Archive) 
         archive=archive,
         target=target,
         project=project,
+        command=command,
+        environment=environment,
         expect=Expect(run.expect_files, run.expect_directories),
-        options=Options(**{name: v for name, v in stated.items() if v not in (None, ())}),
+        options=Options(**{name: v for name, v in stated.items() if v not in (None, (), False)}),
     )
     parse_request(request.to_json())
+    return request
+
+
+def build_rollback(
+    target: str, project: str | None, release: str | None, run: RunOptions
+) -> RunRequest:
+    """The request of a rollback. Raises RequestInvalid listing every value that cannot be."""
+    stated = {name: getattr(run, name) for name in _ROLLBACK_OPTIONS}
+    request = RunRequest(
+        archive=None,
+        target=target,
+        project=project,
+        release=release,
+        options=Options(**{name: v for name, v in stated.items() if v is not None}),
+    )
+    parse_request(request.to_json(), ROLLBACK)
     return request

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
 
 from codeferry_cli.errors import RunNotFound
-from codeferry_cli.follow import Execution, describe
+from codeferry_cli.execution import Execution, describe
 from codeferry_cli.stage import DeployedStage
+from codeferry_contracts.layout import INBOX_PREFIX
 
 LATEST = "latest"
 STATUSES = {
@@ -33,11 +36,15 @@ Source = Literal["cli", "inbox", "console"]
 
 @dataclass(frozen=True)
 class Run:
-    """One run as `ferry runs` lists it; target and project as far as its input names them."""
+    """One run as `ferry runs` lists it; target and project as far as its input names them.
+
+    ``command`` is that it runs a command or a script, not only carries code.
+    """
 
     execution: Execution
     target: str
     project: str
+    command: bool = False
 
     @property
     def source(self) -> Source:
@@ -58,6 +65,7 @@ class Run:
         stopped = self.execution.stopped
         return {
             "run_id": self.execution.run_id,
+            "workflow": self.execution.workflow,
             "status": self.status,
             "source": self.source,
             "target": self.target,
@@ -89,14 +97,29 @@ def as_run(execution: Execution) -> Run:
         request = None
     if not isinstance(request, dict):
         request = {}
-    return Run(execution, str(request.get("target") or ""), str(request.get("project") or ""))
+    return Run(
+        execution,
+        target=str(request.get("target") or ""),
+        project=str(request.get("project") or _project_of_upload(request.get("archive"))),
+        command=bool(request.get("command")),
+    )
+
+
+def _project_of_upload(archive: object) -> str:
+    """The project in a key that `ferry upload` made; other names may be anything's."""
+    key = str(archive.get("key")) if isinstance(archive, dict) else ""
+    name = key.rpartition("/")[2] if key.startswith(INBOX_PREFIX) else ""
+    found = re.fullmatch(r"(.+)-\d{8}-\d{6}-[0-9a-f]{8}\.tar\.gz", name)
+    return found.group(1) if found else ""
 
 
 def list_runs(stage: DeployedStage, limit: int, status: str | None = None) -> list[Run]:
     """At most ``limit`` runs, newest first; ``status`` is one of STATUSES."""
-    names = list(itertools.islice(_names(stage, status), limit))
+    listed = list(itertools.islice(_listed(stage, status), limit))
     with ThreadPoolExecutor(_READERS) as readers:
-        return [as_run(e) for e in readers.map(lambda name: describe(stage, name), names)]
+        # The list has no input, and so neither target nor project.
+        found = readers.map(lambda one: describe(stage, one.workflow, one.run_id), listed)
+        return [as_run(execution) for execution in found]
 
 
 def find_run(stage: DeployedStage, typed: str) -> Execution:
@@ -104,47 +127,70 @@ def find_run(stage: DeployedStage, typed: str) -> Execution:
 
     Raises RunNotFound.
     """
+    if typed == LATEST:
+        latest = _latest(stage)
+        return describe(stage, latest.workflow, latest.run_id)
+    named = [found for name in stage.workflows if (found := _described(stage, name, typed))]
+    # The same id may be given to both workflows by hand: what runs is what is meant.
+    for execution in sorted(named, key=lambda found: not found.running):
+        return execution
+    only = _by_prefix(stage, typed)
+    return describe(stage, only.workflow, only.run_id)
+
+
+def _described(stage: DeployedStage, workflow: str, run_id: str) -> Execution | None:
     from botocore.exceptions import ClientError
 
-    if typed == LATEST:
-        return describe(stage, _latest(stage))
     try:
-        return describe(stage, typed)
+        return describe(stage, workflow, run_id)
     except ClientError as error:
         if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
             raise
-    return describe(stage, _by_prefix(stage, typed))
+        return None
 
 
-def _names(stage: DeployedStage, status: str | None = None) -> Iterator[str]:
-    """Run ids, newest first, as ListExecutions gives them."""
+class _Listed(NamedTuple):
+    """A run as ListExecutions gives it."""
+
+    started: datetime
+    workflow: str
+    run_id: str
+
+
+def _listed(stage: DeployedStage, status: str | None = None) -> Iterator[_Listed]:
+    """The runs of all workflows, newest first."""
+    lists = [_listed_of(stage, workflow, status) for workflow in stage.workflows]
+    return heapq.merge(*lists, key=lambda one: one.started, reverse=True)
+
+
+def _listed_of(stage: DeployedStage, workflow: str, status: str | None) -> Iterator[_Listed]:
     pages = stage.workflow.get_paginator("list_executions").paginate(
-        stateMachineArn=stage.state_machine_arn,
+        stateMachineArn=stage.state_machine_arn(workflow),
         PaginationConfig={"PageSize": _PAGE},
         **({"statusFilter": STATUSES[status]} if status else {}),
     )
     for page in pages:
         for execution in page["executions"]:
-            yield execution["name"]
+            yield _Listed(execution["startDate"], workflow, execution["name"])
 
 
-def _latest(stage: DeployedStage) -> str:
-    name = next(_names(stage), None)
-    if name is None:
+def _latest(stage: DeployedStage) -> _Listed:
+    latest = next(_listed(stage), None)
+    if latest is None:
         raise RunNotFound(
             f"Stage '{stage.name}' has no runs yet.",
             hint=f"Start one: ferry push TARGET{stage.option()}",
         )
-    return name
+    return latest
 
 
-def _by_prefix(stage: DeployedStage, typed: str) -> str:
-    searched = itertools.islice(_names(stage), _MOST_SEARCHED)
-    matches = [name for name in searched if name.startswith(typed)]
+def _by_prefix(stage: DeployedStage, typed: str) -> _Listed:
+    searched = itertools.islice(_listed(stage), _MOST_SEARCHED)
+    matches = [one for one in searched if one.run_id.startswith(typed)]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        shown = "\n".join(matches[:10])
+        shown = "\n".join(one.run_id for one in matches[:10])
         raise RunNotFound(
             f"{len(matches)} runs begin with {typed!r}.", hint=f"Type more of one:\n{shown}"
         )

@@ -25,10 +25,11 @@ project = {project}
 # allow_secrets = ["tests/fixtures/fake.pem"]
 
 # How a run goes.
-# timeout_seconds = 900              # of the work on each instance; or "15m"
+# timeout_seconds = 900              # of the work or the command on each instance; or "15m"
 # max_concurrency = "100%"           # instances at a time: a number or a percentage
 # max_errors = "0"                   # failed instances a run may have and still go on
 # strict = false                     # an unmet expectation fails the instance
+# install = false                    # `ferry run` installs dependencies first
 # wait_timeout = "1h"                # stop waiting (not the run) after this time
 
 # What is on the instance.

@@ -10,20 +10,24 @@ from codeferry_cli.errors import StageMissing
 from codeferry_contracts.names import (
     OUTPUT_BUCKET,
     OUTPUT_CHECK_FUNCTION,
+    SYNC,
+    WORKFLOWS,
     Stage,
     output_state_machine,
 )
 
-WORKFLOW = "sync"
-
 
 class DeployedStage:
-    """What a command needs of a stage: bucket, state machine, check function, clients."""
+    """What a command needs of a stage: bucket, state machines, check function, clients."""
 
     def __init__(self, aws: Aws, outputs: dict[str, str]) -> None:
         self.aws = aws
         self.bucket = outputs[OUTPUT_BUCKET]
-        self.state_machine_arn = outputs[output_state_machine(WORKFLOW)]
+        self._machines = {
+            name: outputs[output_state_machine(name)]
+            for name in WORKFLOWS
+            if name == SYNC or output_state_machine(name) in outputs
+        }
         self.check_function = outputs[OUTPUT_CHECK_FUNCTION]
 
     @property
@@ -39,9 +43,28 @@ class DeployedStage:
         """The Step Functions client."""
         return self.aws.client("stepfunctions")
 
-    def execution_arn(self, run_id: str) -> str:
+    @property
+    def logs(self) -> Any:
+        """The CloudWatch Logs client."""
+        return self.aws.client("logs")
+
+    @property
+    def workflows(self) -> tuple[str, ...]:
+        """The workflows there are: a stage deployed by an older version may lack some."""
+        return tuple(self._machines)
+
+    def state_machine_arn(self, workflow: str) -> str:
+        """Raises StageMissing where the stage has no such workflow yet."""
+        if workflow not in self._machines:
+            raise StageMissing(
+                f"Stage '{self.name}' was deployed before there was '{workflow}'.",
+                hint=f"Deploy the stage again: npx cdk deploy --all -c stage={self.name}",
+            )
+        return self._machines[workflow]
+
+    def execution_arn(self, workflow: str, run_id: str) -> str:
         """The ARN an execution of that name has or would have."""
-        machine = self.state_machine_arn.replace(":stateMachine:", ":execution:", 1)
+        machine = self.state_machine_arn(workflow).replace(":stateMachine:", ":execution:", 1)
         return f"{machine}:{run_id}"
 
     def option(self) -> str:

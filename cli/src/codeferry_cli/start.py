@@ -7,22 +7,23 @@ import time
 from collections.abc import Callable
 
 from codeferry_cli.errors import Interrupted, RunNotStarted
-from codeferry_cli.follow import describe
+from codeferry_cli.execution import describe
 from codeferry_cli.stage import DeployedStage
+from codeferry_contracts.names import SYNC
 from codeferry_contracts.request import RunRequest
 
 ARRIVAL_SECONDS = 60.0  # S3's events take a second or two, rarely more
 _INTERVAL = 0.5  # seconds
 
 
-def start(stage: DeployedStage, run_id: str, request: RunRequest) -> str:
+def start(stage: DeployedStage, workflow: str, run_id: str, request: RunRequest) -> str:
     """Start the run and return its execution's ARN.
 
     Starting the same run again is the same run: Step Functions answers a repeated name
     with equal input as it did the first time, so a retried call does no harm.
     """
     answer = stage.workflow.start_execution(
-        stateMachineArn=stage.state_machine_arn,
+        stateMachineArn=stage.state_machine_arn(workflow),
         name=run_id,
         input=json.dumps(request.to_json()),
     )
@@ -65,7 +66,7 @@ def _exists(stage: DeployedStage, run_id: str) -> bool:
     from botocore.exceptions import ClientError
 
     try:
-        describe(stage, run_id)
+        describe(stage, SYNC, run_id)  # what an upload starts
     except ClientError as error:
         if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
             return False

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 
 from codeferry_contracts.errors import RequestInvalid
+from codeferry_contracts.names import slug
 
 INBOX_PREFIX = "inbox/"
 ARCHIVES_PREFIX = "archives/"
 RUNS_PREFIX = "runs/"
+RELEASES_PREFIX = "releases/"
 ARCHIVE_SUFFIX = ".tar.gz"
+ENVIRONMENT_SUFFIX = ".env.json"
+RECORD_SUFFIX = ".json"
+
+_PLAIN_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def archive_key(run_id: str) -> str:
     return f"{ARCHIVES_PREFIX}{run_id}{ARCHIVE_SUFFIX}"
+
+
+def environment_key(run_id: str) -> str:
+    """Where the variables of a command lie while its run needs them: they may be secrets."""
+    return f"{ARCHIVES_PREFIX}{run_id}{ENVIRONMENT_SUFFIX}"
 
 
 def inbox_key(target: str, name: str) -> str:
@@ -48,6 +61,52 @@ def is_archive_key(key: str) -> bool:
     return key.startswith((INBOX_PREFIX, ARCHIVES_PREFIX)) and key.endswith(ARCHIVE_SUFFIX)
 
 
+def is_kept_key(key: str) -> bool:
+    """Whether ``key`` is the archive of a kept release, which a run reads and never deletes."""
+    return key.startswith(RELEASES_PREFIX) and key.endswith(ARCHIVE_SUFFIX)
+
+
+def kept_record_key(archive_key: str) -> str:
+    """The record beside the archive of a kept release."""
+    return archive_key.removesuffix(ARCHIVE_SUFFIX) + RECORD_SUFFIX
+
+
+def is_source_key(key: str) -> bool:
+    """Whether a run may take its archive from ``key``."""
+    return is_archive_key(key) or is_kept_key(key)
+
+
+def is_environment_key(key: str) -> bool:
+    return key.startswith(ARCHIVES_PREFIX) and key.endswith(ENVIRONMENT_SUFFIX)
+
+
+@dataclass(frozen=True)
+class ReleaseKeys:
+    """What is kept of a target's last good release of a project: ``releases/<target>/…``."""
+
+    target: str
+    project: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{RELEASES_PREFIX}{_spelled(self.target)}/{self.project}"
+
+    @property
+    def archive(self) -> str:
+        return f"{self.prefix}{ARCHIVE_SUFFIX}"
+
+    @property
+    def record(self) -> str:
+        return f"{self.prefix}{RECORD_SUFFIX}"
+
+
+def _spelled(target: str) -> str:
+    """A target as one part of a key: itself, or what no target is called, told apart by hash."""
+    if _PLAIN_TARGET.fullmatch(target):
+        return target
+    return f"_{slug(target)[:60]}-{hashlib.sha256(target.encode()).hexdigest()[:12]}"
+
+
 @dataclass(frozen=True)
 class RunKeys:
     """The record of one run: ``runs/<run_id>/…``."""
@@ -71,6 +130,11 @@ class RunKeys:
         return f"{self.prefix}report.json"
 
     @property
+    def page(self) -> str:
+        """The report as one HTML page."""
+        return f"{self.prefix}report.html"
+
+    @property
     def verification(self) -> str:
         return f"{self.prefix}verification.json"
 
@@ -80,6 +144,14 @@ class RunKeys:
 
     def instance(self, instance_id: str) -> str:
         return f"{self.instances}{instance_id}.json"
+
+    @property
+    def commands(self) -> str:
+        return f"{self.prefix}commands/"
+
+    def command(self, number: int) -> str:
+        """The Run Command a batch was sent as: what its output is logged under."""
+        return f"{self.commands}{number:05d}.json"
 
     def batch(self, number: int) -> str:
         """The outcomes of one batch in one object, so that a fleet is read in few requests."""

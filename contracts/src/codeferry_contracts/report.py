@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from codeferry_contracts.result import Ending
+
 EVENT_SOURCE = "codeferry"
 EVENT_RUN_FINISHED = "Codeferry Run Finished"
 
 RunStatus = Literal["SUCCEEDED", "FAILED", "CANCELLED"]
 OutcomeStatus = Literal["succeeded", "failed", "skipped"]
+WaveStatus = Literal["done", "failed", "returned", "untouched"]
 
 
 class ErrorRecord(TypedDict):
@@ -20,11 +23,24 @@ class ErrorRecord(TypedDict):
     phase: NotRequired[str]
 
 
+class RanRecord(TypedDict):
+    """How the command ended on one instance: result.Ran as JSON has it."""
+
+    ending: Ending
+    exit_code: int
+    signal: int
+    seconds: float
+    output_bytes: int
+    tail: str
+
+
 class Outcome(TypedDict):
     """How one instance fared: ``runs/<run_id>/instances/<id>.json``.
 
-    ``ssm_status`` is Run Command's own StatusDetails. ``change`` is ``applied`` or
-    ``unchanged``. ``seconds`` is by phase on the instance.
+    ``ssm_status`` is Run Command's own StatusDetails. ``change`` is ``applied``,
+    ``unchanged``, of a rollback ``restored`` or, of a script, ``ran``. ``ran`` is None where
+    no command was started. ``returned`` is the release that a failed instance of a roll-out
+    has again, absent or empty otherwise. ``seconds`` is by phase on the instance.
     """
 
     instance_id: str
@@ -41,8 +57,21 @@ class Outcome(TypedDict):
     manifest: bool
     warnings: list[str]
     unmet: list[str]
+    returned: NotRequired[str]
     seconds: dict[str, float]
+    ran: RanRecord | None
     error: ErrorRecord | None
+
+
+class CommandRecord(TypedDict):
+    """What a batch was sent as: ``runs/<run_id>/commands/<n>.json``.
+
+    Its output is in ``log_group``, in streams ``<command_id>/<instance_id>/<step>/stdout``.
+    """
+
+    command_id: str
+    log_group: str
+    instances: list[str]
 
 
 class Counts(TypedDict):
@@ -89,6 +118,24 @@ class Cost(TypedDict):
     ledger_reads: int
 
 
+class WaveRecord(TypedDict):
+    """``status``: ``done``, ``failed``, ``returned`` (failed, and the release before is back),
+    ``untouched``."""
+
+    instances: int
+    succeeded: int
+    status: WaveStatus
+
+
+class RolloutRecord(TypedDict):
+    """``rollback`` is the run that has returned the failed wave, empty where none was needed."""
+
+    waves: list[WaveRecord]
+    bake_seconds: int
+    health: list[str]
+    rollback: str
+
+
 class Report(TypedDict):
     """``runs/<run_id>/report.json``; times are ISO 8601 in UTC, durations seconds."""
 
@@ -99,12 +146,14 @@ class Report(TypedDict):
     status: RunStatus
     project: str
     target: str
+    command: list[str]
     started_at: str
     finished_at: str
     archive: ArchiveRecord | None
     counts: Counts
     instances: list[Outcome]
     verification: Verification | None
+    rollout: NotRequired[RolloutRecord | None]
     warnings: list[str]
     error: ErrorRecord | None
     cost: Cost | None

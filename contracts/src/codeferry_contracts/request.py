@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from codeferry_contracts import layout
-from codeferry_contracts.errors import CodeferryError, RequestInvalid
-from codeferry_contracts.names import PROJECT_PATTERN
+from codeferry_contracts.errors import CodeferryError, RequestInvalid, TargetInvalid
+from codeferry_contracts.names import PROJECT_PATTERN, ROLLBACK, SYNC
 from codeferry_contracts.shape import problems
-from codeferry_contracts.target import parse_target
+from codeferry_contracts.target import FORMS, parse_target
+from codeferry_contracts.timing import (
+    APPLY_SECONDS,
+    HEALTH_SECONDS,
+    LONGEST_BAKE_SECONDS,
+    LONGEST_COMMAND_SECONDS,
+    SCRIPT_SECONDS,
+)
 
-DEFAULT_TIMEOUT_SECONDS = 900
 DEFAULT_KEEP_RELEASES = 5
+MAX_ARGUMENTS = 2000
+_RUN_TARGETS = ("run:", "wave:")
 DEFAULT_PERSIST = ("output", "checkpoints", "data")
 
 _RELATIVE_PATH = {
@@ -23,6 +31,9 @@ _RELATIVE_PATH = {
     "x-says": "a path inside the project",
 }
 _PATHS = {"type": "array", "maxItems": 100, "items": _RELATIVE_PATH}
+_WORD = {"type": "string", "maxLength": 16_384, "pattern": r"^[^\x00]*$", "x-says": "without NUL"}
+_SHARE = r"^([1-9][0-9]{0,5}|[1-9][0-9]?%|100%)$"
+RELEASE_PATTERN = r"^[0-9a-f]{20}$"
 
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -39,10 +50,11 @@ SCHEMA: dict[str, Any] = {
             "required": ["key"],
             "properties": {
                 "key": {
-                    "description": "Its key, under archives/ or inbox/. The run deletes it.",
+                    "description": "Its key, under archives/ or inbox/, from where the run "
+                    "deletes it, or under releases/, where it stays.",
                     "type": "string",
                     "maxLength": 1024,
-                    "pattern": r"^(archives|inbox)/.*[^/]\.tar\.gz$",
+                    "pattern": r"^(archives|inbox|releases)/.*[^/]\.tar\.gz$",
                     "x-says": "archives/….tar.gz or inbox/<target>/….tar.gz",
                 },
                 "sha256": {
@@ -66,10 +78,39 @@ SCHEMA: dict[str, Any] = {
             "x-says": "a project name: letters, digits, dot, dash, underscore, at most 64",
         },
         "target": {
-            "description": "i-…, tag:Key=Value, asg:NAME, all, "
-            "or a value of the tag codeferry:target.",
+            "description": "i-… (up to 50 with commas between them), tag:Key=Value, asg:NAME, "
+            "all, or a value of the tag codeferry:target.",
             "type": "string",
-            "maxLength": 512,
+            "maxLength": 1024,
+        },
+        "command": {
+            "description": "The program to run in the new release, then its arguments. Of a "
+            "script run: the script's path in the archive, then its arguments.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_ARGUMENTS,
+            "items": _WORD,
+        },
+        "environment": {
+            "description": "The command's variables, a JSON object of strings in the stage's "
+            "bucket. Not written here: a request is kept, and they may be secrets.",
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["key"],
+            "properties": {
+                "key": {
+                    "description": "Its key, under archives/. The run deletes it.",
+                    "type": "string",
+                    "maxLength": 1024,
+                    "pattern": r"^archives/.*[^/]\.env\.json$",
+                    "x-says": "archives/….env.json",
+                },
+                "version_id": {
+                    "description": "The object version; the newest when absent.",
+                    "type": "string",
+                    "maxLength": 1024,
+                },
+            },
         },
         "expect": {
             "description": "What must exist in the release.",
@@ -82,17 +123,18 @@ SCHEMA: dict[str, Any] = {
             "additionalProperties": False,
             "properties": {
                 "timeout_seconds": {
-                    "description": "Of the work on each instance; "
-                    f"{DEFAULT_TIMEOUT_SECONDS} when absent.",
+                    "description": "Of the command on each instance; when absent "
+                    f"{SCRIPT_SECONDS} for a script and as long as Run Command allows (48 h) "
+                    f"for a command. Without one of the work itself, {APPLY_SECONDS} when absent.",
                     "type": "integer",
-                    "minimum": 30,
-                    "maximum": 172800,
+                    "minimum": 1,
+                    "maximum": LONGEST_COMMAND_SECONDS,
                 },
                 "max_concurrency": {
                     "description": "Instances at a time over the whole fleet, "
                     "a number or N%; all when absent.",
                     "type": "string",
-                    "pattern": r"^([1-9][0-9]{0,5}|[1-9][0-9]?%|100%)$",
+                    "pattern": _SHARE,
                     "x-says": "a number or a percentage such as 10%",
                 },
                 "max_errors": {
@@ -114,8 +156,13 @@ SCHEMA: dict[str, Any] = {
                     "description": "An unmet expectation fails the instance instead of warning.",
                     "type": "boolean",
                 },
+                "install": {
+                    "description": "Install what requirements.txt, pyproject.toml or uv.lock "
+                    "names before the command.",
+                    "type": "boolean",
+                },
                 "user": {
-                    "description": "Owner of the tree; "
+                    "description": "Owner of the tree, and who the command runs as; "
                     "the first login user (uid 1000) when absent.",
                     "type": "string",
                     "pattern": r"^[a-z_][a-z0-9_-]{0,31}$",
@@ -127,6 +174,77 @@ SCHEMA: dict[str, Any] = {
                     "each only when the archive has no such path.",
                 }
                 | _PATHS,
+                "rollout": {
+                    "description": "Carry the release out in waves, and back where it fails.",
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["waves"],
+                    "properties": {
+                        "waves": {
+                            "description": "How many instances have the release after each "
+                            "wave, numbers or N%; what is left after the last follows it.",
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 20,
+                            "items": {
+                                "type": "string",
+                                "pattern": _SHARE,
+                                "x-says": "a number or a percentage such as 10%",
+                            },
+                        },
+                        "bake_seconds": {
+                            "description": "How long each instance is left alone with the "
+                            "release before its wave counts as done.",
+                            "type": "integer",
+                            "minimum": 0,
+                            "maximum": LONGEST_BAKE_SECONDS,
+                        },
+                        "health": {
+                            "description": "A command run in the release after that, for at most "
+                            f"{HEALTH_SECONDS} s. Any exit code but 0 returns the instance to "
+                            "its release before, and then its wave.",
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 100,
+                            "items": _WORD,
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+_OPTION_SCHEMAS = SCHEMA["properties"]["options"]["properties"]
+ROLLBACK_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Codeferry rollback request",
+    "description": "The input of the rollback workflow; only target and project are required.",
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["target"],
+    "properties": {
+        "target": {
+            "description": "As of a run, or run:RUN for the instances that a run has given its "
+            "release, or wave:RUN for those of them in its last wave; both name the project.",
+            "type": "string",
+            "maxLength": 1024,
+        },
+        "project": SCHEMA["properties"]["project"]
+        | {"description": "The project on the instances."},
+        "release": {
+            "description": "The release to go back to; the one before the current one when "
+            "absent, on each instance its own.",
+            "type": "string",
+            "pattern": RELEASE_PATTERN,
+            "x-says": "a release id, 20 hex digits",
+        },
+        "options": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                name: _OPTION_SCHEMAS[name]
+                for name in ("timeout_seconds", "max_concurrency", "max_errors")
             },
         },
     },
@@ -141,65 +259,119 @@ class Archive:
 
 
 @dataclass(frozen=True)
+class Environment:
+    key: str
+    version_id: str | None = None
+
+
+@dataclass(frozen=True)
 class Expect:
     files: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """``waves`` are cumulative: how many instances, a number or N%, each wave ends with."""
+
+    waves: tuple[str, ...]
+    bake_seconds: int = 0
+    health: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Options:
-    timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
+    timeout_seconds: int | None = None
     max_concurrency: str = "100%"
     max_errors: str | None = None
     keep_releases: int = DEFAULT_KEEP_RELEASES
     strict: bool = False
+    install: bool = False
     user: str | None = None
     persist: tuple[str, ...] = DEFAULT_PERSIST
+    rollout: Rollout | None = None
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A checked request; every default filled in."""
+    """A checked request; every default filled in.
 
-    archive: Archive
+    Without ``archive`` it asks for a rollback, to ``release`` if that is stated.
+    """
+
+    archive: Archive | None
     target: str
     project: str | None = None
+    release: str | None = None
+    command: tuple[str, ...] = ()
+    environment: Environment | None = None
     expect: Expect = field(default_factory=Expect)
     options: Options = field(default_factory=Options)
 
     def to_json(self) -> dict[str, Any]:
         """The request as the workflow takes it: what equals its default is left out."""
         document = {
-            "archive": _stated(self.archive, None),
+            "archive": _stated(self.archive, None) if self.archive else None,
             "project": self.project,
             "target": self.target,
+            "release": self.release,
+            "command": list(self.command),
+            "environment": _stated(self.environment, None) if self.environment else None,
             "expect": _stated(self.expect, Expect()),
             "options": _stated(self.options, Options()),
         }
         return {key: value for key, value in document.items() if value}
 
 
-def parse_request(document: Any) -> RunRequest:
+def parse_request(document: Any, workflow: str = SYNC) -> RunRequest:
     """A RunRequest from the JSON a person or program handed in.
 
     Raises RequestInvalid that lists every problem, or TargetInvalid.
     """
-    found = list(problems(document, SCHEMA))
-    if not found and not layout.is_archive_key(document["archive"]["key"]):
-        found.append("archive.key must lie under archives/ or inbox/")
+    found = list(problems(document, ROLLBACK_SCHEMA if workflow == ROLLBACK else SCHEMA))
+    found = found or list(_contradictions(document, workflow))
     if found:
         raise RequestInvalid(
             f"The run request is not usable: {'; '.join(found)}.",
             hint="Its shape is described in docs/run-request.md.",
         )
-    parse_target(document["target"])
+    _require_target(document["target"], workflow)
     return RunRequest(
-        archive=Archive(**document["archive"]),
+        archive=Archive(**document["archive"]) if "archive" in document else None,
         target=document["target"],
         project=document.get("project"),
+        release=document.get("release"),
+        command=tuple(document.get("command", ())),
+        environment=Environment(**document["environment"]) if "environment" in document else None,
         expect=Expect(**_tuples(document.get("expect", {}))),
-        options=Options(**_tuples(document.get("options", {}))),
+        options=_options(document.get("options", {})),
     )
+
+
+def _contradictions(document: Any, workflow: str) -> Iterator[str]:
+    """What a schema of one key at a time does not see."""
+    if workflow == ROLLBACK:
+        if "project" not in document and not document["target"].startswith(_RUN_TARGETS):
+            yield "project is missing"
+    elif not layout.is_source_key(document["archive"]["key"]):
+        yield "archive.key must lie under archives/, inbox/ or releases/"
+
+
+def _require_target(text: str, workflow: str) -> None:
+    """TargetInvalid for what no target is, or not one of this workflow."""
+    target = parse_target(text)
+    if target.kind in ("run", "wave") and workflow != ROLLBACK:
+        raise TargetInvalid(
+            f"The target {text!r} is what a run has changed: it can only be rolled back.",
+            hint=f"A target is {FORMS}.",
+        )
+
+
+def _options(document: Mapping[str, Any]) -> Options:
+    stated = _tuples(document)
+    if "rollout" in stated:
+        stated["rollout"] = Rollout(**_tuples(stated["rollout"]))
+    return Options(**stated)
 
 
 def is_request(document: Any) -> bool:
@@ -221,5 +393,12 @@ def _stated(value: Any, default: Any) -> dict[str, Any]:
     for name in value.__dataclass_fields__:
         content = getattr(value, name)
         if content != getattr(default, name, None):
-            stated[name] = list(content) if isinstance(content, tuple) else content
+            stated[name] = _plain(content)
     return stated
+
+
+def _plain(content: Any) -> Any:
+    """A field's value as JSON has it."""
+    if isinstance(content, Rollout):
+        return _stated(content, Rollout(()))
+    return list(content) if isinstance(content, tuple) else content

@@ -20,19 +20,49 @@ RESULT_KEY = "codeferry_result"
 # own when a step fails.
 RESULT_MAX_CHARACTERS = 2300
 
-Status = Literal["applied", "unchanged", "failed"]
+Status = Literal["applied", "unchanged", "restored", "ran", "failed", "running"]
+Ending = Literal[
+    "exited",
+    "signalled",
+    "timed_out",
+    "out_of_memory",
+    "cancelled",
+    "interrupted",
+    "not_started",
+]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended.
+
+    ``exit_code`` is its own, -1 unless it exited; ``signal`` is the number that ended it, 0
+    otherwise. ``output_bytes`` counts all that it printed, ``tail`` is the last of it as
+    text, control characters included.
+    """
+
+    ending: Ending
+    exit_code: int = -1
+    signal: int = 0
+    seconds: float = 0.0
+    output_bytes: int = 0
+    tail: str = ""
 
 
 @dataclass(frozen=True)
 class InstanceResult:
     """One instance's answer.
 
-    ``status``: ``applied`` (the release is now current), ``unchanged`` (it already was)
-    or ``failed``. ``digest`` and ``files`` describe the tree found on disk after
+    ``status``: ``applied`` (the release is now current), ``unchanged`` (it already was),
+    ``restored`` (an earlier one is current again),
+    ``ran`` (a script, which makes no release) or ``failed``; ``running`` while its command
+    is at work, in a line that a later one replaces. ``ran`` is how the command ended, None
+    without one. ``digest`` and ``files`` describe the tree found on disk after
     unpacking. ``previous`` is the release that was current before. ``manifest`` says
     whether the archive brought one. ``replayed`` marks an answer from the record of an
     earlier delivery of the same run. ``seconds`` is by phase. ``unmet`` lists expected
-    paths that do not exist. ``error`` has code, message and hint when failed.
+    paths that do not exist. ``returned`` is the release that is current again because this
+    one failed in a roll-out. ``error`` has code, message and hint when failed.
     """
 
     run_id: str
@@ -47,7 +77,9 @@ class InstanceResult:
     replayed: bool = False
     warnings: tuple[str, ...] = ()
     unmet: tuple[str, ...] = ()
+    returned: str = ""
     error: Mapping[str, str] | None = None
+    ran: Ran | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -70,7 +102,9 @@ def _read(line: str) -> InstanceResult:
         document = json.loads(line)
         if document[RESULT_KEY] != RESULT_FORMAT or document["status"] not in Status.__args__:  # type: ignore[attr-defined]
             raise ResultInvalid("The instance's result line has an unknown format.")
-        return InstanceResult(**{k: _frozen(document[k]) for k in _FIELDS if k in document})
+        fields = {k: _frozen(document[k]) for k in _FIELDS if k in document}
+        ran = fields.pop("ran", None)
+        return InstanceResult(**fields, ran=Ran(**ran) if ran else None)
     except (ValueError, KeyError, TypeError) as error:
         raise ResultInvalid(f"The instance's result line cannot be read: {error!r}.") from error
 

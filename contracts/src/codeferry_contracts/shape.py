@@ -55,6 +55,9 @@ def _array(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
     if most is not None and len(value) > most:
         yield f"{where} has {len(value)} items, at most {most} are allowed"
         return
+    least = schema.get("minItems", 0)
+    if len(value) < least:
+        yield f"{where} has {len(value)} items, at least {least} is needed"
     for index, item in enumerate(value):
         yield from problems(item, schema["items"], f"{where}[{index}]")
 

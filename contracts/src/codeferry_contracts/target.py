@@ -12,10 +12,12 @@ TARGET_TAG = "codeferry:target"
 FORMS = (
     "i-0123456789abcdef0, tag:Key=Value, asg:NAME, all, or the value of the tag codeferry:target"
 )
+MOST_INSTANCES = 50  # named one by one, with commas between them
 
-Kind = Literal["instance", "tag", "asg", "all", "name"]
+Kind = Literal["instance", "tag", "asg", "all", "name", "run", "wave"]
 
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Ids of other AWS resources, and instance ids gone wrong: a typo must not become a name.
 _OTHER_ID = re.compile(r"(?:i|vol|ami|sg|subnet|vpc|eni|snap|lt|mi|eipalloc|rtb|igw)-[0-9a-f]*")
@@ -23,12 +25,17 @@ _OTHER_ID = re.compile(r"(?:i|vol|ami|sg|subnet|vpc|eni|snap|lt|mi|eipalloc|rtb|
 
 @dataclass(frozen=True)
 class Target:
-    """``key`` and ``value`` are the tag to look for; ``value`` alone is an id or a group name."""
+    """``key`` and ``value`` are the tag to look for; ``value`` alone is a group name or a run id.
+
+    ``instances`` are ids named one by one. Of kind ``run`` are the instances that a run has
+    given its release, of kind ``wave`` those of them that were in the last wave it reached.
+    """
 
     kind: Kind
     text: str
     key: str = ""
     value: str = ""
+    instances: tuple[str, ...] = ()
 
 
 def parse_target(text: str) -> Target:
@@ -38,8 +45,9 @@ def parse_target(text: str) -> Target:
     """
     if text == "all":
         return Target("all", text)
-    if _INSTANCE.fullmatch(text):
-        return Target("instance", text, value=text)
+    ids = tuple(text.split(","))
+    if len(ids) <= MOST_INSTANCES and all(map(_INSTANCE.fullmatch, ids)):
+        return Target("instance", text, value=text, instances=ids)
     prefix, colon, rest = text.partition(":")
     if colon:
         return _prefixed(text, prefix, rest)
@@ -52,6 +60,8 @@ def _prefixed(text: str, prefix: str, rest: str) -> Target:
     printable = rest.isprintable() and len(rest) <= 400
     if prefix == "asg" and rest and printable:
         return Target("asg", text, value=rest)
+    if prefix in ("run", "wave") and _RUN.fullmatch(rest):
+        return Target("run" if prefix == "run" else "wave", text, value=rest)
     key, equals, value = rest.partition("=")
     if prefix == "tag" and key and equals and value and printable:
         return Target("tag", text, key=key, value=value)

@@ -31,7 +31,9 @@ def handler(event: Event) -> None:
     run, request = stopped_run(settings, detail), _request(detail)
     clean_up(settings, run, request)
     report = gather(settings, run, request, {}, _REASONS[detail["status"]])
-    if Record(settings.bucket, run.keys).write(run.keys.report, report, new=True):
+    record = Record(settings.bucket, run.keys)
+    if record.write(run.keys.report, report, new=True):
+        record.write_page(report)
         announce(report)
 
 

@@ -16,7 +16,7 @@ from codeferry_contracts.manifest import Manifest
 from codeferry_contracts.request import Archive
 from codeferry_lambdas import clients
 from codeferry_lambdas.errors import ArchiveMissing, ArchiveUnfit
-from codeferry_lambdas.record import PinnedArchive
+from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment
 
 _ABSENT = ("400", "403", "404", "405", "NoSuchKey", "NoSuchVersion", "AccessDenied")
 _MANIFEST_LIMIT = 64 * 1024**2  # compressed; a manifest of a million files has about 40 MiB
@@ -103,7 +103,7 @@ def read_sha256(bucket: str, archive: PinnedArchive) -> str:
     return digest.hexdigest()
 
 
-def version_of(archive: PinnedArchive) -> Any:
+def version_of(archive: PinnedArchive | PinnedEnvironment) -> Any:
     """The ``VersionId`` argument of a call, where there are versions."""
     return {} if archive.version_id == "null" else {"VersionId": archive.version_id}
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from codeferry_contracts.layout import is_archive_key
+from codeferry_contracts.layout import is_archive_key, is_environment_key
 from codeferry_lambdas import clients
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.observability import Event, entry, logger
-from codeferry_lambdas.record import Record, Run
+from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Record, Run
 from codeferry_lambdas.settings import Settings
 
 
@@ -23,13 +23,17 @@ def handler(event: Event) -> None:
 
 
 def clean_up(settings: Settings, run: Run, request: Any) -> None:
-    """Stop the commands, then delete what they read."""
+    """Stop the commands, then delete what they read: the archive and a command's variables."""
     stop_commands(Ledger(settings.table), run.id)
-    key, version_id = _archive(settings, run, request)
-    # The key comes from outside: only where archives lie may anything be deleted.
+    plan = Record(settings.bucket, run.keys).find_plan()
+    # Keys come from outside: only where archives lie may anything be deleted.
+    key, version_id = _named(plan.archive if plan else None, request, "archive")
     if is_archive_key(key):
-        delete_archive(settings.bucket, key, version_id)
+        delete_object(settings.bucket, key, version_id)
         abort_uploads(settings.bucket, key, datetime.fromisoformat(run.started_at))
+    key, version_id = _named(plan.environment if plan else None, request, "environment")
+    if is_environment_key(key):
+        delete_object(settings.bucket, key, version_id)
 
 
 def stop_commands(ledger: Ledger, run_id: str) -> None:
@@ -50,18 +54,19 @@ def _cancel(command_id: str) -> None:
         logger.info("There is no such command to cancel.", extra={"command_id": command_id})
 
 
-def _archive(settings: Settings, run: Run, request: Any) -> tuple[str, str]:
-    """Key and version as plan pinned them, else as the request names them."""
-    plan = Record(settings.bucket, run.keys).find_plan()
-    if plan is not None:
-        return plan.archive.key, plan.archive.version_id
-    archive = request.get("archive") if isinstance(request, dict) else None
-    if not isinstance(archive, dict):
+def _named(
+    pinned: PinnedArchive | PinnedEnvironment | None, request: Any, field: str
+) -> tuple[str, str]:
+    """An object's key and version as plan pinned them, else as the request names them."""
+    if pinned is not None:
+        return pinned.key, pinned.version_id
+    stated = request.get(field) if isinstance(request, dict) else None
+    if not isinstance(stated, dict):
         return "", ""
-    return str(archive.get("key", "")), str(archive.get("version_id", ""))
+    return str(stated.get("key", "")), str(stated.get("version_id", ""))
 
 
-def delete_archive(bucket: str, key: str, version_id: str) -> None:
+def delete_object(bucket: str, key: str, version_id: str) -> None:
     """Delete the version the run is for (the latest when it named none) and the key's
     delete markers. Another version may be another run's."""
     found = list(_versions(bucket, key))

@@ -15,7 +15,7 @@ from codeferry_lambdas.archive_object import version_of
 from codeferry_lambdas.errors import THROTTLED
 from codeferry_lambdas.ledger import BatchEntry
 from codeferry_lambdas.observability import logger
-from codeferry_lambdas.record import Plan, Run
+from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Plan, Run
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.waves import DELIVERY_SECONDS
 
@@ -25,8 +25,10 @@ _BUSY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> dict[str, Any]:
     """SendCommand's arguments but for the instances."""
-    payload = limits.payload(plan, run.id, presign(settings.bucket, plan))
-    document, options = plan.document, plan.run_request.options
+    environment_url = presign(settings.bucket, plan.environment) if plan.environment else ""
+    url = presign(settings.bucket, plan.archive) if plan.archive else ""
+    payload = limits.payload(plan, run, url, environment_url)
+    document = plan.document
     return {
         "DocumentName": document.name,
         "DocumentVersion": document.version,
@@ -36,7 +38,7 @@ def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> 
         "TimeoutSeconds": DELIVERY_SECONDS,
         "MaxConcurrency": str(plan.concurrency),
         "MaxErrors": "100%" if plan.budget is None else str(plan.budget - failed),
-        "Parameters": ssm_parameters(payload, options.timeout_seconds),
+        "Parameters": ssm_parameters(payload, plan.step_seconds),
         "CloudWatchOutputConfig": {
             "CloudWatchLogGroupName": settings.log_group,
             "CloudWatchOutputEnabled": True,
@@ -58,9 +60,9 @@ def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
     raise AssertionError("the last attempt returns or raises")
 
 
-def presign(bucket: str, plan: Plan) -> str:
+def presign(bucket: str, pinned: PinnedArchive | PinnedEnvironment) -> str:
     """A GET of exactly this object version, for 15 minutes."""
-    params = {"Bucket": bucket, "Key": plan.archive.key, **version_of(plan.archive)}
+    params = {"Bucket": bucket, "Key": pinned.key, **version_of(pinned)}
     return clients.s3().generate_presigned_url("get_object", Params=params, ExpiresIn=URL_SECONDS)
 
 

@@ -30,7 +30,7 @@ def estimate(*, batches: int, waves: int, instances: int) -> Cost:
         "usd": 0.0,
         "state_transitions": 7 + waves + 4 * batches,
         "function_calls": 4 + 4 * batches,
-        "s3_writes": 4 + batches + instances,
+        "s3_writes": 5 + 2 * batches + instances,
         "s3_reads": 8 + 4 * batches + instances,
         "ledger_writes": 2 + 5 * batches,
         "ledger_reads": 2 + 4 * batches,

@@ -31,8 +31,18 @@ def handler(event: Event) -> dict[str, Any]:
             return {"id": "", "sent": False}
         command_id = _send(settings, plan, run, number, failed)
     ledger.set_command(run.id, number, command_id)
+    if command_id:
+        _tell(settings, plan, run, number, command_id)
     _stop_if_closed(ledger, run, command_id)
     return {"id": command_id, "sent": bool(command_id)}
+
+
+def _tell(settings: Settings, plan: Plan, run: Run, number: int, command_id: str) -> None:
+    """Who follows the run finds the command's output by this."""
+    ids = [instance.instance_id for instance in plan.batches[number]]
+    Record(settings.bucket, run.keys).write_command(
+        number, {"command_id": command_id, "log_group": settings.log_group, "instances": ids}
+    )
 
 
 def _known_command(ledger: Ledger, plan: Plan, run: Run, number: int) -> str | None:
@@ -44,8 +54,10 @@ def _known_command(ledger: Ledger, plan: Plan, run: Run, number: int) -> str | N
 
 
 def spent(plan: Plan, ledger: Ledger, run: Run) -> int:
-    """How many instances have failed so far: unreachable ones and those collected."""
-    return len(plan.unreachable) + sum(entry.failed or 0 for entry in ledger.batches(run.id))
+    """How many instances have failed so far: unreachable ones and those collected. Unreachable
+    ones say nothing about a release, so they do not stop a roll-out."""
+    absent = 0 if plan.rollout else len(plan.unreachable)
+    return absent + sum(entry.failed or 0 for entry in ledger.batches(run.id))
 
 
 def _send(settings: Settings, plan: Plan, run: Run, number: int, failed: int) -> str:

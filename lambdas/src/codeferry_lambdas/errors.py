@@ -11,6 +11,9 @@ CodeferryError
     ├── NoInstances          the target matches nothing that can be reached
     ├── RunTooLarge          the run would outgrow what Step Functions or SSM carry
     ├── RunClosed            the run was cleaned up while a batch was still starting
+    ├── NothingToReturn      the run to be undone has given its release to no instance
+    ├── WaveFailed           a wave of a roll-out failed, and is to be returned
+    ├── WaveReturned         a wave of a roll-out failed, and has returned by itself
     └── VerificationFailed   an instance reports another tree than the archive holds
 """
 
@@ -77,6 +80,18 @@ class RunTooLarge(WorkflowError):
 
 class RunClosed(WorkflowError):
     code = "run_closed"
+
+
+class NothingToReturn(WorkflowError):
+    code = "nothing_to_return"
+
+
+class WaveFailed(WorkflowError):
+    code = "wave_failed"
+
+
+class WaveReturned(WorkflowError):
+    code = "wave_failed"
 
 
 class VerificationFailed(WorkflowError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from codeferry_contracts.target import TARGET_TAG, Target
+from codeferry_contracts.target import TARGET_TAG, Target, parse_target
 from codeferry_lambdas import clients
 from codeferry_lambdas.obstacles import GONE, Agent, Machine, Unreachable, obstacle_of
 
@@ -35,9 +35,19 @@ class Fleet:
 
 def resolve(target: Target) -> Fleet:
     """The target's instances, judged by what EC2 and SSM say now."""
-    machines = sorted(find_machines(target), key=lambda machine: machine.instance_id)
+    return _judged(find_machines(target), alone=target.kind == "instance")
+
+
+def resolve_ids(instance_ids: Collection[str]) -> Fleet:
+    """Those of these instances that can be reached at all, however many they are."""
+    tagged = find_machines(parse_target("all"))
+    return _judged((m for m in tagged if m.instance_id in instance_ids), alone=False)
+
+
+def _judged(found: Iterable[Machine], *, alone: bool) -> Fleet:
+    machines = sorted(found, key=lambda machine: machine.instance_id)
     running = [machine.instance_id for machine in machines if machine.state == "running"]
-    return judge(machines, find_agents(running), alone=target.kind == "instance")
+    return judge(machines, find_agents(running), alone=alone)
 
 
 def find_machines(target: Target) -> Iterator[Machine]:
@@ -48,7 +58,7 @@ def find_machines(target: Target) -> Iterator[Machine]:
         for reservation in page["Reservations"]:
             for found in reservation["Instances"]:
                 machine = _machine(found)
-                if _matches(target, machine):
+                if matches(target, machine):
                     yield machine
 
 
@@ -60,7 +70,7 @@ def _machine(found: Any) -> Machine:
 def _filter(target: Target) -> Any:
     match target.kind:
         case "instance":
-            return {"Name": "instance-id", "Values": [target.value]}
+            return {"Name": "instance-id", "Values": list(target.instances)}
         case "all":
             return {"Name": "tag-key", "Values": [TARGET_TAG]}
         case _:
@@ -76,11 +86,12 @@ def _literal(value: str) -> str:
     return "".join(f"\\{c}" if c in "\\*?" else c for c in value)
 
 
-def _matches(target: Target, machine: Machine) -> bool:
+def matches(target: Target, machine: Machine) -> bool:
+    """Whether the target means this machine, to the letter."""
     if target.kind == "all":
-        return True
+        return TARGET_TAG in machine.tags
     if target.kind == "instance":
-        return machine.instance_id == target.value
+        return machine.instance_id in target.instances
     return machine.tags.get(_tag(target)) == target.value
 
 

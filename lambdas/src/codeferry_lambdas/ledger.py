@@ -6,6 +6,7 @@
 | run#<id> | closed | nothing may be sent any more |
 | command#<id> | token | the task token that waits for the command |
 | archive#<key> | newest | the newest version of an upload that was planned |
+| joiner#<release> | <instance> | how often the release was sent to a late joiner, and when next |
 
 Every item has ``expires_at``, the table's time-to-live attribute.
 """
@@ -13,7 +14,7 @@ Every item has ``expires_at``, the table's time-to-live attribute.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -132,6 +133,21 @@ class Ledger:
         """The newest upload under this key that was planned."""
         answer = self._items.get_item(Key=_upload_key(key), ConsistentRead=True)
         return _upload(answer["Item"]) if "Item" in answer else None
+
+    def claim_attempt(self, release: str, instance_id: str, pauses: Sequence[int]) -> int | None:
+        """The number of this attempt, from 0, to bring a kept release to an instance.
+
+        None while the pause after the attempt before lasts (seconds, by number), when
+        there were as many as there are pauses, or when somebody else claims it just now.
+        """
+        key, now = {"pk": f"joiner#{release}", "sk": instance_id}, int(time.time())
+        known = self._items.get_item(Key=key, ConsistentRead=True).get("Item", {})
+        attempt = int(known.get("attempts", 0))
+        if attempt >= len(pauses) or now < int(known.get("next_at", 0)):
+            return None
+        item = key | {"attempts": attempt + 1, "next_at": now + pauses[attempt]}
+        unseen = Attr("attempts").not_exists() | Attr("attempts").eq(attempt)
+        return attempt if self._put_if(item, unseen) else None
 
     @staticmethod
     def _noted(key: str, upload: Upload) -> dict[str, Any]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
-
-from codeferry_contracts.parameters import PAYLOAD_PATTERN, ApplyPayload
+from codeferry_contracts.parameters import PAYLOAD_LIMIT, Payload, Restoration
+from codeferry_contracts.timing import command_seconds
 from codeferry_lambdas.errors import RunTooLarge
-from codeferry_lambdas.record import Plan
-from codeferry_lambdas.waves import EVENT_LIMIT, Schedule, history_events
+from codeferry_lambdas.record import Plan, Run
+from codeferry_lambdas.waves import EVENT_LIMIT, SWEEPS, Schedule, history_events
 
 _LONGEST_URL = "x" * 3000  # a presigned URL with a session token has 1,500 to 2,500 characters
 
 
-def payload(plan: Plan, run_id: str, url: str) -> ApplyPayload:
-    """What ``apply.py`` is told."""
+def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | Restoration:
+    """What the instance is told; the URLs are presigned."""
     request = plan.run_request
-    options, expect = request.options, request.expect
-    return ApplyPayload(
-        run_id=run_id,
+    if plan.archive is None:
+        return Restoration(run.id, plan.project, request.release or "", plan.leaving)
+    options, expect, rollout = request.options, request.expect, request.options.rollout
+    return Payload(
+        run_id=run.id,
         project=plan.project,
         url=url,
         sha256=plan.archive.sha256,
@@ -30,26 +31,38 @@ def payload(plan: Plan, run_id: str, url: str) -> ApplyPayload:
         persist=options.persist,
         expect_files=expect.files,
         expect_directories=expect.directories,
+        command=request.command,
+        command_seconds=command_seconds(run.workflow, options.timeout_seconds),
+        environment_url=environment_url,
+        install=options.install,
+        returning=rollout is not None,
+        bake_seconds=rollout.bake_seconds if rollout else 0,
+        health=rollout.health if rollout else (),
     )
 
 
-def require_payload(plan: Plan, run_id: str) -> None:
+def require_payload(plan: Plan, run: Run) -> None:
     """RunTooLarge when the document's parameter could not hold the payload."""
-    encoded = payload(plan, run_id, _LONGEST_URL).encode()
-    if not re.fullmatch(PAYLOAD_PATTERN.strip("^$"), encoded):
+    environment_url = _LONGEST_URL if plan.environment else ""
+    size = len(payload(plan, run, _LONGEST_URL, environment_url).encode())
+    if size > PAYLOAD_LIMIT:
         raise RunTooLarge(
-            "The expected and persistent paths are more than a command can carry.",
-            hint="Name directories rather than each file in expect and options.persist.",
+            "The command's arguments and the expected and persistent paths are more than a "
+            f"command can carry: {size:,} characters, at most {PAYLOAD_LIMIT:,}.",
+            hint="Put long arguments into a file of the project; name directories rather than "
+            "each file in expect and options.persist.",
         )
 
 
-def require_history(plan: Schedule, timeout_seconds: int) -> None:
-    """RunTooLarge when waiting for so many batches for so long would end the execution."""
-    events = history_events(plan, timeout_seconds)
-    if events > EVENT_LIMIT:
-        raise RunTooLarge(
-            f"The run of {sum(plan.sizes):,} instances over up to {timeout_seconds:,} s could "
-            f"leave {events:,} history events; Step Functions keeps 25,000.",
-            hint="Lower options.timeout_seconds, raise options.max_concurrency, or split the "
-            "target.",
-        )
+def sweep_for(cut: Schedule, seconds: int) -> int:
+    """The shortest interval of looking again, in seconds, with which the run's history stays
+    within what Step Functions keeps; RunTooLarge when none does."""
+    for sweep in SWEEPS:
+        if history_events(cut, seconds, sweep) <= EVENT_LIMIT:
+            return sweep
+    events = history_events(cut, seconds, SWEEPS[-1])
+    raise RunTooLarge(
+        f"The run of {sum(cut.sizes):,} instances over up to {seconds:,} s could leave "
+        f"{events:,} history events; Step Functions keeps 25,000.",
+        hint="Lower options.timeout_seconds, raise options.max_concurrency, or split the target.",
+    )

@@ -35,9 +35,9 @@ def require(settings: Settings, key: str, found: Found) -> None:
         raise superseded(key)
 
 
-def require_still(table: str, archive: PinnedArchive) -> None:
+def require_still(table: str, archive: PinnedArchive | None) -> None:
     """ArchiveSuperseded when a newer upload was planned after this run was."""
-    if not archive.key.startswith(INBOX_PREFIX):
+    if archive is None or not archive.key.startswith(INBOX_PREFIX):
         return
     noted = Ledger(table).newest(archive.key)
     if noted is not None and noted.version_id != archive.version_id:

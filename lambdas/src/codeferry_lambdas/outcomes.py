@@ -8,11 +8,12 @@ five instances heard.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from codeferry_contracts.errors import ResultInvalid
-from codeferry_contracts.report import ErrorRecord, Outcome
-from codeferry_contracts.result import InstanceResult, parse_result
+from codeferry_contracts.report import ErrorRecord, Outcome, RanRecord
+from codeferry_contracts.result import InstanceResult, Ran, parse_result
 from codeferry_lambdas.fleet import Instance
 from codeferry_lambdas.obstacles import Unreachable
 
@@ -73,6 +74,7 @@ def blank(instance: Instance) -> Outcome:
         "warnings": [],
         "unmet": [],
         "seconds": {},
+        "ran": None,
         "error": None,
     }
 
@@ -94,7 +96,9 @@ def unreachable(found: Unreachable) -> Outcome:
 
 def unspent(instance: Instance) -> Outcome:
     """The outcome of an instance whose batch was not sent: too many had failed before."""
-    return skipped(blank(instance), _error(*_STATUSES["Terminated"]))
+    code, _, hint = _STATUSES["Terminated"]
+    message = "Nothing was sent to this instance: too many others had failed before."
+    return skipped(blank(instance), _error(code, message, hint))
 
 
 def roll_up(
@@ -136,6 +140,8 @@ def _outcome(
         known = _with_result(known, result)
         if result.status == "failed" and status in ("Success", "Failed"):
             return failed(known, _reported(result))
+        if result.status == "running" and status in ("Success", "Failed"):
+            return failed(known, _interrupted())
         if status == "Success":
             return {**known, "status": "succeeded", "change": result.status}
     return _unexplained(known, status, result)
@@ -148,14 +154,25 @@ def ssm_status(invocation: Mapping[str, Any]) -> str:
 
 def _result(invocation: Mapping[str, Any], run_id: str) -> InstanceResult | ResultInvalid:
     """The result line of this run, or why there is none."""
-    plugins = invocation.get("CommandPlugins", ())
     try:
-        result = parse_result("\n".join(plugin.get("Output") or "" for plugin in plugins))
+        result = _last_result(invocation)
     except ResultInvalid as error:
         return error
     if result.run_id != run_id:
         return ResultInvalid(f"The instance answered for another run, {result.run_id}.")
     return result
+
+
+def _last_result(invocation: Mapping[str, Any]) -> InstanceResult:
+    """The result of the last step that has one. Within a step the first line counts: what a
+    command prints comes after ours."""
+    outputs = [plugin.get("Output") or "" for plugin in invocation.get("CommandPlugins", ())]
+    for output in reversed(outputs[1:]):
+        try:
+            return parse_result(output)
+        except ResultInvalid:
+            continue
+    return parse_result(outputs[0] if outputs else "")
 
 
 def _with_result(outcome: Outcome, result: InstanceResult) -> Outcome:
@@ -169,8 +186,15 @@ def _with_result(outcome: Outcome, result: InstanceResult) -> Outcome:
         "manifest": result.manifest,
         "warnings": list(result.warnings),
         "unmet": list(result.unmet),
+        "returned": result.returned,
         "seconds": dict(result.seconds),
+        "ran": _ran_record(result.ran) if result.ran else None,
     }
+
+
+def _ran_record(ran: Ran) -> RanRecord:
+    record: RanRecord = {**asdict(ran)}  # type: ignore[typeddict-item]
+    return record
 
 
 def _unexplained(known: Outcome, status: str, result: InstanceResult | ResultInvalid) -> Outcome:
@@ -199,6 +223,11 @@ def _never_sent() -> ErrorRecord:
 def _still_running(status: str) -> ErrorRecord:
     message = f"The command ended while this instance was still {status}."
     return _error("agent_lost", message, _NETWORK)
+
+
+def _interrupted() -> ErrorRecord:
+    message = "The command was interrupted: the instance or its SSM agent ended meanwhile."
+    return _error("interrupted", message, "It is not run again by itself: start a new run.")
 
 
 def _error(code: str, message: str, hint: str) -> ErrorRecord:

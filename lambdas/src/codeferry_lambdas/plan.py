@@ -2,54 +2,103 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import accumulate
 from typing import Any
 
+from codeferry_contracts.entry import expected_of
 from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.layout import INBOX_PREFIX, parse_inbox_key
 from codeferry_contracts.manifest import Manifest
-from codeferry_contracts.names import RUN_ID_PATTERN, project_name, require
-from codeferry_contracts.request import RunRequest, parse_request
+from codeferry_contracts.names import (
+    RUN_ID_PATTERN,
+    SCRIPT,
+    project_name,
+    require,
+    return_run_id,
+)
+from codeferry_contracts.request import Archive, Expect, RunRequest, parse_request
 from codeferry_contracts.target import parse_target
-from codeferry_lambdas import archive_object, clients, fleet, limits, newest
+from codeferry_contracts.timing import step_seconds
+from codeferry_lambdas import archive_object, clients, fleet, limits, newest, way_back
 from codeferry_lambdas.observability import Event, entry
 from codeferry_lambdas.obstacles import lines, no_instances
-from codeferry_lambdas.record import PinnedArchive, PinnedDocument, Plan, Record, Run
+from codeferry_lambdas.record import (
+    PinnedArchive,
+    PinnedDocument,
+    PinnedEnvironment,
+    Plan,
+    Record,
+    Run,
+)
 from codeferry_lambdas.settings import Settings
-from codeferry_lambdas.waves import amount, schedule
+from codeferry_lambdas.waves import amount, rollout_schedule
 
 
 @entry
 def handler(event: Event) -> dict[str, Any]:
-    """Takes ``run``, ``document`` and ``request``; returns the ``waves`` of batch numbers."""
+    """Takes ``run``, ``document`` and ``request``; returns the ``waves`` of batch numbers and
+    the ``sweep``: how often a long wait looks again, in seconds."""
     settings, run = Settings.from_env(), Run(**event["run"])
     require(RUN_ID_PATTERN, run.id, "run id")
-    request = read_request(event["request"])
+    request = read_request(event["request"], run.workflow)
     record = Record(settings.bucket, run.keys)
     record.write(run.keys.request, request.to_json())
     plan = make_plan(settings, request, event["document"], run)
     record.write_plan(plan)
-    return {"waves": plan.waves}
+    return {"waves": plan.waves, "sweep": plan.sweep}
 
 
-def read_request(document: Any) -> RunRequest:
+def read_request(document: Any, workflow: str) -> RunRequest:
     """The checked request; an upload whose key names no target is told what a key is."""
     archive = document.get("archive") if isinstance(document, dict) else None
     key = archive.get("key") if isinstance(archive, dict) else None
     if isinstance(key, str) and key.startswith(INBOX_PREFIX) and "target" not in document:
         parse_inbox_key(key)
-    request = parse_request(document)
+    request = parse_request(document, workflow)
     _require_unicode(request)
-    return request
+    _require_command(request, workflow)
+    return _expecting(request)
+
+
+def _expecting(request: RunRequest) -> RunRequest:
+    """The request with what it expects when it does not say: the command's entry script."""
+    if not request.command or request.expect != Expect():
+        return request
+    return dataclasses.replace(request, expect=expected_of(request.command))
+
+
+def _require_command(request: RunRequest, workflow: str) -> None:
+    """What only makes sense with a command must come with one."""
+    if workflow == SCRIPT and request.options.rollout:
+        raise RequestInvalid(
+            "The run request is not usable: options.rollout is for releases, not for scripts.",
+            hint="Set how many at a time with options.max_concurrency.",
+        )
+    if request.command:
+        return
+    for name, stated in (
+        ("a script run", workflow == SCRIPT),
+        ("environment", request.environment is not None),
+        ("options.install", request.options.install),
+    ):
+        if stated:
+            raise RequestInvalid(
+                f"The run request is not usable: {name} needs a command.",
+                hint="Its shape is described in docs/run-request.md.",
+            )
 
 
 def _require_unicode(request: RunRequest) -> None:
     """JSON can hold half a character (a lone surrogate), which no call to AWS can."""
-    archive = request.archive
+    archive, rollout = request.archive or Archive(""), request.options.rollout
     for name, text in (
         ("archive.key", archive.key),
         ("archive.version_id", archive.version_id or ""),
         ("target", request.target),
+        ("environment.key", request.environment.key if request.environment else ""),
+        *((f"command[{n}]", word) for n, word in enumerate(request.command)),
+        *((f"health[{n}]", word) for n, word in enumerate(rollout.health if rollout else ())),
     ):
         try:
             text.encode()
@@ -62,44 +111,90 @@ def _require_unicode(request: RunRequest) -> None:
 
 def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) -> Plan:
     """Everything later states need, settled once; nothing of it is decided again."""
-    archive = _archive(settings, request, run.id)
+    if request.archive is None:
+        return _way_back(settings, request, document, run)
+    archive = _archive(settings, request.archive)
     manifest = archive_object.read_manifest(settings.bucket, archive)
-    found = fleet.resolve(parse_target(request.target))
-    if not found.reachable:
-        raise no_instances(request.target, (*found.unreachable, *found.left_out))
-    cut = schedule(len(found.reachable), request.options.max_concurrency)
-    limits.require_history(cut, request.options.timeout_seconds)
-    plan = Plan(
-        request=request.to_json(),
-        project=_project(request, manifest),
+    plan = dataclasses.replace(
+        _for_fleet(fleet.resolve(parse_target(request.target)), request, document, run),
+        project=_project(request, request.archive, manifest),
         archive=archive,
-        document=pin_document(document),
+        environment=_environment(settings, request),
         digest=manifest.summary.digest if manifest else "",
         files=manifest.summary.files if manifest else -1,
+    )
+    limits.require_payload(plan, run)
+    return plan
+
+
+def _way_back(settings: Settings, request: RunRequest, document: str, run: Run) -> Plan:
+    found = way_back.find(settings, request)
+    return dataclasses.replace(
+        _for_fleet(found.fleet, request, document, run),
+        project=found.project,
+        leaving=found.leaving,
+        settles=found.settles,
+        settles_run=found.settles_run,
+    )
+
+
+def _for_fleet(found: fleet.Fleet, request: RunRequest, document: str, run: Run) -> Plan:
+    """What the plan says of the instances, and of the time they get."""
+    if not found.reachable:
+        raise no_instances(request.target, (*found.unreachable, *found.left_out))
+    options, rollout = request.options, request.options.rollout
+    stages = rollout.waves if rollout else ("100%",)
+    cut = rollout_schedule(len(found.reachable), options.max_concurrency, stages)
+    seconds = step_seconds(
+        run.workflow,
+        options.timeout_seconds,
+        command=bool(request.command),
+        bake=rollout.bake_seconds if rollout else None,
+    )
+    if rollout:
+        return_run_id(run.id)
+    return Plan(
+        request=request.to_json(),
+        project="",
+        archive=None,
+        environment=None,
+        step_seconds=seconds,
+        sweep=limits.sweep_for(cut, seconds),
+        document=pin_document(document),
+        digest="",
+        files=-1,
         batches=_batches(found.reachable, cut.sizes),
         waves=cut.waves,
         concurrency=cut.concurrency,
         budget=_budget(request, len(found.reachable) + len(found.unreachable)),
         unreachable=found.unreachable,
         warnings=tuple(f"Left out: {line}" for line in lines(found.left_out)),
+        rollout=cut.stages if rollout else (),
     )
-    limits.require_payload(plan, run.id)
-    return plan
 
 
-def _archive(settings: Settings, request: RunRequest, run_id: str) -> PinnedArchive:
-    found = archive_object.look(settings.bucket, request.archive)
-    if request.archive.key.startswith(INBOX_PREFIX):
-        newest.require(settings, request.archive.key, found)
-    return archive_object.pin(settings.bucket, request.archive, found, settings.max_archive_bytes)
+def _archive(settings: Settings, archive: Archive) -> PinnedArchive:
+    found = archive_object.look(settings.bucket, archive)
+    if archive.key.startswith(INBOX_PREFIX):
+        newest.require(settings, archive.key, found)
+    return archive_object.pin(settings.bucket, archive, found, settings.max_archive_bytes)
 
 
-def _project(request: RunRequest, manifest: Manifest | None) -> str:
+def _environment(settings: Settings, request: RunRequest) -> PinnedEnvironment | None:
+    """The command's variables with their version settled; they are not read here."""
+    stated = request.environment
+    if stated is None:
+        return None
+    found = archive_object.look(settings.bucket, Archive(stated.key, None, stated.version_id))
+    return PinnedEnvironment(stated.key, found.version_id)
+
+
+def _project(request: RunRequest, archive: Archive, manifest: Manifest | None) -> str:
     if request.project:
         return request.project
     if manifest and manifest.summary.project:
         return project_name(manifest.summary.project)
-    return project_name(request.archive.key.rsplit("/", 1)[-1].removesuffix(".tar.gz"))
+    return project_name(archive.key.rsplit("/", 1)[-1].removesuffix(".tar.gz"))
 
 
 def pin_document(name: str) -> PinnedDocument:
@@ -116,5 +211,8 @@ def _batches(
 
 
 def _budget(request: RunRequest, total: int) -> int | None:
+    """How many may fail; in a roll-out nobody unless the request says otherwise."""
     most = request.options.max_errors
-    return None if most is None else amount(most, total)
+    if most is None:
+        return 0 if request.options.rollout else None
+    return amount(most, total)

@@ -11,12 +11,15 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts.layout import RunKeys
-from codeferry_contracts.report import Outcome
+from codeferry_contracts.names import ROLLBACK, SYNC
+from codeferry_contracts.report import CommandRecord, Outcome, Report
 from codeferry_contracts.request import RunRequest, parse_request
 from codeferry_lambdas import clients
 from codeferry_lambdas.errors import WorkflowError
 from codeferry_lambdas.fleet import Instance
+from codeferry_lambdas.observability import logger
 from codeferry_lambdas.obstacles import Unreachable
+from codeferry_lambdas.page import render
 
 _THREADS = 16
 
@@ -45,6 +48,14 @@ class PinnedArchive:
 
 
 @dataclass(frozen=True)
+class PinnedEnvironment:
+    """The object that holds a command's variables, in one version."""
+
+    key: str
+    version_id: str
+
+
+@dataclass(frozen=True)
 class PinnedDocument:
     name: str
     version: str
@@ -55,13 +66,20 @@ class PinnedDocument:
 class Plan:
     """What plan found and decided: ``runs/<run_id>/targets.json``.
 
-    ``digest`` and ``files`` are the manifest's, empty and -1 without one. ``budget`` is
-    the number of instances that may fail, None when the request set none.
+    ``archive`` is None in a rollback. ``digest`` and ``files`` are the manifest's, empty and
+    -1 without one. ``step_seconds`` is the step's executionTimeout, ``sweep`` how often a long
+    wait looks again. ``budget`` is the number of instances that may fail, None when the request
+    set none. ``rollout`` has the batches of each wave that was asked for, empty without;
+    ``waves`` are those that the workflow goes through, which may be more. ``leaving``,
+    ``settles`` and ``settles_run`` are a rollback's: see ``way_back``.
     """
 
     request: Mapping[str, Any]
     project: str
-    archive: PinnedArchive
+    archive: PinnedArchive | None
+    environment: PinnedEnvironment | None
+    step_seconds: int
+    sweep: int
     document: PinnedDocument
     digest: str
     files: int
@@ -71,18 +89,26 @@ class Plan:
     budget: int | None
     unreachable: tuple[Unreachable, ...]
     warnings: tuple[str, ...]
+    rollout: tuple[tuple[int, ...], ...] = ()
+    leaving: str = ""
+    settles: str = ""
+    settles_run: str = ""
 
     @property
     def run_request(self) -> RunRequest:
-        return parse_request(self.request)
+        return parse_request(self.request, SYNC if "archive" in self.request else ROLLBACK)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Plan:
         fields = dict(document)
-        fields["archive"] = PinnedArchive(**fields["archive"])
+        archive = fields["archive"]
+        fields["archive"] = PinnedArchive(**archive) if archive else None
+        environment = fields["environment"]
+        fields["environment"] = PinnedEnvironment(**environment) if environment else None
         fields["document"] = PinnedDocument(**fields["document"])
         fields["batches"] = tuple(tuple(Instance(**i) for i in b) for b in fields["batches"])
         fields["waves"] = tuple(tuple(wave) for wave in fields["waves"])
+        fields["rollout"] = tuple(tuple(wave) for wave in fields["rollout"])
         fields["unreachable"] = tuple(Unreachable(**u) for u in fields["unreachable"])
         fields["warnings"] = tuple(fields["warnings"])
         return cls(**fields)
@@ -108,6 +134,21 @@ class Record:
                 return False
             raise
         return True
+
+    def write_page(self, report: Report) -> None:
+        """The report as a page. A page that cannot be made costs a warning in the log: the
+        run's outcome is in report.json, and may not depend on how it looks."""
+        try:
+            body = render(report).encode()
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            logger.exception("The report's page could not be made.")
+            return
+        clients.s3().put_object(
+            Bucket=self.bucket,
+            Key=self.keys.page,
+            Body=body,
+            ContentType="text/html; charset=utf-8",
+        )
 
     def write_all(self, documents: Mapping[str, Any]) -> None:
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -142,6 +183,9 @@ class Record:
                 "The run's record in S3 is missing or may not be read.", code="record_missing"
             )
         return plan
+
+    def write_command(self, number: int, command: CommandRecord) -> None:
+        self.write(self.keys.command(number), command)
 
     def write_outcomes(self, number: int, outcomes: Iterable[Outcome]) -> None:
         """One object per instance, then the batch, which the report reads."""

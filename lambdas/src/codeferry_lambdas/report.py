@@ -13,6 +13,7 @@ from codeferry_contracts.report import (
     Report,
 )
 from codeferry_lambdas import clients
+from codeferry_lambdas.announcement import announcement
 from codeferry_lambdas.observability import Event, count_run, entry
 from codeferry_lambdas.record import Record, Run
 from codeferry_lambdas.settings import Settings
@@ -27,7 +28,9 @@ def handler(event: Event) -> dict[str, Any]:
     ``succeeded`` and, if not, the ``error`` code and readable ``cause`` to end with."""
     settings, run = Settings.from_env(), Run(**event["run"])
     report = gather(settings, run, event["request"], event["state"])
-    Record(settings.bucket, run.keys).write(run.keys.report, report)
+    record = Record(settings.bucket, run.keys)
+    record.write(run.keys.report, report)
+    record.write_page(report)
     announce(report)
     return verdict(report)
 
@@ -62,6 +65,7 @@ def announce(report: Report) -> None:
     count_run(report, (finished - started).total_seconds())
     detail = {name: value for name, value in report.items() if name in _ANNOUNCED}
     detail["duration_seconds"] = round((finished - started).total_seconds(), 3)
+    detail["summary"] = announcement(report)
     clients.events().put_events(
         Entries=[
             {

@@ -31,7 +31,7 @@ def handler(event: Event) -> None:
         logger.info("Ignored a folder marker.", extra={"key": key})
         return
     run_id = inbox_run_id(detail["bucket"]["name"], key, version_id)
-    _start(settings.start_arn, run_id, request_for(key, version_id))
+    start_once(settings.start_arn, run_id, request_for(key, version_id))
 
 
 def request_for(key: str, version_id: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def request_for(key: str, version_id: str) -> dict[str, Any]:
         return {"archive": archive}
 
 
-def _start(arn: str, run_id: str, request: dict[str, Any]) -> None:
+def start_once(arn: str, run_id: str, request: dict[str, Any]) -> None:
     """Start the run unless it was: a redelivered event has the same name."""
     try:
         clients.states().start_execution(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codeferry_contracts.names import return_run_id
 from codeferry_contracts.report import (
     ArchiveRecord,
     Cost,
@@ -17,9 +18,9 @@ from codeferry_contracts.report import (
     RunStatus,
     Verification,
 )
-from codeferry_lambdas import outcomes
+from codeferry_lambdas import outcomes, rollout
 from codeferry_lambdas.cost import estimate
-from codeferry_lambdas.errors import read_failure
+from codeferry_lambdas.errors import WaveFailed, read_failure
 from codeferry_lambdas.record import Plan, Run
 
 FORMAT = 1
@@ -52,6 +53,9 @@ class Known:
 def build_report(known: Known) -> Report:
     """One report, whatever happened."""
     instances = all_outcomes(known)
+    rolled_out = rollout.describe(known.plan, instances, known.state) if known.plan else None
+    if known.plan:
+        instances = rollout.returned(known.plan, instances, known.state)
     counts = count(instances)
     error = known.stopped or state_error(known.state) or instances_error(known, instances, counts)
     return {
@@ -62,12 +66,14 @@ def build_report(known: Known) -> Report:
         "status": _status(known, error),
         "project": known.plan.project if known.plan else _stated(known.request, "project"),
         "target": _stated(known.request, "target"),
+        "command": _command(known.request),
         "started_at": known.run.started_at,
         "finished_at": known.finished_at,
         "archive": _archive(known.plan),
         "counts": counts,
         "instances": instances,
         "verification": known.verification,
+        "rollout": rolled_out,
         "warnings": _warnings(known),
         "error": error,
         "cost": _cost(known.plan),
@@ -118,7 +124,10 @@ def state_error(state: Mapping[str, Any]) -> ErrorRecord | None:
     if "error" not in state:
         return None
     phase = "verify" if "batches" in state else "dispatch" if "waves" in state else "plan"
-    return {**read_failure(state["error"]), "phase": phase}
+    error = read_failure(state["error"])
+    if error["code"] == WaveFailed.code:
+        phase = "apply"
+    return {**error, "phase": phase}
 
 
 def instances_error(
@@ -137,7 +146,7 @@ def instances_error(
         "message": f"{counts['succeeded']}/{counts['total']} instances succeeded. "
         f"{first['instance_id']}: {reason['message']}",
         "hint": reason["hint"],
-        "phase": "apply",
+        "phase": "execute" if first["ran"] else "apply",
     }
 
 
@@ -148,7 +157,7 @@ def _status(known: Known, error: ErrorRecord | None) -> RunStatus:
 
 
 def _archive(plan: Plan | None) -> ArchiveRecord | None:
-    if plan is None:
+    if plan is None or plan.archive is None:
         return None
     return {"key": plan.archive.key, "size": plan.archive.size, "sha256": plan.archive.sha256}
 
@@ -158,10 +167,19 @@ def _stated(request: Any, field: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _command(request: Any) -> list[str]:
+    """The words of the command; what no request could hold was refused by plan."""
+    words = request.get("command") if isinstance(request, dict) else None
+    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+
+
 def _warnings(known: Known) -> list[str]:
     warnings = list(known.plan.warnings) if known.plan else []
     if known.verification:
         warnings += known.verification["warnings"]
+    if "rollback_error" in known.state:
+        run_id = return_run_id(known.run.id)
+        warnings.append(f"The failed wave was not returned in whole: ferry status {run_id}")
     if "cleanup_error" in known.state:
         failure = read_failure(known.state["cleanup_error"])
         warnings.append(f"Cleanup failed: {failure['message']} A lifecycle rule deletes the rest.")

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.manifest import Manifest, Summary
 from codeferry_contracts.report import Outcome, Verification
+from codeferry_lambdas import rollout
 from codeferry_lambdas.archive_object import read_manifest
 from codeferry_lambdas.errors import VerificationFailed
-from codeferry_lambdas.observability import Event, entry
-from codeferry_lambdas.record import Record, Run
+from codeferry_lambdas.keep import keep, succeeded
+from codeferry_lambdas.kept import Shelf
+from codeferry_lambdas.observability import Event, entry, logger
+from codeferry_lambdas.record import Plan, Record, Run
 from codeferry_lambdas.settings import Settings
 
 _LISTED_FILES = 1000
@@ -18,12 +24,14 @@ _LISTED_FILES = 1000
 
 @entry
 def handler(event: Event) -> None:
-    """Takes ``run``; writes verification.json; VerificationFailed names who differs."""
+    """Takes ``run``; writes verification.json. VerificationFailed names who differs;
+    WaveFailed and WaveReturned say that a roll-out has stopped."""
     settings, run = Settings.from_env(), Run(**event["run"])
     record = Record(settings.bucket, run.keys)
     plan = record.plan()
-    manifest = read_manifest(settings.bucket, plan.archive)
-    verification = verify(record.outcomes(len(plan.batches)), manifest)
+    outcomes = record.outcomes(len(plan.batches))
+    manifest = read_manifest(settings.bucket, plan.archive) if plan.archive else None
+    verification = verify(outcomes, manifest) if plan.archive else verify_restored(outcomes)
     record.write(run.keys.verification, verification)
     if verification["mismatched"]:
         raise VerificationFailed(
@@ -31,6 +39,21 @@ def handler(event: Event) -> None:
             f"{_expected(verification)}: {', '.join(verification['mismatched'][:20])}.",
             hint="Run it again; if it stays, something on these instances changes the files.",
         )
+    rollout.require_healthy(plan, run, outcomes)
+    warnings = _keep(settings, run, plan, outcomes)
+    if warnings:
+        changed = {**verification, "warnings": [*verification["warnings"], *warnings]}
+        record.write(run.keys.verification, changed)
+
+
+def _keep(settings: Settings, run: Run, plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
+    """Keep the release for those who join later; why that was not possible, as warnings."""
+    try:
+        keep(Shelf(settings.bucket), run, plan, outcomes)
+    except (CodeferryError, ClientError, BotoCoreError) as error:
+        logger.warning("The release was not kept.", exc_info=error)
+        return [f"Instances that join later will not get this release by themselves: {error}"]
+    return []
 
 
 def _expected(verification: Verification) -> str:
@@ -40,9 +63,9 @@ def _expected(verification: Verification) -> str:
 def verify(outcomes: Sequence[Outcome], manifest: Manifest | None) -> Verification:
     """Compare every succeeded instance with the manifest, or without one with the tree that
     most of them report."""
-    succeeded = [outcome for outcome in outcomes if outcome["status"] == "succeeded"]
-    expected = manifest.summary if manifest else commonest(succeeded)
-    wrong = [o["instance_id"] for o in succeeded if not _agrees(o, expected)]
+    found = succeeded(outcomes)
+    expected = manifest.summary if manifest else commonest(found)
+    wrong = [o["instance_id"] for o in found if not _agrees(o, expected)]
     python = [e.path for e in manifest.entries if e.path.endswith(".py")] if manifest else []
     return {
         "source": "manifest" if manifest else "instances",
@@ -50,17 +73,31 @@ def verify(outcomes: Sequence[Outcome], manifest: Manifest | None) -> Verificati
         "digest": expected.digest,
         "files": expected.files,
         "bytes": expected.bytes,
-        "verified": len(succeeded) - len(wrong),
+        "verified": len(found) - len(wrong),
         "mismatched": wrong,
         "python_files": [_readable(path) for path in python[:_LISTED_FILES]],
         "python_file_count": len(python),
-        "warnings": [line for outcome in succeeded for line in _unmet(outcome)],
+        "warnings": [line for outcome in found for line in _unmet(outcome)],
     }
 
 
-def commonest(succeeded: Sequence[Outcome]) -> Summary:
+def verify_restored(outcomes: Sequence[Outcome]) -> Verification:
+    """What instances have gone back to, which nothing was sent for: the release that most of
+    them have now. Others are told of, and are no failure."""
+    restored = succeeded(outcomes)
+    expected = commonest(restored)
+    others = [o for o in restored if o["release_id"] != expected.release_id]
+    return {
+        **verify((), None),
+        "release_id": expected.release_id,
+        "verified": len(restored) - len(others),
+        "warnings": [f"{o['instance_id']} went back to release {o['release_id']}." for o in others],
+    }
+
+
+def commonest(found: Sequence[Outcome]) -> Summary:
     """The tree most instances report; an empty one when there is none."""
-    trees = Counter((o["release_id"], o["digest"], o["files"], o["bytes"]) for o in succeeded)
+    trees = Counter((o["release_id"], o["digest"], o["files"], o["bytes"]) for o in found)
     if not trees:
         return Summary("", "", "", 0, 0)
     release_id, digest, files, size = trees.most_common(1)[0][0]
@@ -68,8 +105,10 @@ def commonest(succeeded: Sequence[Outcome]) -> Summary:
 
 
 def _agrees(outcome: Outcome, expected: Summary) -> bool:
-    same_tree = (outcome["digest"], outcome["release_id"]) == (expected.digest, expected.release_id)
-    return same_tree and outcome["files"] == expected.files
+    found = (outcome["digest"], outcome["files"])
+    # A script was unpacked and is gone again: there is no release of it.
+    released = outcome["change"] == "ran" or outcome["release_id"] == expected.release_id
+    return released and found == (expected.digest, expected.files)
 
 
 def _unmet(outcome: Outcome) -> list[str]:

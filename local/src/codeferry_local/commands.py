@@ -9,8 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from codeferry_local.demo import Demo
+from codeferry_local.demo import Demo, Showing
+from codeferry_local.demo_fleet import FleetShowing
 from codeferry_local.home import Home, State, read_state
+from codeferry_local.instances import launch_more
 from codeferry_local.process import Supervisor, stop_running
 from codeferry_local.steps import StepPrinter
 
@@ -27,6 +29,13 @@ DOWN_HELP = """End the embedded AWS and remove its instances.
 \b
 Examples:
   ferry local down
+"""
+LAUNCH_HELP = """Launch further instances; they get what their target already has.
+
+\b
+Examples:
+  ferry local launch
+  ferry local launch --count 2 --target gpu-workers
 """
 STATUS_HELP = """Show what runs: endpoints, bucket, state machines and instances.
 
@@ -46,10 +55,13 @@ DEMO_HELP = """The whole of Codeferry on this machine, in half a minute.
 
 Starts an embedded AWS, deploys, creates three instances, pushes a real project,
 pushes it again after an edit, starts a run by a bare S3 upload, and cleans up.
+With --fleet: six instances, a release in waves, one that fails its health command at
+wave two and goes back, and an instance that joins later and gets what the others have.
 
 \b
 Examples:
   ferry demo
+  ferry demo --fleet
   ferry demo --keep
 """
 
@@ -82,6 +94,16 @@ def down(json_: bool) -> None:
         click.echo("The embedded AWS is down.", err=True)
 
 
+@local.command(help=LAUNCH_HELP)
+@click.option("--count", default=1, show_default=True, type=click.IntRange(1, 100))
+@click.option("--target", default="demo", show_default=True, help="Their codeferry:target tag.")
+@as_json
+def launch(count: int, target: str, json_: bool) -> None:
+    home = Home.default()
+    launch_more(home, count=count, target=target)
+    _show(read_state(home), json_)
+
+
 @local.command(help=STATUS_HELP)
 @as_json
 def status(json_: bool) -> None:
@@ -96,8 +118,10 @@ def env() -> None:
 
 @click.command(help=DEMO_HELP)
 @click.option("--keep", is_flag=True, help="Leave the embedded AWS running afterwards.")
-def demo(keep: bool) -> None:
-    Demo(Console()).run(keep=keep)
+@click.option("--fleet", is_flag=True, help="Show roll-outs in waves on six instances.")
+def demo(keep: bool, fleet: bool) -> None:
+    show, instances = (FleetShowing, 6) if fleet else (Showing, 3)
+    Demo(Console(), show, instances).run(keep=keep)
 
 
 def _show(state: State, json_: bool) -> None:

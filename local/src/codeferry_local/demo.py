@@ -7,11 +7,12 @@ S3 client for the bare upload.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from codeferry_local.steps import StepPrinter
 
 TARGET = "demo"
 PROJECT = "train"
+RESULTS = "demo-results"
 
 
 class DemoFailed(LocalError):
@@ -44,23 +46,32 @@ class DemoFailed(LocalError):
 
 @dataclass(frozen=True)
 class Demo:
-    """One showing; all it makes lies in a temporary directory of its own."""
+    """One showing; all it makes lies in a temporary directory of its own.
+
+    ``show`` makes what is shown, on so many ``instances``.
+    """
 
     console: Console
+    show: Callable[[Console, State, Home, Path], Showing]
+    instances: int
 
     def run(self, *, keep: bool) -> None:
         """Show everything. Raises what a part of it raised, after cleaning up."""
         with tempfile.TemporaryDirectory(prefix="codeferry-demo-") as place:
             home = Home.default() if keep else Home(Path(place) / "aws")
-            self._title("An AWS of our own, with three instances")
+            self._title(f"An AWS of our own, with {self.instances} instances")
             with self._aws(home, keep=keep):
-                Showing(self.console, read_state(home), home, Path(place)).all()
+                self.show(self.console, read_state(home), home, Path(place)).all()
         self._farewell(keep=keep)
 
     @contextmanager
     def _aws(self, home: Home, *, keep: bool) -> Iterator[None]:
         supervisor = Supervisor.start(
-            home, instances=3, target=TARGET, attached=not keep, progress=StepPrinter(self.console)
+            home,
+            instances=self.instances,
+            target=TARGET,
+            attached=not keep,
+            progress=StepPrinter(self.console),
         )
         try:
             yield
@@ -94,6 +105,9 @@ class Showing:
         self._copy_project()
         self._first_push()
         self._second_push()
+        self._training()
+        self._script()
+        self._results()
         self._bare_upload()
         self._history()
 
@@ -122,6 +136,33 @@ class Showing:
         self._ferry("push", TARGET, str(self.project))
         self._show_release()
 
+    def _training(self) -> None:
+        self._title("Run the training on all three, in the release just verified there")
+        self._client("s3").create_bucket(
+            Bucket=RESULTS, CreateBucketConfiguration={"LocationConstraint": self.state.region}
+        )
+        self._ferry(
+            *("run", TARGET, str(self.project), "--env", f"RESULTS_BUCKET={RESULTS}"),
+            *("--", "python3", "train.py", "--epochs", "8"),
+        )
+        self._title("Its whole output, kept after the run")
+        self._ferry("logs", "latest", "--instance", self.state.instances[0].instance_id)
+        metrics = self._directory / "shared" / "output" / "metrics.json"
+        self._say(f"cat {metrics.relative_to(self.state.instances[0].root)}   (on the instance)")
+        self.console.print(metrics.read_text().strip(), highlight=False)
+
+    def _results(self) -> None:
+        self._title("Bring the results back: each instance's agent drains its output directory")
+        for record in self.state.instances:
+            root = f"{record.root}/opt/codeferry/{PROJECT}/shared/output/s3"
+            self._say(f"codeferry-agent drain --once   (on {record.instance_id})")
+            self._run_agent("drain", "--once", "--stability", "0", "--directory", root)
+        self._ferry("s3", "list", f"s3://{RESULTS}/")
+
+    def _script(self) -> None:
+        self._title("A script with supporting files, on every instance, gone afterwards")
+        self._ferry("script", TARGET, str(self.project / "scripts" / "check.sh"), "--", "it's fine")
+
     def _bare_upload(self) -> None:
         self._title("Start a run by nothing but an S3 upload of a plain tar.gz")
         key = layout.inbox_key(TARGET, PROJECT)
@@ -144,8 +185,7 @@ class Showing:
 
     def _show_release(self) -> None:
         """What lies on the first instance now."""
-        record = self.state.instances[0]
-        directory = Path(record.root) / "opt" / "codeferry" / PROJECT
+        record, directory = self.state.instances[0], self._directory
         current = (directory / "current").readlink()
         self._say(f"ls {directory.relative_to(record.root)}   (on {record.instance_id})")
         for release in sorted((directory / "releases").iterdir()):
@@ -153,17 +193,41 @@ class Showing:
             files = sum(1 for path in release.rglob("*") if not path.is_dir())
             self.console.print(f"  releases/{release.name}  {files} files{mark}", highlight=False)
 
-    def _ferry(self, *arguments: str) -> None:
-        """Run the installed ``ferry`` as a user would, its output straight to the screen."""
-        shown = [a.removeprefix(f"{self.place}/") for a in arguments]
-        self._say(f"ferry {' '.join(shown)} --stage local")
-        command = [str(Path(sys.executable).with_name("ferry")), *arguments, "--stage", "local"]
+    @property
+    def _directory(self) -> Path:
+        """The project's directory on the first instance."""
+        return Path(self.state.instances[0].root) / "opt" / "codeferry" / PROJECT
+
+    def _ferry(self, *arguments: str, exit_code: int = 0) -> None:
+        """Run the installed ``ferry`` as a user would, its output straight to the screen;
+        DemoFailed unless it ends with this exit code."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        words = [*arguments[:end], "--stage", "local", *arguments[end:]]
+        self._say(shlex.join(["ferry", *(word.removeprefix(f"{self.place}/") for word in words)]))
+        command = [str(Path(sys.executable).with_name("ferry")), *words]
         done = subprocess.run(
             command, env=os.environ | {HOME_VARIABLE: str(self.home.path)}, check=False
         )
-        if done.returncode != 0:
+        if done.returncode != exit_code:
             raise DemoFailed(
                 f"ferry {arguments[0]} ended with {done.returncode}.",
+                hint="Its own message is above.",
+            )
+
+    def _run_agent(self, *arguments: str) -> None:
+        """Run the installed ``codeferry-agent``, as its unit would on an instance."""
+        credentials = self.state.credentials
+        access = {
+            "AWS_ENDPOINT_URL": self.state.endpoints["aws"],
+            "AWS_REGION": self.state.region,
+            "AWS_ACCESS_KEY_ID": credentials["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": credentials["secret_access_key"],
+        }
+        agent = str(Path(sys.executable).with_name("codeferry-agent"))
+        done = subprocess.run([agent, *arguments], env=os.environ | access, check=False)
+        if done.returncode != 0:
+            raise DemoFailed(
+                f"codeferry-agent {arguments[0]} ended with {done.returncode}.",
                 hint="Its own message is above.",
             )
 

@@ -9,6 +9,7 @@
   them. They are how ``ferry`` shows dispatch and apply.
 - It gives all functions one access key; Lambda gives each its own role's. Who made a call,
   or signed a URL, is what IAM policies are compared with.
+- Its FilterLogEvents takes no stream prefix and has no pages: see ``emulator_logs``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
+
+from codeferry_local.emulator_logs import by_prefix
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -36,7 +39,7 @@ _version: ContextVar[str] = ContextVar("version", default="")
 def close_gaps() -> None:
     """Wrap what has to be wrapped; called before the server starts."""
     from ministack.core import lambda_runtime
-    from ministack.services import eventbridge, lambda_svc, s3, stepfunctions, sts
+    from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, s3, stepfunctions, sts
 
     # Neither service has a public seam.
     s3._get_object = ranged(s3._get_object, s3._parse_range)  # noqa: SLF001
@@ -48,6 +51,10 @@ def close_gaps() -> None:
     stepfunctions._execute_task = recorded(  # noqa: SLF001
         stepfunctions._execute_task,  # noqa: SLF001
         stepfunctions._add_event,  # noqa: SLF001
+    )
+    cloudwatch_logs._filter_log_events = by_prefix(  # noqa: SLF001
+        cloudwatch_logs._filter_log_events,  # noqa: SLF001
+        lambda group: cloudwatch_logs._log_groups.get(group, {}).get("streams", ()),  # noqa: SLF001
     )
     lambda_runtime.execution_credentials = of_its_own(
         lambda_runtime.execution_credentials, sts.register_session

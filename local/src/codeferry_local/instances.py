@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from codeferry_contracts.target import TARGET_TAG
-from codeferry_local.home import InstanceRecord
+from codeferry_local.home import Home, InstanceRecord, State, read_state, write_state
 from codeferry_local.ssm.server import SsmServer
+
+Register = Callable[[InstanceRecord], object]
 
 
 def launch(
     ec2: Any, ssm: SsmServer, directory: Path, *, count: int, target: str
 ) -> list[InstanceRecord]:
     """``count`` instances tagged for ``target``, each with its own root below ``directory``."""
-    return [_launch_one(ec2, ssm, directory, f"{target}-{n}", target) for n in range(1, count + 1)]
+
+    def register(record: InstanceRecord) -> None:
+        ssm.add_instance(record.instance_id, Path(record.root), tags=record.tags, name=record.name)
+
+    numbers = range(1, count + 1)
+    return [_launch_one(ec2, register, directory, f"{target}-{n}", target) for n in numbers]
+
+
+def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
+    """As ``launch`` on an embedded AWS that runs already, told to EventBridge as EC2 does.
+
+    Raises NotRunning.
+    """
+    state = read_state(home)
+    taken = sum(record.tags.get(TARGET_TAG) == target for record in state.instances)
+    names = [f"{target}-{taken + n}" for n in range(1, count + 1)]
+
+    def register(record: InstanceRecord) -> None:
+        body = {name: getattr(record, name) for name in ("instance_id", "root", "tags", "name")}
+        _control(state, "instances", body)
+
+    ec2 = _client(state, "ec2")
+    records = [_launch_one(ec2, register, home.instances, name, target) for name in names]
+    state.instances.extend(records)
+    write_state(home, state)
+    for record in records:
+        _control(state, f"started/{record.instance_id}", {})
+    return records
 
 
 def _launch_one(
-    ec2: Any, ssm: SsmServer, directory: Path, name: str, target: str
+    ec2: Any, register: Register, directory: Path, name: str, target: str
 ) -> InstanceRecord:
     tags = {"Name": name, TARGET_TAG: target}
     launched = ec2.run_instances(
@@ -37,5 +71,27 @@ def _launch_one(
     root = directory / instance_id
     for part in ("opt/codeferry", "tmp"):
         (root / part).mkdir(parents=True)
-    ssm.add_instance(instance_id, root, tags=tags, name=name)
-    return InstanceRecord(instance_id=instance_id, name=name, tags=tags, root=str(root))
+    record = InstanceRecord(instance_id=instance_id, name=name, tags=tags, root=str(root))
+    register(record)
+    return record
+
+
+def _control(state: State, path: str, body: Any) -> None:
+    """Ask the local SSM's control endpoint."""
+    request = urllib.request.Request(  # noqa: S310 - the local SSM
+        f"{state.endpoints['ssm']}/_codeferry/{path}",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same
+        answer.read()
+
+
+def _client(state: State, service: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=state.endpoints["aws"],
+        region_name=state.region,
+        aws_access_key_id=state.credentials["access_key_id"],
+        aws_secret_access_key=state.credentials["secret_access_key"],
+    )

@@ -25,7 +25,7 @@ import click
 
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.local_stage import Credentials
-from codeferry_contracts.names import OUTPUT_BUCKET, Stage, output_state_machine
+from codeferry_contracts.names import OUTPUT_BUCKET, WORKFLOWS, Stage, output_state_machine
 from codeferry_local.deployment import ACCOUNT, Deployment, synthesise
 from codeferry_local.emulator import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
@@ -134,7 +134,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         endpoints={"aws": emulator.url, "ssm": ssm.url},
         credentials=CREDENTIALS,
         bucket=outputs[OUTPUT_BUCKET],
-        state_machines={"sync": outputs[output_state_machine("sync")]},
+        state_machines={name: outputs[output_state_machine(name)] for name in WORKFLOWS},
         instances=records,
     )
 

@@ -22,7 +22,7 @@ import pytest
 
 import codeferry_agent
 from codeferry_contracts import manifest
-from codeferry_contracts.parameters import ApplyPayload
+from codeferry_contracts.parameters import Payload
 from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, parse_result
 from tests.unit.agent.archives import Tree, entries, pack
 
@@ -45,6 +45,14 @@ class Store:
     ranges: list[tuple[int, int]] = field(default_factory=list)
     sent: int = 0
     url: str = ""
+    variables: bytes = b"{}"  # a command's
+    refusals: list[int] = field(default_factory=list)  # statuses yet answered instead of them
+    asked: threading.Event = field(default_factory=threading.Event)  # for them
+    give: threading.Event | None = None  # holds them back until set
+
+    @property
+    def variables_url(self) -> str:
+        return self.url.replace("archive.tar.gz", "variables.json")
 
     def status_for(self) -> int:
         if self.failing:
@@ -61,6 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
         store.entered.set()
         if store.resume:
             store.resume.wait(60)
+        if "variables.json" in self.path:
+            self.send_variables(store)
+            return
         status = store.status_for()
         start, end = map(int, re.findall(r"\d+", self.headers["Range"])[:2])
         body = store.body[start : end + 1] if status == 206 else f"<Error>{SECRET}</Error>".encode()
@@ -80,6 +91,18 @@ class _Handler(BaseHTTPRequestHandler):
         store.sent += len(body[:cut])
         self.close_connection = True
 
+    def send_variables(self, store: Store) -> None:
+        store.asked.set()
+        if store.give:
+            store.give.wait(60)
+        status = store.refusals.pop(0) if store.refusals else 200
+        body = store.variables if status == 200 else f"<Error>{SECRET}</Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -93,8 +116,9 @@ def store() -> Iterator[Store]:
     thread.start()
     store.url = f"http://127.0.0.1:{server.server_port}/bucket/archive.tar.gz?{SECRET}&x=%2F"
     yield store
-    if store.resume:
-        store.resume.set()
+    for held in (store.resume, store.give):
+        if held:
+            held.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -135,6 +159,9 @@ class Instance:
     store: Store
     python: str = sys.executable
     script: Path = APPLY
+    arguments: tuple[str, ...] = ()
+    text: bool = True
+    stdin: int = subprocess.DEVNULL
     runs: int = 0
     environ: dict[str, str] = field(default_factory=dict)
 
@@ -153,7 +180,7 @@ class Instance:
     def releases(self) -> set[str]:
         return {path.name for path in (self.project / "releases").iterdir()}
 
-    def payload(self, body: bytes, **changes: Any) -> ApplyPayload:
+    def payload(self, body: bytes, **changes: Any) -> Payload:
         self.runs += 1
         fields: dict[str, Any] = {
             "run_id": f"run-{self.runs}",
@@ -170,26 +197,27 @@ class Instance:
             "expect_files": (),
             "expect_directories": (),
         }
-        return ApplyPayload(**(fields | changes))
+        return Payload(**(fields | changes))
 
-    def start(self, payload: ApplyPayload | str, **environ: str) -> subprocess.Popen[str]:
+    def start(self, payload: Payload | str, **environ: str) -> subprocess.Popen[Any]:
         encoded = payload if isinstance(payload, str) else payload.encode()
         run_id = "run-0" if isinstance(payload, str) else payload.run_id
         inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         return subprocess.Popen(
-            [self.python, "-I", "-X", "utf8", "-B", str(self.script)],
+            [self.python, "-I", "-X", "utf8", "-B", str(self.script), *self.arguments],
             env=inherited
             | {"CODEFERRY_ROOT": str(self.root), "CODEFERRY_RUN_ID": run_id}
             | {"CODEFERRY_PAYLOAD": encoded, "CODEFERRY_VERBOSE": "1"}
             | self.environ
             | environ,
+            stdin=self.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            text=self.text,
             start_new_session=True,
         )
 
-    def send(self, payload: ApplyPayload | str, **environ: str) -> Answer:
+    def send(self, payload: Payload | str, **environ: str) -> Answer:
         """Deliver, wait, and check what must hold for every answer."""
         return self.finish(self.start(payload, **environ))
 

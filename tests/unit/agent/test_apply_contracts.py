@@ -8,46 +8,46 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_agent import apply
+from codeferry_agent import apply, execute
+from codeferry_agent.supervise import Ended
 from codeferry_contracts import manifest, names
-from codeferry_contracts.parameters import ApplyPayload
-from codeferry_contracts.request import SCHEMA
+from codeferry_contracts.parameters import Payload
+from codeferry_contracts.request import MAX_ARGUMENTS, SCHEMA
 from codeferry_contracts.result import (
     RESULT_MAX_CHARACTERS,
+    Ending,
     InstanceResult,
+    Ran,
     parse_result,
 )
 from codeferry_contracts.shape import problems
+from codeferry_contracts.timing import LONGEST_STEP_SECONDS
 from tests.unit.agent.archives import SMALL, entries, pack
 from tests.unit.agent.conftest import APPLY, Instance
 
-SOURCE = APPLY.read_text()
+SOURCES = ("apply", "supervise", "dependencies", "execute")
+AGENT = APPLY.parent
 names_of_files = st.binary(min_size=1, max_size=40).filter(lambda raw: b"\0" not in raw)
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
-def test_the_source_can_travel_in_a_document() -> None:
-    """No double brace for SSM to substitute, ASCII only, no line that ends the heredoc."""
-    assert "{{" not in SOURCE
-    assert SOURCE.isascii()
-    assert "CODEFERRY_END_OF_SOURCE" not in SOURCE
-    assert len(SOURCE) < 43_500
-
-
-def test_the_source_needs_the_standard_library_only() -> None:
-    """Every import is a module Python brings along, and the grammar is that of 3.9."""
-    tree = ast.parse(SOURCE, feature_version=(3, 9))
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_sources_need_the_standard_library_only(name: str) -> None:
+    """Every import is a module Python brings along or one of them, in the grammar of 3.9."""
+    tree = ast.parse((AGENT / f"{name}.py").read_text(), feature_version=(3, 9))
+    own = {"codeferry_agent", *(f"codeferry_agent.{other}" for other in SOURCES)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             assert {name.name.split(".")[0] for name in node.names} <= sys.stdlib_module_names
         elif isinstance(node, ast.ImportFrom):
-            assert (node.module or "").split(".")[0] in sys.stdlib_module_names
+            module = node.module or ""
+            assert module in own or module.split(".")[0] in sys.stdlib_module_names
 
 
 def test_names_and_limits_are_those_of_the_contracts() -> None:
@@ -58,9 +58,24 @@ def test_names_and_limits_are_those_of_the_contracts() -> None:
     assert apply.META.decode() == manifest.META_DIRECTORY
     assert apply.MANIFEST.decode() == manifest.MANIFEST_PATH
     assert apply.SUMS.decode() == manifest.SUMS_PATH
-    assert set(apply.FIELDS) == set(ApplyPayload.__dataclass_fields__)
+    assert set(apply.FIELDS) == set(Payload.__dataclass_fields__)
     fields = set(InstanceResult.__dataclass_fields__)
     assert set(apply.blank_result("r")) - {"codeferry_result"} == fields
+    assert apply.MAX_ARGUMENTS == MAX_ARGUMENTS
+    assert apply.MAX_SECONDS == LONGEST_STEP_SECONDS
+
+
+def test_endings_are_those_of_the_contracts() -> None:
+    """How a command ended has the same words and fields on both sides."""
+    result = execute.interrupted(apply.blank_result("r"))
+    assert set(result["ran"]) == set(Ran.__dataclass_fields__)
+    ways = [Ended(reason, -1, 0, 0.0, 0, 0, False) for reason in ("timed_out", "cancelled", "")]
+    ways.append(ways[-1]._replace(signal=9))
+    ways.append(ways[-1]._replace(oom=True))
+    ours = {execute.ending_of(way) for way in ways} | {"not_started", "interrupted"}
+    assert ours == set(get_args(Ending))
+    for way in ways:
+        assert not execute.complaint(way._replace(exit_code=0), 5) or way.reason or way.signal
 
 
 @given(st.dictionaries(names_of_files, st.tuples(st.integers(0, 0o777), digests)))
@@ -131,9 +146,7 @@ def test_a_thousand_unmet_paths_fit(instance: Instance) -> None:
 
 
 def payload(**changes: object) -> str:
-    fields = asdict(
-        ApplyPayload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 5, False, "", (), (), ())
-    )
+    fields = asdict(Payload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 5, False, "", (), (), ()))
     return base64.b64encode(json.dumps(fields | changes).encode()).decode()
 
 
@@ -154,6 +167,10 @@ WRONG: dict[str, list[object]] = {
     ],
     "expect_files": [["/etc/passwd"], ["a/.."]],
     "expect_directories": [["/"], [".."]],
+    "command": ["true", [3], ["a\0"], ["\ud800"], ["x\udfff"], ["x"] * 2001],
+    "command_seconds": [-1, 172_801, True],
+    "environment_url": ["h", "ftp://h/x", "https://h/x y", "https://h/\n", None],
+    "install": [0, "yes"],
 }  # fmt: skip
 
 

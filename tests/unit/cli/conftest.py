@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class World:
 
     endpoint: str
     bucket: str
-    machine: str
+    machines: Mapping[str, str]
 
     def client(self, service: str) -> Any:
         return boto3.client(
@@ -107,24 +107,39 @@ class World:
             aws_secret_access_key="test",
         )
 
-    def start(self, run_id: str, target: str) -> None:
+    def execution_arn(self, run_id: str, workflow: str = "sync") -> str:
+        return self.machines[workflow].replace(":stateMachine:", ":execution:") + f":{run_id}"
+
+    def start(self, run_id: str, target: str, workflow: str = "sync", **more: Any) -> None:
         """A run started by hand, as in the console."""
-        request = {"archive": {"key": f"archives/{run_id}.tar.gz"}, "target": target}
+        request = {"archive": {"key": f"archives/{run_id}.tar.gz"}, "target": target, **more}
         self.client("stepfunctions").start_execution(
-            stateMachineArn=self.machine, name=run_id, input=json.dumps(request)
+            stateMachineArn=self.machines[workflow], name=run_id, input=json.dumps(request)
         )
 
-    def await_end(self, run_id: str) -> None:
-        arn = self.machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
+    def request_of(self, run_id: str, workflow: str = "sync") -> Any:
+        """The input of a run's execution."""
+        arn = self.execution_arn(run_id, workflow)
+        return json.loads(
+            self.client("stepfunctions").describe_execution(executionArn=arn)["input"]
+        )
+
+    def objects(self, prefix: str) -> set[str]:
+        """The keys of the objects that are there now."""
+        listed = self.client("s3").list_objects_v2(Bucket=self.bucket, Prefix=prefix)
+        return {entry["Key"] for entry in listed.get("Contents", ())}
+
+    def await_end(self, run_id: str, workflow: str = "sync") -> None:
+        arn = self.execution_arn(run_id, workflow)
         states = self.client("stepfunctions")
         deadline = time.monotonic() + 60
         while states.describe_execution(executionArn=arn)["status"] == "RUNNING":
             assert time.monotonic() < deadline, "the run does not end"
             time.sleep(0.05)
 
-    def await_state(self, run_id: str, name: str) -> None:
+    def await_state(self, run_id: str, name: str, workflow: str = "sync") -> None:
         """Until the run has entered the state ``name``."""
-        arn = self.machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
+        arn = self.execution_arn(run_id, workflow)
         states = self.client("stepfunctions")
         deadline = time.monotonic() + 60
         while name not in _entered(states.get_execution_history(executionArn=arn)["events"]):
@@ -150,7 +165,7 @@ def deployed(ministack: str) -> World:
     template["Resources"]["Record"]["Properties"]["Code"]["ZipFile"] = (
         Path(__file__).parent / "stage_function.py"
     ).read_text(encoding="utf-8")
-    world = World(ministack, "", "")
+    world = World(ministack, "", {})
     formation = world.client("cloudformation")
     name = "Codeferry-local-Workflow"
     formation.create_stack(StackName=name, TemplateBody=json.dumps(template))
@@ -159,7 +174,11 @@ def deployed(ministack: str) -> World:
     )
     stack = formation.describe_stacks(StackName=name)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-    return World(ministack, outputs["ArtifactBucket"], outputs["SyncStateMachineArn"])
+    machines = {
+        "sync": outputs["SyncStateMachineArn"],
+        "script": outputs["ScriptStateMachineArn"],
+    }
+    return World(ministack, outputs["ArtifactBucket"], machines)
 
 
 @pytest.fixture
@@ -191,7 +210,9 @@ def inbox(world: World) -> Iterator[None]:
                     seen.add(run_id)
                     request = {"target": parse_inbox_key(version["Key"]).target}
                     states.start_execution(
-                        stateMachineArn=world.machine, name=run_id, input=json.dumps(request)
+                        stateMachineArn=world.machines["sync"],
+                        name=run_id,
+                        input=json.dumps(request),
                     )
 
     thread = threading.Thread(target=serve)

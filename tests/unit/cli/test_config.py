@@ -104,7 +104,8 @@ def test_every_key_reaches_the_request(ferry: Any, project: Path) -> None:
         "strict": True,
         "user": "app",
         "persist": ["logs"],
-    }  # 15 minutes is the default, so the request does not repeat it
+        "timeout_seconds": 900,
+    }
 
 
 def test_a_configured_target_need_not_be_typed(

@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
-from codeferry_cli import follow
+from codeferry_cli import execution, follow
 from codeferry_cli.aws import Aws
 from codeferry_cli.errors import StillRunning
-from codeferry_cli.follow import Follower, read_history
+from codeferry_cli.execution import read_history
+from codeferry_cli.follow import Follower
+from codeferry_cli.live_output import LiveOutput
+from codeferry_cli.logs import LogTail
 from codeferry_cli.options import Access
 from codeferry_cli.phases import NOTHING_YET
 from codeferry_cli.progress import PlainProgress
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.upload import _Meter
+from codeferry_contracts.names import SYNC
 
 
 @pytest.fixture
@@ -61,9 +65,9 @@ def test_a_history_of_many_pages_is_read_whole(
     stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page by page gives what one page gives."""
-    whole = read_history(stage, finished, NOTHING_YET)
-    monkeypatch.setattr(follow, "_HISTORY_PAGE", 3)
-    assert read_history(stage, finished, NOTHING_YET) == whole
+    whole = read_history(stage, SYNC, finished, NOTHING_YET)
+    monkeypatch.setattr(execution, "_HISTORY_PAGE", 3)
+    assert read_history(stage, SYNC, finished, NOTHING_YET) == whole
     assert whole.begun() == ["plan", "dispatch", "apply", "verify", "cleanup", "report"]
 
 
@@ -71,13 +75,13 @@ def test_what_is_known_is_not_read_again(
     stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all but the newest events known, one page is enough however long the history."""
-    monkeypatch.setattr(follow, "_HISTORY_PAGE", 3)
-    known = read_history(stage, finished, NOTHING_YET)
+    monkeypatch.setattr(execution, "_HISTORY_PAGE", 3)
+    known = read_history(stage, SYNC, finished, NOTHING_YET)
     requests = []
     stage.workflow.meta.events.register(
         "before-call.sfn.GetExecutionHistory", lambda **_: requests.append(1)
     )
-    assert read_history(stage, finished, known) == known
+    assert read_history(stage, SYNC, finished, known) == known
     assert len(requests) == 1
 
 
@@ -86,13 +90,13 @@ def test_polls_grow_apart_and_patience_is_kept(world: Any, stage: DeployedStage)
     run_id = f"by-hand-{secrets.token_hex(6)}"
     world.start(run_id, "slow")
     clock = Clock()
-    follower = Follower(stage, run_id, Told(), sleep=clock.sleep, clock=clock)
+    follower = Follower(stage, SYNC, run_id, Told(), sleep=clock.sleep, clock=clock)
     with pytest.raises(StillRunning, match=r"has not ended after 20\.0 s"):
         follower.follow(20)
     assert clock.slept[0] == 0.3
     assert max(clock.slept) == 3.0
     assert clock.now == pytest.approx(20)
-    stage.workflow.stop_execution(executionArn=stage.execution_arn(run_id))
+    stage.workflow.stop_execution(executionArn=stage.execution_arn(SYNC, run_id))
 
 
 def test_each_phase_and_each_instance_is_told_once_and_in_order(
@@ -100,9 +104,22 @@ def test_each_phase_and_each_instance_is_told_once_and_in_order(
 ) -> None:
     """Instances stand between dispatch and the end of apply."""
     told = Told()
-    Follower(stage, finished, told).follow()
+    Follower(stage, SYNC, finished, told).follow()
     words = [line.split()[0] for line in told.lines]
     assert words == ["plan", "dispatch", "✓", "✓", "✓", "apply", "verify", "cleanup", "report"]
+
+
+def test_with_a_command_the_longest_phase_is_called_run(
+    stage: DeployedStage, finished: str
+) -> None:
+    """Applying the release is the least of it; polls stay close for what it prints."""
+    told = Told()
+    tail = LogTail(stage, finished, since=0)
+    live = LiveOutput(tail, told, wanted=True, later="ferry logs")
+    Follower(stage, SYNC, finished, told, live).follow()
+    words = [line.split()[0] for line in told.lines]
+    assert "run" in words
+    assert "apply" not in words
 
 
 def test_many_instances_are_counted_instead_of_listed(
@@ -111,7 +128,7 @@ def test_many_instances_are_counted_instead_of_listed(
     """Beyond the limit one line says how many are done."""
     monkeypatch.setattr(follow, "_MOST_LINES", 2)
     told = Told()
-    Follower(stage, finished, told).follow()
+    Follower(stage, SYNC, finished, told).follow()
     assert sum("✓" in line for line in told.lines) == 2
     assert "  3 instances done" in told.lines
 

@@ -59,7 +59,9 @@ def test_every_option_is_explained(name: str) -> None:
     assert [o.name for o in options if not o.help and o.name != "limit"] == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["push", "--help"], ["runs", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in ("push", "run", "logs", "runs"))]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     """No AWS library, no rich: that is what makes it answer at once."""
     code = (
@@ -135,6 +137,9 @@ def test_an_extension_is_loaded_by_its_entry_point(
         ("runs", "--limit", "0"),
         ("status", "not/a/run"),
         ("completion", "tcsh"),
+        ("run", "fleet"),
+        ("script", "fleet"),
+        ("logs",),
     ],
 )
 def test_usage_errors_are_exit_2_also_as_json(ferry: Any, arguments: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_cli.phases import NOTHING_YET, PHASES, advance
+from codeferry_cli.phases import NOTHING_YET, PHASES, advance, label
 
 T0 = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 
@@ -77,6 +77,14 @@ def test_a_run_that_fails_in_plan_goes_on_in_cleanup() -> None:
         {"phase": "plan", "seconds": 3.0},
         {"phase": "cleanup", "seconds": 1.0},
     ]
+
+
+def test_with_a_command_applying_is_called_running() -> None:
+    """Only that phase has another word."""
+    assert [label(phase, command=True) for phase in PHASES] == [
+        "plan", "dispatch", "run", "verify", "cleanup", "report",
+    ]  # fmt: skip
+    assert [label(phase, command=False) for phase in PHASES] == list(PHASES)
 
 
 def test_nothing_has_begun_before_the_first_event() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import tarfile
 from pathlib import Path
@@ -52,8 +51,7 @@ def test_the_archive_and_the_request_are_what_was_asked_for(
     body = world.client("s3").get_object(Bucket=world.bucket, Key=document["key"])["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
         assert {"train.py", "pkg/model.py", "requirements.txt"} <= set(tar.getnames())
-    arn = world.machine.replace(":stateMachine:", ":execution:") + f":{document['run_id']}"
-    sent = json.loads(world.client("stepfunctions").describe_execution(executionArn=arn)["input"])
+    sent = world.request_of(document["run_id"])
     assert sent == {
         "archive": {
             "key": f"archives/{document['run_id']}.tar.gz",

@@ -44,6 +44,8 @@ def failed(number: int, message: str) -> Any:
 def report(outcomes: list[Any], **changes: Any) -> Any:
     good = sum(o["status"] == "succeeded" for o in outcomes)
     return {
+        "run_id": "r",
+        "workflow": "sync",
         "status": "SUCCEEDED" if good == len(outcomes) else "FAILED",
         "counts": {"total": len(outcomes), "succeeded": good, "failed": 0, "skipped": 0},
         "instances": outcomes,
@@ -176,3 +178,52 @@ def test_the_price_is_told_where_it_is_known() -> None:
     assert "Costs about $0.00042 at list price" in told
     assert "Costs" not in shown(report([outcome(1)], cost=None))
     assert "Costs" not in shown(report([outcome(1)]))
+
+
+def ended(number: int, message: str, tail: str, **changes: Any) -> Any:
+    """An instance whose command failed."""
+    ran = {
+        "ending": "exited", "exit_code": 3, "signal": 0, "seconds": 1.0, "output_bytes": 5,
+        "tail": tail,
+    }  # fmt: skip
+    return failed(number, message) | {"ran": ran} | changes
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["exit code 3", "killed by signal 9 (SIGKILL)", "timed out after 300 s", "out of memory"],
+)
+def test_how_a_command_ended_stands_in_the_table(message: str) -> None:
+    """In words, not as a code."""
+    assert message in report_view.rows([ended(1, message, "")])[0]
+    assert message in report_view.outcome_line(ended(1, message, ""))
+
+
+def test_the_end_of_the_output_of_failed_instances_is_shown() -> None:
+    """Its last lines, indented and harmless; equal ends once; successes not at all."""
+    lines = "".join(f"line {number}\n" for number in range(30))
+    fine = outcome(3) | {"ran": ended(3, "", "all is well\n")["ran"]}
+    found = report([ended(1, "exit code 3", lines), ended(2, "exit code 3", lines), fine])
+    tails = report_view.tails(found)
+    assert tails[0] == f"{outcome(1)['instance_id']}, {outcome(2)['instance_id']} printed last:"
+    assert tails[1:] == [f"  line {number}" for number in range(10, 30)]
+    assert "\x1b" not in shown(report([ended(1, "exit code 3", "\x1b[2J\rx")]))
+
+
+def test_of_many_different_ends_only_some_are_shown() -> None:
+    """The others are named with the command that shows them."""
+    found = report([ended(n, "exit code 3", f"end {n}") for n in range(8)])
+    assert report_view.tails(found)[-1] == "… and 3 other ends: ferry logs r"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"workflow": "script", "command": ["x"]}, "Script ran on 1/2 instances"),
+        ({"command": ["x"]}, f"Command succeeded on 1/2 instances, in release {DIGEST[:20]}"),
+        ({"command": []}, f"1/2 instances have release {DIGEST[:20]}"),
+    ],
+)
+def test_the_last_line_is_about_what_was_asked(changes: dict[str, Any], line: str) -> None:
+    """A script, a command, or code."""
+    assert report_view.summary(report([outcome(1), failed(2, "x")], **changes)) == line

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codeferry_cli.runs import source
+from codeferry_cli.execution import Execution
+from codeferry_cli.runs import as_run, source
+from tests.unit.cli.stage_function import outcome
+
+
+def put(world: Any, key: str, document: Any) -> None:
+    body = json.dumps(document).encode()
+    world.client("s3").put_object(Bucket=world.bucket, Key=key, Body=body)
 
 
 @pytest.fixture
 def begun(world: Any) -> Any:
     """Starts runs by hand, as in the console, and stops what still runs."""
-    names = []
+    begun: list[tuple[str, str]] = []
 
-    def start(target: str, name: str = "") -> str:
-        names.append(name or f"by-hand-{secrets.token_hex(6)}")
-        world.start(names[-1], target)
+    def start(target: str, name: str = "", workflow: str = "sync", **more: Any) -> str:
+        name = name or f"by-hand-{secrets.token_hex(6)}"
+        begun.append((name, workflow))
+        world.start(name, target, workflow, **more)
         if target == "slow":
-            world.await_state(names[-1], "AwaitLong")
+            world.await_state(name, "AwaitLong", workflow)
         else:
-            world.await_end(names[-1])
-        return names[-1]
+            world.await_end(name, workflow)
+        return name
 
     yield start
     states = world.client("stepfunctions")
-    for name in names:
-        arn = world.machine.replace(":stateMachine:", ":execution:") + f":{name}"
+    for name, workflow in begun:
+        arn = world.execution_arn(name, workflow)
         if states.describe_execution(executionArn=arn)["status"] == "RUNNING":
             states.stop_execution(executionArn=arn)
 
@@ -49,6 +62,29 @@ def test_runs_are_filtered_by_status_and_limited(ferry: Any, begun: Any) -> None
     begun("fleet")
     listed = ferry("runs", "--status", "failed", "--limit", "1", "--json").json()["runs"]
     assert [run["run_id"] for run in listed] == [failed]
+
+
+def test_runs_of_all_workflows_are_one_list(ferry: Any, begun: Any) -> None:
+    """By the time they started, and each says which workflow it is of."""
+    names = [begun("fleet", workflow=workflow) for workflow in ("script", "sync", "script")]
+    listed = ferry("runs", "--limit", "3", "--json").json()["runs"]
+    assert [run["run_id"] for run in listed] == names[::-1]
+    assert [run["workflow"] for run in listed] == ["script", "sync", "script"]
+
+
+@pytest.mark.parametrize(
+    ("key", "project"),
+    [
+        ("inbox/fleet/my-app-20261120-160400-0123abcd.tar.gz", "my-app"),
+        ("inbox/fleet/whatever.tar.gz", ""),
+        ("archives/my-app-20261120-160400-0123abcd.tar.gz", ""),
+    ],
+)
+def test_the_project_of_an_upload_is_in_its_key(key: str, project: str) -> None:
+    """Where `ferry upload` made the key; a name by somebody else may mean anything."""
+    request = {"archive": {"key": key}, "target": "fleet"}
+    execution = Execution("sync", "r", "RUNNING", datetime.now(UTC), input=json.dumps(request))
+    assert as_run(execution).project == project
 
 
 def test_runs_for_people_are_a_table(ferry: Any, begun: Any) -> None:
@@ -128,7 +164,75 @@ def test_a_whole_id_wins_over_ids_that_begin_with_it(ferry: Any, begun: Any) -> 
     assert ferry("status", mark, "--json").json()["run_id"] == mark
 
 
-@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_the_running_one_of_two_runs_of_one_id_is_meant(ferry: Any, begun: Any) -> None:
+    """Ids given by hand may repeat in another workflow."""
+    name = begun("fleet")
+    begun("slow", name, workflow="script")
+    found = ferry("status", name, "--json").json()
+    assert (found["workflow"], found["status"]) == ("script", "running")
+
+
+def test_status_names_the_instances_at_work(ferry: Any, world: Any, begun: Any) -> None:
+    """Those a command was sent to that have not answered; the phase is the command's."""
+    run_id = begun("slow", command=["python", "train.py"])
+    record = {"command_id": "c", "log_group": "g", "instances": ["i-1", "i-2"]}
+    put(world, f"runs/{run_id}/commands/00000.json", record)
+    put(world, f"runs/{run_id}/instances/i-1.json", outcome("fleet", "i-1", ["x"], "sync"))
+    answer = ferry("status", run_id)
+    assert "Now: run, since" in answer.out
+    assert "  ✓ i-1" in answer.out
+    assert "  … i-2 at work" in answer.out
+    assert ferry("status", run_id, "--json").json()["at_work"] == ["i-2"]
+
+
+def test_status_of_a_command_that_failed_shows_how_and_its_last_words(
+    ferry: Any, begun: Any
+) -> None:
+    """Exit code in the table, the end of the output below, phases under the command's name."""
+    answer = ferry("status", begun("partial", command=["x"]))
+    assert answer.exit == 0
+    assert "exit code 3" in answer.out
+    assert "printed last:\n  Traceback" in answer.out
+    assert ", run " in answer.out
+    assert "Command succeeded on 2/3 instances" in answer.out
+
+
+@pytest.fixture
+def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A browser that notes what it is asked to open; the file it notes it in."""
+    note, program = tmp_path / "opened", tmp_path / "bin" / "xdg-open"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf %s "$1" > {note}.part && mv {note}.part {note}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return note
+
+
+def test_the_report_page_is_fetched_and_opened(ferry: Any, begun: Any, browser: Path) -> None:
+    """The file's path is printed, for where there is no browser."""
+    answer = ferry("status", begun("fleet"), "--open")
+    assert answer.exit == 0, answer.err
+    path = Path(answer.out.strip())
+    assert path.read_text() == '{"a": "page"}'
+    deadline = time.monotonic() + 30
+    while not browser.exists():
+        assert time.monotonic() < deadline, "the browser was not called"
+        time.sleep(0.01)
+    assert browser.read_text() == str(path)
+
+
+def test_a_missing_report_page_is_said_and_nothing_opened(
+    ferry: Any, begun: Any, browser: Path
+) -> None:
+    """Of a run that goes on, and of one that left none."""
+    answer = ferry("status", begun("slow"), "--open")
+    assert (answer.exit, "still going on" in answer.err) == (1, True)
+    answer = ferry("status", begun("dies"), "--open", "--json")
+    assert answer.json()["error"]["code"] == "page_missing"
+    assert not browser.exists()
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "logs"])
 def test_an_unknown_run_is_exit_2_and_says_how_to_list_them(
     ferry: Any, world: Any, command: str
 ) -> None:
@@ -145,6 +249,13 @@ def test_cancel_stops_a_run(ferry: Any, begun: Any) -> None:
     answer = ferry("cancel", run_id, "--no-wait", "--json")
     assert answer.exit == 0
     assert answer.json()["cancelled"] is True
+    assert ferry("status", run_id, "--json").json()["status"] == "cancelled"
+
+
+def test_cancel_stops_a_script_too(ferry: Any, begun: Any) -> None:
+    """The execution is found in whichever workflow it is."""
+    run_id = begun("slow", workflow="script")
+    assert ferry("cancel", run_id, "--no-wait", "--json").json()["cancelled"] is True
     assert ferry("status", run_id, "--json").json()["status"] == "cancelled"
 
 

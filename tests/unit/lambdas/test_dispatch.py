@@ -128,7 +128,7 @@ def test_url_through_another_endpoint(
     """With an endpoint of its own the bucket is in the path, where any instance finds it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     monkeypatch.setattr(clients, "s3", clients.s3.__wrapped__)
-    url = command.presign(settings.bucket, plan(1))
+    url = command.presign(settings.bucket, plan(1).archive)
     assert re.match(r"http://127\.0\.0\.1:4566/codeferry-dev-artifacts/archives/", url)
 
 

@@ -43,8 +43,9 @@ FIELDS = (
     *("expect.files", "expect.directories", "options.persist", "options.user", "unknown"),
     *("options.max_concurrency", "options.max_errors", "options.timeout_seconds"),
     *("options.keep_releases", "options.strict", "archive", "expect", "options", "whole"),
+    *("command", "environment.key"),
 )
-LISTS = ("expect.files", "expect.directories", "options.persist")
+LISTS = ("expect.files", "expect.directories", "options.persist", "command")
 FRAMES = {  # so that a good share gets past the first check
     "archive.key": ("archives/{}.tar.gz", "inbox/web/{}.tar.gz"),
     "upload": ("inbox/web/{}.tar.gz", "inbox/{}/a.tar.gz", "inbox/{}"),
@@ -73,9 +74,11 @@ def request_with(field: str, text: str) -> Any:
     if field == "unknown":
         return request | {text: 1}
     outer, _, inner = field.partition(".")
-    if not inner:
-        return request | {outer: text}
+    if outer == "environment":
+        request["command"] = ["true"]
     value = [text] if field in LISTS else text
+    if not inner:
+        return request | {outer: value}
     return request | {outer: {**request.get(outer, {}), inner: value}}
 
 
@@ -114,7 +117,7 @@ def _answer(request: Any, **_: Any) -> AWSResponse:
 def decided(settings: Settings, document: Any) -> Plan | CodeferryError:
     """plan's decision. Anything that is not an error of ours fails the test."""
     try:
-        request = plan.read_request(document)
+        request = plan.read_request(document, RUN.workflow)
         return plan.make_plan(settings, request, "codeferry-dev-sync", RUN)
     except CodeferryError as error:
         json.dumps(error.to_json()).encode()
@@ -134,10 +137,13 @@ def assert_exact(settings: Settings, document: Any, made: Plan) -> None:
     url = urlsplit(payload["url"])
     assert unquote(url.path).endswith("/" + document["archive"]["key"])
     version = document["archive"].get("version_id") or "v1"
-    assert parse_qs(url.query)["versionId"] == [version]
+    assert parse_qs(url.query).get("versionId", ["null"]) == [version]
     expect, options = document.get("expect", {}), document.get("options", {})
-    assert payload["expect_files"] == expect.get("files", [])
-    assert payload["expect_directories"] == expect.get("directories", [])
+    command = document.get("command", [])
+    assert payload["command"] == command
+    if expect or not command:
+        assert payload["expect_files"] == expect.get("files", [])
+        assert payload["expect_directories"] == expect.get("directories", [])
     assert payload["persist"] == options.get("persist", ["output", "checkpoints", "data"])
     assert payload["user"] == options.get("user", "")
     assert payload["project"] == document.get("project", payload["project"])

@@ -43,7 +43,10 @@ def test_minimal_request(settings: Settings, ssm: Stubber, run: Run, record: Rec
     version, ids = upload(), launch(3, codeferry="web")
     answer(ssm, *ids)
     describe(ssm)
-    assert planned(run, {"archive": {"key": KEY}, "target": "web"}) == {"waves": ((0,),)}
+    assert planned(run, {"archive": {"key": KEY}, "target": "web"}) == {
+        "waves": ((0,),),
+        "sweep": 420,
+    }
     made = record.plan()
     assert made.archive.version_id == version
     assert (made.document.name, made.document.version, made.document.hash) == (
@@ -172,7 +175,7 @@ def test_an_older_upload_after_the_newer_ones_run(
     answer(ssm, *launch(codeferry="web"))
     describe(ssm)
     planned(run, upload_request(newer))
-    cleanup.delete_archive(settings.bucket, INBOX, newer)
+    cleanup.delete_object(settings.bucket, INBOX, newer)
     error = refused(replace(run, id="run-2"), upload_request(older))
     assert type(error).__name__ == "ArchiveSuperseded"
 

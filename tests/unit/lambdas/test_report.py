@@ -185,6 +185,31 @@ def test_handler(
     assert (metrics["stage"], metrics["workflow"]) == ("dev", "sync")
 
 
+def page(settings: Settings, run: Run) -> str:
+    answer = clients.s3().get_object(Bucket=settings.bucket, Key=run.keys.page)
+    assert answer["ContentType"] == "text/html; charset=utf-8"
+    return answer["Body"].read().decode()
+
+
+def test_page(settings: Settings, run: Run, record: Record) -> None:
+    """The report lies beside its JSON as a page, of a run that ended and of one stopped."""
+    record.write_plan(plan(1))
+    record.write_outcomes(0, [outcome(ONE)])
+    report.handler(event(run, request=REQUEST, state=STATE), None)
+    assert ONE.instance_id in page(settings, run)
+
+
+def test_a_page_that_fails_changes_nothing(
+    settings: Settings, run: Run, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How a run went does not depend on how its page looks."""
+    monkeypatch.setattr("codeferry_lambdas.record.render", lambda report: report["no such field"])
+    record.write_plan(plan(1))
+    record.write_outcomes(0, [outcome(ONE)])
+    assert report.handler(event(run, request=REQUEST, state=STATE), None)["succeeded"]
+    assert record.read(run.keys.report)["status"] == "SUCCEEDED"
+
+
 def test_event(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """One event tells how the run ended, without the list of instances."""
     sent: list[Any] = []
@@ -196,6 +221,7 @@ def test_event(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     detail = json.loads(entry["Detail"])
     assert (detail["status"], detail["duration_seconds"]) == ("SUCCEEDED", 60)
     assert "instances" not in detail
+    assert "succeeded" in detail["summary"]
 
 
 def test_abort(
@@ -216,6 +242,7 @@ def test_abort(
     assert (made["status"], made["run_id"], made["workflow"]) == ("CANCELLED", "run-1", "sync")
     assert (made["target"], made["counts"]["skipped"]) == ("web", 1)
     assert made["started_at"].startswith("2026-11-12T00:00:00")
+    assert "run-1" in page(settings, Run("run-1", made["started_at"], "sync"))
 
 
 def test_abort_keeps_a_report(

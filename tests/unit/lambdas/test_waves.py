@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from codeferry_contracts.request import SCHEMA
 from codeferry_lambdas.errors import RunTooLarge
-from codeferry_lambdas.limits import require_history
+from codeferry_lambdas.limits import sweep_for
 from codeferry_lambdas.waves import BATCH_LIMIT, MOST_BATCHES, amount, history_events, schedule
 
 fleets = st.integers(1, 10_000)
@@ -79,10 +79,12 @@ def test_default_concurrency_is_one_wave() -> None:
 
 
 def test_the_largest_fleet_fits() -> None:
-    """10,000 instances under the default timeout are planned; for 48 hours they are not."""
-    require_history(schedule(10_000, "100%"), 900)
+    """10,000 instances are looked at often under the default timeout, more rarely for 48
+    hours; one after the other for so long they do not fit."""
+    assert sweep_for(schedule(10_000, "100%"), 900) == 420
+    assert sweep_for(schedule(10_000, "100%"), 172_800) == 14_400
     with pytest.raises(RunTooLarge, match=r"10,000 instances over up to 172,800 s"):
-        require_history(schedule(10_000, "100%"), 172_800)
+        sweep_for(schedule(10_000, "1"), 172_800)
 
 
 def test_one_long_run_fits() -> None:

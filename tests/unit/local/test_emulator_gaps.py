@@ -16,6 +16,7 @@ from codeferry_local.emulator_gaps import (
     recorded,
     versioned,
 )
+from codeferry_local.emulator_logs import by_prefix
 
 
 def whole(bucket, key, headers, query=None):
@@ -152,3 +153,42 @@ def test_calls_take_turns():
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(in_turn(execute, 2), range(3))) == ["never met"] * 3
+
+
+def stored(data):
+    """FilterLogEvents as MiniStack has it, over two streams: no prefix, no token."""
+    streams = {"run-1/a": range(0, 12_000, 2), "run-1/b": range(1, 12_000, 2), "run-2/a": range(9)}
+    names = data.get("logStreamNames") or list(streams)
+    found = [
+        {"timestamp": time // 3, "message": f"{name} {time}", "logStreamName": name}
+        for name in names
+        for time in streams.get(name, ())
+        if time // 3 >= data.get("startTime", 0)
+    ]
+    found.sort(key=lambda event: (event["timestamp"], event["message"]))
+    return 200, {"Content-Type": "json"}, json.dumps({"events": found[:10_000]}).encode()
+
+
+def filtered(**data):
+    find = by_prefix(stored, lambda group: ["run-1/a", "run-1/b", "run-2/a"] if group else [])
+    status, _, body = find({"logGroupName": "g", **data})
+    assert status == 200
+    return json.loads(body)
+
+
+def test_only_the_streams_of_the_prefix_are_read():
+    """The output of one command does not show another's."""
+    assert {e["logStreamName"] for e in filtered(logStreamNamePrefix="run-2/")["events"]} == {
+        "run-2/a"
+    }
+    assert filtered(logStreamNamePrefix="run-3/")["events"] == []
+
+
+def test_pages_give_every_event_once():
+    """More than one page of events is complete, in order and without repetition."""
+    page = filtered(logStreamNamePrefix="run-1/")
+    messages = [event["message"] for event in page["events"]]
+    while "nextToken" in page:
+        page = filtered(logStreamNamePrefix="run-1/", nextToken=page["nextToken"])
+        messages += [event["message"] for event in page["events"]]
+    assert len(messages) == len(set(messages)) == 12_000

@@ -10,7 +10,7 @@ from codeferry_cli import report_view
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import await_report
-from codeferry_cli.follow import Execution, describe
+from codeferry_cli.execution import Execution, describe
 from codeferry_cli.options import (
     Access,
     access_options,
@@ -54,20 +54,20 @@ def cancel(
         _answer(output, execution, "would be cancelled; it is {status}", cancelled=False)
     else:
         _stop(stage, execution)
-        _tell_end(stage, execution.run_id, wait, output)
+        _tell_end(stage, execution, wait, output)
 
 
 def _stop(stage: DeployedStage, execution: Execution) -> None:
     stage.workflow.stop_execution(
-        executionArn=stage.execution_arn(execution.run_id),
+        executionArn=stage.execution_arn(execution.workflow, execution.run_id),
         error="Cancelled",
         cause="Cancelled with ferry cancel.",
     )
 
 
-def _tell_end(stage: DeployedStage, run_id: str, wait: bool, output: Output) -> None:
+def _tell_end(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:
     """What became of the run; it may have ended by itself just before the stop arrived."""
-    execution = describe(stage, run_id)
+    execution = describe(stage, stopped.workflow, stopped.run_id)
     report = await_report(stage, execution) if wait else None
     if report:
         report_view.show(report, output)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from codeferry_cli import archive, packing_view
-from codeferry_cli.archive import Prepared
-from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.ending import conclude
-from codeferry_cli.follow import accompany
+from codeferry_cli.launch import Launch, launch, rehearse_launch
 from codeferry_cli.options import (
     Access,
     Packing,
-    RunOptions,
     Waiting,
     access_options,
     config_option,
@@ -25,27 +20,22 @@ from codeferry_cli.options import (
     dry_run_option,
     output_options,
     packing_options,
-    run_options,
     waiting_options,
 )
 from codeferry_cli.output import Output
 from codeferry_cli.params import TARGET
-from codeferry_cli.progress import progress
-from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.request import build_request
-from codeferry_cli.stage import find_stage
-from codeferry_cli.start import start
-from codeferry_cli.upload import send, sent_json
+from codeferry_cli.run_options import RunOptions, push_options
 from codeferry_contracts.layout import archive_key
-from codeferry_contracts.names import new_run_id
-from codeferry_contracts.request import Archive, RunRequest
+from codeferry_contracts.names import SYNC, new_run_id
+from codeferry_contracts.request import Archive
 
 
 @click.command(cls=FerryCommand, short_help="Pack, upload, and carry a project to instances.")
 @click.argument("target", type=TARGET, envvar="FERRY_TARGET")
 @directory_argument
 @packing_options
-@run_options
+@push_options
 @waiting_options
 @dry_run_option
 @access_options
@@ -79,25 +69,8 @@ def push(
     run_id = new_run_id(prepared.project, datetime.now(UTC))
     request = build_request(target, prepared.project, run, Archive(archive_key(run_id)))
     packing_view.show_details(prepared, output)
+    plan = Launch(SYNC, run_id, prepared, request)
     if dry_run:
-        rehearse(prepared, output, {"request": request.to_json()})
+        rehearse_launch(plan, output)
     else:
-        _push(prepared, run_id, request, access, waiting, output)
-
-
-def _push(
-    prepared: Prepared,
-    run_id: str,
-    request: RunRequest,
-    access: Access,
-    waiting: Waiting,
-    output: Output,
-) -> None:
-    stage = find_stage(Aws(access))
-    with progress() as shown:
-        sent = send(stage, prepared, archive_key(run_id), shown)
-        start(stage, run_id, dataclasses.replace(request, archive=sent.archive))
-        shown.line(f"Run {run_id}")
-        followed = accompany(stage, run_id, shown, waiting)
-    packing_view.show_warnings(sent.packed, output)
-    conclude(stage, followed, output, sent_json(run_id, prepared, sent))
+        launch(plan, access, waiting, output)

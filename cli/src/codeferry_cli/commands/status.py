@@ -10,23 +10,29 @@ from codeferry_cli import amounts, report_view
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import cause_of_death
-from codeferry_cli.follow import Execution, read_history
+from codeferry_cli.execution import read_history
 from codeferry_cli.options import Access, access_options, config_option, output_options
 from codeferry_cli.output import Output
 from codeferry_cli.params import RUN
-from codeferry_cli.phases import NOTHING_YET, Timeline
+from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.record import RunRecord
-from codeferry_cli.runs import as_run, find_run
+from codeferry_cli.report_page import open_page
+from codeferry_cli.runs import Run, as_run, find_run
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.report import Outcome
+
+_MOST_NAMED = 20
 
 
 @click.command(cls=FerryCommand, short_help="Show how a run went or is going.")
 @click.argument("run", type=RUN)
+@click.option("--open", "show_page", is_flag=True, help="Open the report's page in the browser.")
 @access_options
 @config_option
 @output_options
-def status(run: str, access: Access, config_file: Path | None, output: Output) -> None:
+def status(
+    run: str, show_page: bool, access: Access, config_file: Path | None, output: Output
+) -> None:
     """Show how a run went or is going.
 
     RUN is a run's id, its beginning when only one run begins so, or `latest`. The exit
@@ -36,61 +42,76 @@ def status(run: str, access: Access, config_file: Path | None, output: Output) -
     Examples:
       ferry status latest
       ferry status 20261120-1604
+      ferry status latest --open
       ferry status latest --json
     """
     stage = find_stage(Aws(access))
     execution = find_run(stage, run)
-    timeline = read_history(stage, execution.run_id, NOTHING_YET)
-    _show_heading(execution, timeline, output)
+    if show_page:
+        path = open_page(stage, execution)
+        output.line(str(path))
+        output.document({"run_id": execution.run_id, "page": str(path)})
+        return
+    timeline = read_history(stage, execution.workflow, execution.run_id, NOTHING_YET)
+    found = as_run(execution)
+    _show_heading(found, timeline, output)
     if execution.running:
-        _show_running(stage, execution, timeline, output)
+        _show_running(stage, found, timeline, output)
     else:
-        _show_ended(stage, execution, timeline, output)
+        _show_ended(stage, found, timeline, output)
 
 
-def _show_heading(execution: Execution, timeline: Timeline, output: Output) -> None:
-    run = as_run(execution)
-    output.line(f"Run {execution.run_id}: {run.status}, target {run.target or 'unknown'}")
+def _show_heading(run: Run, timeline: Timeline, output: Output) -> None:
+    execution = run.execution
+    project = f", project {run.project}" if run.project else ""
+    output.line(f"Run {execution.run_id}: {run.status}, target {run.target or 'unknown'}{project}")
     took = f", took {amounts.seconds(run.seconds)}" if run.seconds is not None else ""
     output.line(f"Started {amounts.when(execution.started)}{took}")
-    spans = [f"{p['phase']} {amounts.seconds(p['seconds'])}" for p in timeline.to_json()]
+    spans = [
+        f"{label(phase, command=run.command)} {amounts.seconds(timeline.seconds(phase))}"
+        for phase in timeline.begun()
+    ]
     if spans:
         output.line(f"Phases: {', '.join(spans)}")
 
 
-def _show_running(
-    stage: DeployedStage, execution: Execution, timeline: Timeline, output: Output
-) -> None:
-    record = RunRecord(stage, execution.run_id)
+def _show_running(stage: DeployedStage, run: Run, timeline: Timeline, output: Output) -> None:
+    record = RunRecord(stage, run.execution.run_id)
     outcomes: list[Outcome] = record.outcomes(list(record.finished_instances()))
-    output.line(f"Now: {_now(timeline)}")
+    finished = {outcome["instance_id"] for outcome in outcomes}
+    reached = [i for _, command in record.commands() for i in command["instances"]]
+    at_work = [instance_id for instance_id in reached if instance_id not in finished]
+    output.line(f"Now: {_now(run, timeline)}")
     for outcome in outcomes:
         output.line(f"  {report_view.outcome_line(outcome)}")
+    for instance_id in at_work[:_MOST_NAMED]:
+        output.line(f"  … {instance_id} at work")
+    if len(at_work) > _MOST_NAMED:
+        output.line(f"  … and {len(at_work) - _MOST_NAMED:,} more at work")
     output.document(
-        as_run(execution).to_json()
+        run.to_json()
         | {"phase": timeline.current, "phases": timeline.to_json()}
-        | {"instances": outcomes, "report": None}
+        | {"instances": outcomes, "at_work": at_work, "report": None}
     )
 
 
-def _now(timeline: Timeline) -> str:
+def _now(run: Run, timeline: Timeline) -> str:
     if timeline.current is None:
         return "starting"
-    return f"{timeline.current}, since {amounts.when(timeline.spans[timeline.current].started)}"
+    since = amounts.when(timeline.spans[timeline.current].started)
+    return f"{label(timeline.current, command=run.command)}, since {since}"
 
 
-def _show_ended(
-    stage: DeployedStage, execution: Execution, timeline: Timeline, output: Output
-) -> None:
-    report = RunRecord(stage, execution.run_id).report()
-    error = report["error"] if report else cause_of_death(execution)
+def _show_ended(stage: DeployedStage, run: Run, timeline: Timeline, output: Output) -> None:
+    report = RunRecord(stage, run.execution.run_id).report()
+    error = report["error"] if report else cause_of_death(run.execution)
     if report:
         report_view.show(report, output)
     if error:
         output.line(f"Failed: {error['message']}")
         output.line(f"  {error['hint']}")
     output.document(
-        as_run(execution).to_json()
+        run.to_json()
         | {"phase": None, "phases": timeline.to_json()}
         | {"instances": report["instances"] if report else [], "report": report, "failure": error}
     )

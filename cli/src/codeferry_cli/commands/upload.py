@@ -34,7 +34,7 @@ from codeferry_cli.stage import find_stage
 from codeferry_cli.start import await_arrival
 from codeferry_cli.upload import send, sent_json
 from codeferry_contracts.layout import inbox_key
-from codeferry_contracts.names import inbox_run_id
+from codeferry_contracts.names import SYNC, inbox_run_id
 
 
 @click.command(
@@ -88,7 +88,7 @@ def _upload(prepared: Prepared, key: str, access: Access, waiting: Waiting, outp
         if waiting.wait:
             shown.now("Waiting for the upload to start its run…", mark="arrival")
             await_arrival(stage, run_id)
-        followed = accompany(stage, run_id, shown, waiting)
+        followed = accompany(stage, SYNC, run_id, shown, waiting)
     packing_view.show_warnings(sent.packed, output)
     conclude(stage, followed, output, sent_json(run_id, prepared, sent))
 

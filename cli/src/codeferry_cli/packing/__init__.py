@@ -18,9 +18,11 @@ from codeferry_cli.packing.errors import (
     SecretsFound,
 )
 from codeferry_cli.packing.root import find_root
+from codeferry_cli.packing.script import FILES, select_script
 from codeferry_cli.packing.selection import File, Selection, ignored, select
 
 __all__ = [
+    "FILES",
     "File",
     "FilesUnreadable",
     "GitRefused",
@@ -36,5 +38,6 @@ __all__ = [
     "ignored",
     "pack",
     "select",
+    "select_script",
     "send",
 ]

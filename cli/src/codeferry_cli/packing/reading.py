@@ -68,7 +68,7 @@ class TreeReader:
         if file.size > WHOLE_BYTES or file.target is not None or file.path in self._leave_out:
             return False
         try:
-            descriptor = os.open(self._prefix + file.path, _FLAGS)
+            descriptor = os.open(file.source or self._prefix + file.path, _FLAGS)
         except OSError:
             return False
         try:
@@ -91,7 +91,8 @@ class TreeReader:
 
     def _add_opened(self, file: File) -> Iterator[bytes]:
         try:
-            stream = os.fdopen(os.open(self._prefix + file.path, _FLAGS), "rb", buffering=0)
+            descriptor = os.open(file.source or self._prefix + file.path, _FLAGS)
+            stream = os.fdopen(descriptor, "rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError):
             self._warn(file.path, "vanished while the project was packed: left out")
         except OSError as error:

@@ -23,7 +23,7 @@ from codeferry_cli.packing.ignore import IgnoreRules
 from codeferry_cli.packing.links import leaves_tree
 from codeferry_cli.packing.repository import IGNORED, GitUnusable, Listing, list_files
 from codeferry_cli.packing.root import in_repository
-from codeferry_cli.packing.walk import find_included, own_repository, walk_files
+from codeferry_cli.packing.walk import find_all, find_included, own_repository, walk_files
 from codeferry_contracts.manifest import META_DIRECTORY
 
 _RESERVED = META_DIRECTORY.encode() + b"/"
@@ -34,7 +34,7 @@ class File(NamedTuple):
     """A regular file or, with a ``target``, a symlink, as it was when selected.
 
     A tuple, because there may be 100,000. ``path`` is relative to the root; ``size`` in
-    bytes.
+    bytes. ``source`` is where it is read from, where that is not below the root.
     """
 
     path: bytes
@@ -42,6 +42,7 @@ class File(NamedTuple):
     size: int
     mtime_ns: int
     target: bytes | None = None
+    source: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,18 @@ def select(
         choice.include(pattern)
     choice.look_for_special_files()
     choice.require_sound(include_patterns)
-    return Selection(
-        root=root,
-        files=tuple(choice.files[path] for path in sorted(choice.files)),
-        warnings=tuple(dict.fromkeys(choice.warnings)),
-        left_out=tuple(sorted(choice.left_out.items())),
-        allowed=frozenset(_relative(root, path) for path in allow_secrets),
-    )
+    return choice.made(allow_secrets)
+
+
+def select_all(root: Path, allow_secrets: Sequence[str] = ()) -> Selection:
+    """Choose every file below ``root``, whatever ignores it: it was named. Never ``.git``.
+
+    It may be empty. Raises LinksLeaveTree or FilesUnreadable.
+    """
+    choice = _Choice(root)
+    choice.take_everything()
+    choice.require_allowed()
+    return choice.made(allow_secrets)
 
 
 def ignored(root: Path) -> list[bytes]:
@@ -130,6 +136,10 @@ class _Choice:
             else:
                 self._take(path)
 
+    def take_everything(self) -> None:
+        for path in find_all(self._root):
+            self._take(path)
+
     def include(self, pattern: str) -> None:
         """Take what an include pattern names, whatever ignores it."""
         found = find_included(self._root, pattern)
@@ -149,6 +159,12 @@ class _Choice:
 
     def require_sound(self, include_patterns: Sequence[str]) -> None:
         """Raise for what forbids packing."""
+        self.require_allowed()
+        if not self.files:
+            raise _no_files(self._root, include_patterns, len(self.left_out))
+
+    def require_allowed(self) -> None:
+        """Raise for files that cannot go."""
         if self._leaving:
             raise LinksLeaveTree(
                 f"{len(self._leaving)} symlinks lead out of the project:"
@@ -161,8 +177,15 @@ class _Choice:
                 + listing(sorted(self._unreadable)),
                 hint="Give yourself permission, or exclude them in .gitignore or .ferryignore.",
             )
-        if not self.files:
-            raise _no_files(self._root, include_patterns, len(self.left_out))
+
+    def made(self, allow_secrets: Sequence[str]) -> Selection:
+        return Selection(
+            root=self._root,
+            files=tuple(self.files[path] for path in sorted(self.files)),
+            warnings=tuple(dict.fromkeys(self.warnings)),
+            left_out=tuple(sorted(self.left_out.items())),
+            allowed=frozenset(_relative(self._root, path) for path in allow_secrets),
+        )
 
     def _take(self, path: bytes) -> None:
         if path == _RESERVED[:-1] or path.startswith(_RESERVED):

@@ -53,6 +53,11 @@ def find_included(root: Path, text: str) -> list[bytes]:
     return [path for path in _walk(top, fixed, _nothing) if _names(pattern, path)]
 
 
+def find_all(root: Path) -> list[bytes]:
+    """Every file of ``root``, ignored or not, never inside a ``.git``. Raises FilesUnreadable."""
+    return list(_walk(os.fsencode(root), b"", _nothing))
+
+
 def _nothing(_path: bytes, _directory: bool) -> bool:
     return False
 

@@ -1,4 +1,4 @@
-"""Tells the event sink of each change of status, as far as the faults let it."""
+"""Tells the event sink of each change of status, as far as the faults let it, and of starts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from codeferry_local.ssm.commands import Command, Invocation
 from codeferry_local.ssm.events import (
     COMMAND_EVENT,
+    INSTANCE_EVENT,
     INVOCATION_EVENT,
     Event,
     EventSink,
@@ -42,6 +43,11 @@ class Announcer:
         else:
             self._sink.deliver(event)
 
+    def announce_start(self, instance_id: str) -> None:
+        """Deliver that an instance is running, as EC2 does."""
+        detail = {"instance-id": instance_id, "state": "running"}
+        self._sink.deliver(self._wrapped(INSTANCE_EVENT, detail, [instance_id], "aws.ec2"))
+
     def _event(self, command: Command, invocation: Invocation | None) -> Event:
         if invocation is None:
             return self._wrapped(COMMAND_EVENT, _command_detail(command), list(command.invocations))
@@ -51,8 +57,17 @@ class Announcer:
         }
         return self._wrapped(INVOCATION_EVENT, detail, [invocation.instance_id])
 
-    def _wrapped(self, kind: str, detail: dict[str, Any], instance_ids: list[str]) -> Event:
-        return status_event(kind, detail, instance_ids, account=self._account, region=self._region)
+    def _wrapped(
+        self, kind: str, detail: dict[str, Any], instance_ids: list[str], source: str = "aws.ssm"
+    ) -> Event:
+        return status_event(
+            kind,
+            detail,
+            instance_ids,
+            account=self._account,
+            region=self._region,
+            source=source,
+        )
 
 
 def _common_detail(command: Command) -> dict[str, Any]:

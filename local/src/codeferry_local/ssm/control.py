@@ -1,4 +1,4 @@
-"""The control endpoint ``/_codeferry/…``: faults, instances, the journal."""
+"""The control endpoint ``/_codeferry/…``: faults, instances and their starts, the journal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ _INSTANCE_FIELDS = {"instance_id", "root", "tags", "name", "executor"}
 
 
 class Control:
-    """GET, POST and DELETE of ``faults``, ``instances`` (``instances/<id>``) and ``calls``."""
+    """GET, POST and DELETE of ``faults``, ``instances`` (``instances/<id>``) and ``calls``, and
+    POST of ``started/<id>``, which makes EC2's event that the instance is running."""
 
-    def __init__(self, *, faults: Faults, fleet: Fleet, journal: Journal) -> None:
+    def __init__(
+        self, *, faults: Faults, fleet: Fleet, journal: Journal, started: Callable[[str], None]
+    ) -> None:
         self._faults = faults
+        self._started = started
         self._fleet = fleet
         self._journal = journal
         self._routes: dict[tuple[str, str], Callable[[str, Any], Any]] = {
@@ -28,6 +32,7 @@ class Control:
             ("GET", "instances"): lambda _, __: self._instances(),
             ("POST", "instances"): lambda _, body: self._register(body),
             ("DELETE", "instances"): lambda instance_id, body: self._remove(instance_id, body),
+            ("POST", "started"): lambda instance_id, _: self._announce(instance_id),
             ("GET", "calls"): lambda _, __: {"calls": journal.to_json()},
             ("DELETE", "calls"): lambda _, __: self._forget_calls(),
         }
@@ -58,6 +63,12 @@ class Control:
         for gone in removed:
             self._fleet.remove(gone)
         return self._instances()
+
+    def _announce(self, instance_id: str) -> dict[str, Any]:
+        if self._fleet.get(instance_id) is None:
+            raise ValidationException(f"There is no instance {instance_id}.")
+        self._started(instance_id)
+        return {"started": instance_id}
 
     def _forget_calls(self) -> dict[str, Any]:
         self._journal.clear()

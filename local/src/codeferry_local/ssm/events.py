@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 COMMAND_EVENT = "EC2 Command Status-change Notification"
 INVOCATION_EVENT = "EC2 Command Invocation Status-change Notification"
+INSTANCE_EVENT = "EC2 Instance State-change Notification"
+_SOURCES = ("aws.ssm", "aws.ec2")
 
 Event = dict[str, Any]
 
@@ -56,13 +58,14 @@ def status_event(
     *,
     account: str,
     region: str,
+    source: str = "aws.ssm",
 ) -> Event:
-    """The event with its envelope; ``detail`` as the Systems Manager user guide shows it."""
+    """The event with its envelope; ``detail`` as the service's user guide shows it."""
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
         "detail-type": detail_type,
-        "source": "aws.ssm",
+        "source": source,
         "account": account,
         "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "region": region,
@@ -145,7 +148,8 @@ class RuleEvents:
             for rule in page["Rules"]:
                 pattern = rule.get("EventPattern", "")
                 # Everything that can match names the source; the rest needs no call.
-                if rule.get("State") != "DISABLED" and "aws.ssm" in pattern:
+                ours = any(source in pattern for source in _SOURCES)
+                if rule.get("State") != "DISABLED" and ours:
                     targets = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
                     yield _Rule(rule["Name"], pattern, tuple(targets))
 

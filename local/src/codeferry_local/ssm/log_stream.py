@@ -1,7 +1,7 @@
 """Streams a step's output to CloudWatch Logs while it runs, as Run Command does.
 
-One thread ships for every step. Its queue is bounded and a log that cannot be
-written costs a warning, never the command.
+One thread ships for every step. Its queue is bounded: a slow log slows the step, and one
+that cannot be written costs a warning, never the command.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _QUEUE_LENGTH = 20_000
 _BATCH_SECONDS = 0.25
+_PATIENCE_SECONDS = 10.0
 # PutLogEvents: 10,000 events, 1 MiB with 26 bytes per event; an event below 256 KiB.
 _BATCH_EVENTS, _BATCH_BYTES, _EVENT_OVERHEAD, _EVENT_BYTES = 10_000, 1_000_000, 26, 200_000
 
@@ -96,10 +97,13 @@ class LogShipper:
 
     def _stream(self, group: str, stream: str) -> StreamLog:
         def emit(text: str) -> None:
+            # A full queue holds the step up, as a full pipe does: the agent reads its output
+            # from a file and loses none of it either.
+            line = _Line(group, stream, int(time.time() * 1000), text)
             try:
-                self._queue.put_nowait(_Line(group, stream, int(time.time() * 1000), text))
+                self._queue.put(line, timeout=_PATIENCE_SECONDS)
             except queue.Full:
-                logger.warning("CloudWatch Logs is too slow; a line of %s is dropped", stream)
+                logger.warning("CloudWatch Logs does not answer; a line of %s is dropped", stream)
 
         return StreamLog(emit)
 

@@ -69,6 +69,9 @@ class SsmServer:
         clients = Clients(endpoint=aws_endpoint, region=region, account=account_id)
         self._sink = event_sink or (RuleEvents(clients) if aws_endpoint else NoEvents())
         self._logs = LogShipper(lambda: clients("logs")) if aws_endpoint else None
+        announcer = Announcer(
+            self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
+        )
         self._scheduler = Scheduler(
             fleet=self.fleet,
             faults=self.faults,
@@ -78,14 +81,17 @@ class SsmServer:
                 shell=ShellExecutor(disk_cap=disk_cap, grace_seconds=grace_seconds),
                 logs=self._logs,
             ),
-            announcer=Announcer(
-                self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
-            ),
+            announcer=announcer,
             time_scale=time_scale,
             workers=workers,
         )
         self._operations = self._find_operations(output_limit)
-        self._control = Control(faults=self.faults, fleet=self.fleet, journal=self.journal)
+        self._control = Control(
+            faults=self.faults,
+            fleet=self.fleet,
+            journal=self.journal,
+            started=announcer.announce_start,
+        )
         self._http = HttpServer((host, port), self)
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="ssm-http"

@@ -6,6 +6,7 @@ a minimal one and points into the root too, so a step that behaves writes nowher
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -122,6 +123,9 @@ def environment(instance: LocalInstance, region: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TMPDIR": str(instance.root / "tmp"),
         "CODEFERRY_ROOT": str(instance.home),
+        # Whoever runs the embedded AWS is its instances' first login user: nobody else may
+        # be able to enter the directories on the way here.
+        "CODEFERRY_LOGIN_UID": str(os.getuid()),
         "AWS_SSM_INSTANCE_ID": instance.instance_id,
         "AWS_SSM_REGION_NAME": region,
     }

@@ -1,10 +1,12 @@
-"""sync.sh, rendered as the document renders it, under the real sh."""
+"""run.sh and result.sh under the real sh; what the document has for a source is apply.py here."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from codeferry_contracts.result import parse_result
 from tests.unit.agent.archives import SMALL, pack
 from tests.unit.agent.conftest import APPLY, Instance
 
-FRAME = Path(__file__).parents[3] / "stacks/documents/sync.sh"
+DOCUMENTS = Path(__file__).parents[3] / "stacks/documents"
+FRAME, RESULT = DOCUMENTS / "run.sh", DOCUMENTS / "result.sh"
 
 
 @pytest.fixture
@@ -45,6 +48,7 @@ def python(path: Path, name: str, target: str) -> None:
 
 def test_the_frame_is_short() -> None:
     """What branches is Python with tests; the shell only finds it."""
+    assert len(RESULT.read_text().splitlines()) < 20
     lines = FRAME.read_text().splitlines()
     assert len(lines) < 20
     assert lines.count("@@SOURCE@@") == 1
@@ -99,3 +103,51 @@ def test_a_failure_is_exit_1(instance: Instance, script: Path, tmp_path: Path) -
     error = parse_result(done.stdout).error
     assert error is not None
     assert error["code"] == "archive_missing"
+
+
+def result_step(root: Path) -> str:
+    text = RESULT.read_text().replace("{{ runId }}", "run-1")
+    environ = {"PATH": os.environ["PATH"], "CODEFERRY_ROOT": str(root)}
+    done = subprocess.run(
+        ["/bin/sh", "-c", text], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_the_second_step_is_silent_when_there_was_no_command(tmp_path: Path) -> None:
+    """No directory, no line, no error."""
+    assert result_step(tmp_path) == ""
+
+
+@pytest.mark.parametrize("pid", ["0x", "999999999"])
+def test_the_second_step_waits_for_nobody_who_is_gone(tmp_path: Path, pid: str) -> None:
+    """A marker that was left by a dead supervisor does not hold it up."""
+    answers = tmp_path / ".results"
+    answers.mkdir()
+    (answers / "run-1").write_text("the line\n")
+    (answers / "run-1.working").write_text(pid)
+    assert result_step(tmp_path) == "the line\n"
+
+
+def test_the_second_step_waits_for_a_supervisor_at_work(tmp_path: Path) -> None:
+    """What it prints is the line that is there afterwards."""
+    answers = tmp_path / ".results"
+    answers.mkdir()
+    (answers / "run-1").write_text("interrupted\n")
+    worker = subprocess.Popen(
+        [
+            "/bin/sh",
+            "-c",
+            'echo $$ >"$0.working"; read go; echo "the end" >"$0"',
+            answers / "run-1",
+        ],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    while not (answers / "run-1.working").exists():
+        assert worker.poll() is None
+    step = threading.Timer(0.5, lambda: worker.communicate("go\n"))
+    step.start()
+    assert result_step(tmp_path) == "the end\n"
+    step.join()

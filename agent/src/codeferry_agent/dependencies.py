@@ -1,0 +1,88 @@
+"""What to run so that a project's dependencies are in its virtual environment.
+
+Travels in the SSM document like apply.py, under the same rules. uv where the instance has
+it, else venv and pip. What is installed stays until the files that name it change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+NAMED_IN = ("uv.lock", "requirements.txt", "pyproject.toml")
+LARGEST = 64 << 20
+
+
+class Plan(NamedTuple):
+    """Commands to run in the release, one after the other; the same fingerprint, the same venv."""
+
+    steps: list[list[str]]
+    fingerprint: str
+    warnings: list[str]
+
+
+def find_uv(path: str, home: str) -> str | None:
+    """uv on the PATH, or where its installers put it."""
+    places = f"{path}:{home}/.local/bin:{home}/.cargo/bin"
+    return shutil.which("uv", path=places)
+
+
+def plan(release: Path, release_id: str, venv: Path, *, uv: str | None, python: str) -> Plan | None:
+    """How to install what ``release`` names; None when it names nothing."""
+    found = {name: read(release / name) for name in NAMED_IN}
+    is_project = re.search(rb"^\[(project|build-system)\]", found["pyproject.toml"], re.MULTILINE)
+    fresh = [["rm", "-rf", str(venv)]]
+    warnings = []
+    if found["uv.lock"] and is_project:
+        if uv:
+            # Not the project itself: it would be installed from a release that will go.
+            lean = ["--frozen", "--no-dev", "--no-install-project"]
+            return Plan([[uv, "sync", *lean]], _print(found, uv), [])
+        warnings.append("uv.lock is not used: the instance has no uv.")
+    if found["requirements.txt"]:
+        return Plan(
+            fresh + _install(venv, ["-r", "requirements.txt"], uv, python),
+            _print(found, uv or python),
+            warnings,
+        )
+    if is_project:  # its own code is installed too, and so with every release
+        steps = fresh + _install(venv, ["."], uv, python)
+        return Plan(steps, _print(found, uv or python, release_id), warnings)
+    return None
+
+
+def _install(venv: Path, what: list[str], uv: str | None, python: str) -> list[list[str]]:
+    inside = str(venv / "bin/python")
+    if uv:
+        return [[uv, "venv", str(venv)], [uv, "pip", "install", "--python", inside, *what]]
+    return [[python, "-m", "venv", str(venv)], [inside, "-m", "pip", "install", *what]]
+
+
+def _print(found: Mapping[str, bytes], *also: str) -> str:
+    digest = hashlib.sha256("\0".join(also).encode())
+    for name in NAMED_IN:
+        digest.update(hashlib.sha256(found[name]).digest())
+    return digest.hexdigest()
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes; nothing where there is none."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(LARGEST)
+
+
+def variables(venv: Path, path: str) -> dict[str, str]:
+    """What makes the venv the one that programs use."""
+    return {
+        "VIRTUAL_ENV": str(venv),
+        "UV_PROJECT_ENVIRONMENT": str(venv),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PATH": f"{venv}/bin:{path}",
+    }

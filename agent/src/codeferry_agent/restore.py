@@ -1,0 +1,113 @@
+"""Make an earlier release of a project the current one again.
+
+Travels in the SSM document with apply.py, under the same rules: a rollback run does this and
+nothing else, and a release that fails in a roll-out is left in the same way.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from codeferry_agent import apply
+from codeferry_agent.apply import Refused
+
+RELEASE = apply.text(r"([0-9a-f]{20})?")
+
+apply.HINTS.update(
+    {
+        "health_failed": "See the end of its output.",
+        "project_missing": "Name the project as ferry push did, or push it first.",
+        "release_missing": "Push the release again, or name one that is there with --to.",
+    }
+)
+
+
+class RestoreRun(apply.Run):
+    """The way back to a release that is still here; nothing is downloaded."""
+
+    fields: ClassVar = {
+        "run_id": apply.FIELDS["run_id"],
+        "project": apply.FIELDS["project"],
+        "release": RELEASE,
+        "leaving": RELEASE,
+    }
+
+    def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
+        payload.user = ""  # a release has its owner already
+        super().__init__(payload, root, result)
+
+    def apply(self, lock_seconds: float) -> dict[str, Any]:
+        if not self.project.releases.is_dir():
+            raise Refused("project_missing", f"There is no project {self.payload.project} here.")
+        return super().apply(lock_seconds)
+
+    def goes_on(self) -> bool:
+        return False
+
+    def deliver(self) -> None:
+        current = self.result["previous"] = self.project.current()
+        with self.phase("activate", "making the release current"):
+            wanted = self.wanted(current)
+            prefix = f"{self.payload.run_id}."
+            staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.project.staging))
+            try:
+                self.switch_to(wanted, staging)
+                self.note(staging / "record.json")
+            finally:
+                apply.discard(staging)
+
+    def wanted(self, current: str) -> str:
+        """The release to be current at the end."""
+        if self.payload.leaving not in ("", current):
+            self.warn(f"It has another release than {self.payload.leaving}, and keeps it.")
+            return current
+        known = present(self.project)
+        if self.payload.release:
+            if self.payload.release in known:
+                return str(self.payload.release)
+            have = ", ".join(known) or "none"
+            raise Refused(
+                "release_missing",
+                f"There is no release {self.payload.release} here; there are: {have}.",
+            )
+        before = [each for each in known if each != current]
+        if not before:
+            raise Refused("release_missing", f"There is no release before {current or 'any'}.")
+        return before[0]
+
+    def switch_to(self, release_id: str, staging: Path) -> None:
+        apply.on_cancel(self.remember)  # from here on it is done, and says so
+        already = self.project.current() == release_id
+        status = "unchanged" if already else "restored"
+        done = dict(self.result, release_id=release_id, status=status)
+        apply.write_json(staging / "record.json", done)  # for settle(), if we are killed
+        if not already:
+            self.project.switch(release_id, staging)
+        self.result.update(done)
+
+
+def present(project: apply.Project) -> list[str]:
+    """The releases that can be switched to, last activated first."""
+    return [each for each in project.activated() if (project.releases / each).is_dir()]
+
+
+def leave(project: apply.Project, release_id: str) -> str:
+    """Return from a release that has failed to the one before it, and forget that it was
+    current, so that no rollback leads to it. The release that is current now, or nothing
+    where there is none before.
+
+    Only for who holds the project's lock.
+    """
+    before = [each for each in present(project) if each != release_id]
+    if not before or project.current() != release_id:
+        return ""
+    staging = Path(tempfile.mkdtemp(prefix="leaving.", dir=project.staging))
+    try:
+        project.switch(before[0], staging)
+        apply.write_json(project.path / "activations.json", before)
+    finally:
+        apply.discard(staging)
+    return before[0]

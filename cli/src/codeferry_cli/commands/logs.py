@@ -1,0 +1,129 @@
+"""`ferry logs`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from codeferry_cli.aws import Aws
+from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.errors import LogsMissing
+from codeferry_cli.escaping import harmless
+from codeferry_cli.execution import Execution
+from codeferry_cli.live_output import Colours
+from codeferry_cli.log_lines import Line
+from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
+from codeferry_cli.options import Access, access_options, config_option, output_options
+from codeferry_cli.output import Output
+from codeferry_cli.params import DURATION, RUN
+from codeferry_cli.record import RunRecord
+from codeferry_cli.runs import find_run
+from codeferry_cli.stage import DeployedStage, find_stage
+
+
+@click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
+@click.argument("run", type=RUN)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--instance", metavar="ID", help="Only what this instance printed.")
+@click.option("--since", type=DURATION, help="Only what was logged in this time, such as 10m.")
+@access_options
+@config_option
+@output_options
+def logs(
+    run: str,
+    follow: bool,
+    instance: str | None,
+    since: int | None,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Show what a run printed on its instances, as far as CloudWatch Logs keeps it.
+
+    RUN is a run's id, its beginning when only one run begins so, or `latest`. Of a run that
+    is over, one instance after the other; with -f as it comes, from all of them.
+
+    \b
+    Examples:
+      ferry logs latest
+      ferry logs latest -f
+      ferry logs 20261120-1604 --instance i-0123456789abcdef0
+      ferry logs latest --since 10m --json
+    """
+    if follow and output.json:
+        raise click.UsageError("--json is one document, and -f has no end: leave one of them out.")
+    stage = find_stage(Aws(access))
+    execution = find_run(stage, run)
+    _require_instance(stage, execution, instance)
+    begin = int((time.time() - since) * 1000) if since else 0
+    if follow:
+        begin = max(begin, int(execution.started.timestamp() * 1000) - CLOCK_MS)
+        tail = LogTail(stage, execution.run_id, begin, instance)
+        pages = follow_lines(stage, execution, tail)
+    else:
+        pages = read_lines(stage, execution, instance, begin)
+    if output.json:
+        _document(execution, pages)
+    else:
+        _tell(execution, pages, output, prefixed=instance is None)
+
+
+def _require_instance(stage: DeployedStage, execution: Execution, instance: str | None) -> None:
+    """Raise LogsMissing where nothing can have been printed, now or later."""
+    if execution.running:
+        return
+    reached = [i for _, c in RunRecord(stage, execution.run_id).commands() for i in c["instances"]]
+    if not reached:
+        raise LogsMissing(
+            f"The run {execution.run_id} reached no instance, so nothing was printed.",
+            hint=f"See why: ferry status {execution.run_id}{stage.option()}",
+        )
+    if instance is not None and instance not in reached:
+        shown = ", ".join(sorted(reached)[:10]) + (", …" if len(reached) > 10 else "")
+        raise LogsMissing(
+            f"The run {execution.run_id} did not reach {instance}.", hint=f"It reached {shown}."
+        )
+
+
+def _tell(
+    execution: Execution, pages: Iterable[list[Line]], output: Output, *, prefixed: bool
+) -> None:
+    """Page by page: a call for each of half a million lines takes longer than to fetch them."""
+    colours, count = Colours(), 0
+    for page in pages:
+        count += len(page)
+        click.echo("\n".join(_shown(line, colours, prefixed) for line in page))
+    if not count:
+        output.note(f"Nothing is kept of what the run {execution.run_id} printed, if it did.")
+
+
+def _shown(line: Line, colours: Colours, prefixed: bool) -> str:
+    text = harmless(line.text)
+    if not prefixed:
+        return text
+    return f"{click.style(f'{line.instance} |', fg=colours.of(line.instance))} {text}"
+
+
+def _document(execution: Execution, pages: Iterable[list[Line]]) -> None:
+    """One JSON document of any size: printed only when it is whole, and never all in memory."""
+    with tempfile.TemporaryFile("w+", encoding="ascii") as file:
+        head = {"success": True, "run_id": execution.run_id}
+        file.write(json.dumps(head)[:-1] + ', "lines": [')
+        file.writelines(_separated(json.dumps(line.to_json()) for page in pages for line in page))
+        file.write("\n]}\n")
+        file.seek(0)
+        shutil.copyfileobj(file, sys.stdout)
+
+
+def _separated(documents: Iterable[str]) -> Iterator[str]:
+    separator = "\n"
+    for document in documents:
+        yield separator + document
+        separator = ",\n"

@@ -1,0 +1,106 @@
+"""`ferry rollback`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from codeferry_cli.aws import Aws
+from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.ending import conclude
+from codeferry_cli.follow import accompany
+from codeferry_cli.options import (
+    Access,
+    Waiting,
+    access_options,
+    config_option,
+    directory_argument,
+    dry_run_option,
+    option,
+    output_options,
+    waiting_options,
+)
+from codeferry_cli.output import Output
+from codeferry_cli.packing import find_root
+from codeferry_cli.params import PROJECT, RELEASE, TARGET
+from codeferry_cli.progress import progress
+from codeferry_cli.request import build_rollback
+from codeferry_cli.run_options import RunOptions, rollback_options
+from codeferry_cli.stage import find_stage
+from codeferry_cli.start import start
+from codeferry_contracts.names import ROLLBACK, new_run_id, project_name
+from codeferry_contracts.request import RunRequest
+from codeferry_contracts.target import parse_target
+
+
+@click.command(cls=FerryCommand, short_help="Make an earlier release current again.")
+@click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+@directory_argument
+@option("--project", type=PROJECT, help="The project, instead of the one DIR lies in.")
+@click.option("--to", "release", type=RELEASE, help="This release.  [default: the one before]")
+@rollback_options
+@waiting_options
+@dry_run_option
+@access_options
+@config_option
+@output_options
+def rollback(
+    target: str,
+    directory: Path,
+    project: str | None,
+    release: str | None,
+    run: RunOptions,
+    waiting: Waiting,
+    dry_run: bool,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Make an earlier release of a project current again on every instance of TARGET.
+
+    Nothing is uploaded or unpacked: releases are kept on the instances, and this switches to
+    one of them. Without --to each instance goes back to the release it had before its own.
+    TARGET may also be run:RUN, for the instances that a run has given its release; those
+    that have got another one since keep that.
+
+    \b
+    Examples:
+      ferry rollback gpu-workers
+      ferry rollback gpu-workers --project train --to 41967ebe10bd78e4308c
+      ferry rollback run:20261120-101500-train-1f0c9a2e
+    """
+    named = None if _names_a_run(target) else project or _project_of(directory)
+    request = build_rollback(target, named, release, run)
+    if dry_run:
+        _rehearse(request, output)
+    else:
+        _roll_back(request, access, waiting, output)
+
+
+def _names_a_run(target: str) -> bool:
+    """Whether the target says the project already."""
+    return parse_target(target).kind in ("run", "wave")
+
+
+def _project_of(directory: Path) -> str:
+    return project_name(find_root(directory).name)
+
+
+def _rehearse(request: RunRequest, output: Output) -> None:
+    wanted = f"release {request.release}" if request.release else "the release before"
+    output.line(f"Would make {wanted} of {request.project or 'its project'} current again")
+    output.line(f"Request: {json.dumps(request.to_json(), indent=2)}")
+    output.document({"dry_run": True, "request": request.to_json()})
+
+
+def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Output) -> None:
+    stage = find_stage(Aws(access))
+    run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
+    with progress() as shown:
+        start(stage, ROLLBACK, run_id, request)
+        shown.line(f"Run {run_id}")
+        followed = accompany(stage, ROLLBACK, run_id, shown, waiting)
+    conclude(stage, followed, output, {"run_id": run_id, "request": request.to_json()})

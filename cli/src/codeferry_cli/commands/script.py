@@ -1,0 +1,129 @@
+"""`ferry script`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from codeferry_cli import packing_view
+from codeferry_cli.archive import Prepared
+from codeferry_cli.commands.behind_dashes import BehindDashes
+from codeferry_cli.errors import ScriptRefused
+from codeferry_cli.launch import Launch, launch, rehearse_launch
+from codeferry_cli.options import (
+    Access,
+    Waiting,
+    access_options,
+    config_option,
+    dry_run_option,
+    option,
+    output_options,
+    script_argument,
+    waiting_options,
+)
+from codeferry_cli.output import Output
+from codeferry_cli.packing import FILES, select_script
+from codeferry_cli.params import TARGET
+from codeferry_cli.request import build_request
+from codeferry_cli.run_options import RunOptions, script_options, show_option, variables_option
+from codeferry_cli.script_check import require_files, require_script
+from codeferry_cli.variables import Variables
+from codeferry_contracts.layout import archive_key, environment_key
+from codeferry_contracts.names import SCRIPT, new_run_id, project_name
+from codeferry_contracts.request import Archive, Environment
+
+
+@click.command(cls=BehindDashes, short_help="Run a script, with supporting files, on instances.")
+@click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+@script_argument
+@option(
+    "--files",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Goes along, all of it.  [default: the directory 'files' beside the script]",
+)
+@click.option("--no-files", is_flag=True, help="Nothing goes along, not even './files'.")
+@click.option(
+    "--allow-secret",
+    "allow_secrets",
+    multiple=True,
+    metavar="PATH",
+    help="Take this file, such as files/key.pem, although it looks like a secret; repeatable.",
+)
+@script_options
+@variables_option
+@show_option
+@waiting_options
+@dry_run_option
+@access_options
+@config_option
+@output_options
+def script(
+    target: str,
+    script: Path,
+    behind: tuple[str, ...],
+    files: Path | None,
+    no_files: bool,
+    allow_secrets: tuple[str, ...],
+    run: RunOptions,
+    variables: Variables,
+    show: bool | None,
+    waiting: Waiting,
+    dry_run: bool,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
+) -> None:
+    """Run SCRIPT on every instance of TARGET, in a directory of its own that is removed.
+
+    A directory 'files' beside the script goes along; the script finds what went along in
+    $DEPLOY_FILES_DIR. What stands behind -- are its arguments.
+
+    \b
+    Examples:
+      ferry script gpu-workers ./scripts/setup.sh
+      ferry script all ./patch.py --files ./patches --timeout 10m
+      ferry script tag:Role=train ./check.sh --no-files -- --deep
+      ferry script gpu-workers ./scripts/setup.sh --dry-run
+    """
+    require_script(script)
+    prepared = _prepare(script, _supporting(script, files, no_files), allow_secrets)
+    run_id = new_run_id(prepared.project, datetime.now(UTC))
+    request = build_request(
+        target,
+        prepared.project,
+        run,
+        Archive(archive_key(run_id)),
+        (script.name, *behind),
+        Environment(environment_key(run_id)) if variables.values else None,
+    )
+    packing_view.show_largest(prepared, output)
+    plan = Launch(SCRIPT, run_id, prepared, request, variables)
+    if dry_run:
+        rehearse_launch(plan, output)
+    else:
+        launch(plan, access, waiting, output, show)
+
+
+def _supporting(script: Path, files: Path | None, no_files: bool) -> Path | None:
+    """The directory that goes along."""
+    if files and no_files:
+        raise click.UsageError("--files and --no-files contradict each other.")
+    if files:
+        require_files(files)
+        return files
+    beside = script.parent / FILES
+    return beside if beside.is_dir() and not no_files else None
+
+
+def _prepare(script: Path, files: Path | None, allow_secrets: tuple[str, ...]) -> Prepared:
+    if files and script.name == FILES:
+        raise ScriptRefused(
+            f"A script cannot be called '{FILES}': its supporting files are.",
+            hint="Rename it, or leave them behind with --no-files.",
+            code="script_name",
+        )
+    selection = select_script(script, files, allow_secrets)
+    return Prepared(project_name(script.name), selection)

@@ -1,0 +1,69 @@
+"""What a run's command prints, shown while the run is followed."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from codeferry_cli.logs import LogTail
+
+if TYPE_CHECKING:
+    from codeferry_cli.progress import Progress
+
+MOST_INSTANCES = 20  # beyond that nobody can read along
+
+_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_magenta")
+
+
+class Colours:
+    """A colour for each instance, the same one every time."""
+
+    def __init__(self) -> None:
+        self._chosen: dict[str, str] = {}
+        self._next = itertools.cycle(_COLOURS)
+
+    def of(self, instance: str) -> str:
+        if instance not in self._chosen:
+            self._chosen[instance] = next(self._next)
+        return self._chosen[instance]
+
+
+class LiveOutput:
+    """Tells ``progress`` each new line, with its instance before it.
+
+    ``wanted`` None means: unless there are too many instances. What cannot be shown is
+    said once; the run goes on all the same.
+    """
+
+    def __init__(
+        self, tail: LogTail, progress: Progress, *, wanted: bool | None, later: str
+    ) -> None:
+        self._tail = tail
+        self._progress = progress
+        self._wanted = wanted
+        self._later = later
+        self._colours = Colours()
+
+    def show_news(self) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if self._wanted is False:
+            return
+        try:
+            self._tail.look_for_commands()
+            if self._wanted is None and len(self._tail.instances) > MOST_INSTANCES:
+                self._stop(f"The output of {len(self._tail.instances):,} instances is not shown")
+                return
+            self._show()
+        except (BotoCoreError, ClientError) as error:
+            self._stop(f"The output cannot be shown: {error}")
+
+    def _show(self) -> None:
+        for page in self._tail.fresh():
+            for line in page:
+                colour = self._colours.of(line.instance)
+                self._progress.output(line.instance, colour, line.text)
+
+    def _stop(self, why: str) -> None:
+        self._wanted = False
+        self._progress.line(f"{why}. See it: {self._later}")

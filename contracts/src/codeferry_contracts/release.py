@@ -1,0 +1,78 @@
+"""What is kept of a target's last good release: for who joins later, and for the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MOST_EARLIER = 5
+
+
+@dataclass(frozen=True)
+class KeptArchive:
+    """A release's archive: one version of the object at ``key``; ``size`` in bytes."""
+
+    release_id: str
+    digest: str
+    files: int
+    key: str
+    version_id: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class KeptRelease:
+    """The release that is the right one for a target: ``releases/<target>/<project>.json``.
+
+    ``archive`` is None when the right one is known and its archive is not there any more: who
+    joins then gets nothing until the next push, rather than something else. ``earlier`` are
+    the archives of the releases before, newest first. ``settled_at`` is when the run began
+    that has made it the right one (ISO 8601, UTC). ``expect`` and ``options`` are that
+    run's, as a request states them; ``instances`` have the release.
+    """
+
+    project: str
+    target: str
+    release_id: str
+    run_id: str
+    settled_at: str
+    archive: KeptArchive | None
+    earlier: tuple[KeptArchive, ...] = ()
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    instances: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def joined_by(self, instances: Iterable[str]) -> KeptRelease:
+        """The same release, had by these instances as well."""
+        return dataclasses.replace(self, instances=_sorted(self.instances, instances))
+
+    def without(self, instances: Iterable[str]) -> KeptRelease:
+        """The same release, which these instances have lost again."""
+        left = set(self.instances) - set(instances)
+        return dataclasses.replace(self, instances=_sorted(left))
+
+    def archives(self) -> tuple[KeptArchive, ...]:
+        """Every archive that is kept, that of the right release first, each release once."""
+        known: dict[str, KeptArchive] = {}
+        for archive in (*((self.archive,) if self.archive else ()), *self.earlier):
+            known.setdefault(archive.release_id, archive)
+        return tuple(known.values())
+
+
+def parse_kept(document: Mapping[str, Any]) -> KeptRelease:
+    """A KeptRelease from its JSON."""
+    fields = dict(document)
+    fields["archive"] = KeptArchive(**fields["archive"]) if fields["archive"] else None
+    fields["earlier"] = tuple(KeptArchive(**archive) for archive in fields["earlier"])
+    fields["instances"] = tuple(fields["instances"])
+    return KeptRelease(**fields)
+
+
+def _sorted(*groups: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({instance for group in groups for instance in group}))

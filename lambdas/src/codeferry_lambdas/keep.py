@@ -1,0 +1,153 @@
+"""What a run that went well leaves for those who join later. Decisions here, S3 in ``kept``.
+
+After a run on a whole target its release is kept; after a run of a kept release, whoever
+got it is noted; after a rollback the release that was gone back to is the kept one, or
+none is when its archive is not there any more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from codeferry_contracts.layout import ReleaseKeys, is_kept_key, kept_record_key
+from codeferry_contracts.names import ROLLBACK, SYNC
+from codeferry_contracts.release import MOST_EARLIER, KeptArchive, KeptRelease
+from codeferry_contracts.report import Outcome
+from codeferry_contracts.request import RunRequest
+from codeferry_contracts.target import parse_target
+from codeferry_lambdas.kept import Shelf
+from codeferry_lambdas.record import PinnedArchive, Plan, Run
+
+# What a later run of the release repeats; the rest is about the command or about the fleet.
+_REPEATED = ("keep_releases", "strict", "user", "persist")
+
+
+def keep(shelf: Shelf, run: Run, plan: Plan, outcomes: Sequence[Outcome]) -> None:
+    """Bring the kept releases up to date with a run whose instances are known and verified."""
+    request = plan.run_request
+    if run.workflow == ROLLBACK:
+        _keep_restored(shelf, run, plan, outcomes)
+    elif run.workflow != SYNC or plan.archive is None:
+        return
+    elif is_kept_key(plan.archive.key):
+        _note_joiners(shelf, plan.archive, outcomes)
+    elif _whole(plan, outcomes) and parse_target(request.target).kind != "instance":
+        _keep_release(shelf, run, plan, plan.archive, outcomes)
+
+
+def succeeded(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome["status"] == "succeeded"]
+
+
+def _whole(plan: Plan, outcomes: Sequence[Outcome]) -> bool:
+    """Whether every instance of the target has succeeded."""
+    wanted = sum(len(batch) for batch in plan.batches) + len(plan.unreachable)
+    return len(succeeded(outcomes)) == wanted
+
+
+def _keep_release(
+    shelf: Shelf, run: Run, plan: Plan, archive: PinnedArchive, outcomes: Sequence[Outcome]
+) -> None:
+    request, keys = plan.run_request, ReleaseKeys(plan.run_request.target, plan.project)
+    before = shelf.find(keys.record)
+    if before and before.settled_at > run.started_at:
+        return
+    version_id = shelf.copy(archive, keys.archive)
+    first = outcomes[0]
+    own = KeptArchive(
+        first["release_id"], first["digest"], first["files"],
+        keys.archive, version_id, archive.size, archive.sha256,
+    )  # fmt: skip
+    fresh = KeptRelease(
+        project=plan.project,
+        target=request.target,
+        release_id=own.release_id,
+        run_id=run.id,
+        settled_at=run.started_at,
+        archive=own,
+        expect=_stated(request, "expect"),
+        options=_repeated(request),
+        instances=tuple(sorted(outcome["instance_id"] for outcome in outcomes)),
+    )
+    shelf.change(keys.record, lambda known: _newer(known, fresh))
+
+
+def _newer(known: KeptRelease | None, fresh: KeptRelease) -> KeptRelease | None:
+    """``fresh`` with the archives of before, unless what is known is of a later run."""
+    if known is None:
+        return fresh
+    if known.settled_at > fresh.settled_at:
+        return None
+    earlier = [a for a in known.archives() if a.release_id != fresh.release_id]
+    return dataclasses.replace(fresh, earlier=tuple(earlier[:MOST_EARLIER]))
+
+
+def _note_joiners(shelf: Shelf, archive: PinnedArchive, outcomes: Sequence[Outcome]) -> None:
+    joined = [outcome["instance_id"] for outcome in succeeded(outcomes)]
+    if joined:
+        shelf.change(
+            kept_record_key(archive.key), lambda known: _joined(known, archive.version_id, joined)
+        )
+
+
+def _joined(
+    known: KeptRelease | None, version_id: str, joined: Sequence[str]
+) -> KeptRelease | None:
+    """What is known, with these instances. When it is another release by now, they do not have
+    that one, whatever they had before: the next look sends it to them."""
+    if known is None or known.archive is None:
+        return None
+    if known.archive.version_id == version_id:
+        return known.joined_by(joined)
+    return known.without(joined)
+
+
+def _keep_restored(shelf: Shelf, run: Run, plan: Plan, outcomes: Sequence[Outcome]) -> None:
+    """Keep the release that was gone back to. Where its archive is known, an instance that
+    failed to go back is a late joiner; where it is not, or they went back to several, nobody is.
+    """
+    restored = succeeded(outcomes)
+    key = ReleaseKeys(plan.settles, plan.project).record
+    before = shelf.find(key) if plan.settles else None
+    if not plan.settles or not restored or (plan.settles_run not in ("", _run_of(before))):
+        return
+    releases = {outcome["release_id"] for outcome in restored}
+    release_id = releases.pop() if len(releases) == 1 else ""
+    fresh = KeptRelease(
+        project=plan.project,
+        target=plan.settles,
+        release_id=release_id,
+        run_id=run.id,
+        settled_at=run.started_at,
+        archive=_archive_of(shelf, before, release_id),
+        expect=before.expect if before else {},
+        options=before.options if before else {},
+        instances=tuple(sorted(outcome["instance_id"] for outcome in restored)),
+    )
+    shelf.change(key, lambda known: _newer(known, fresh))
+
+
+def _run_of(kept: KeptRelease | None) -> str | None:
+    return kept.run_id if kept else None
+
+
+def _archive_of(shelf: Shelf, kept: KeptRelease | None, release_id: str) -> KeptArchive | None:
+    """The release's archive, as the object's current version, which does not expire."""
+    archives = kept.archives() if kept else ()
+    found = next((a for a in archives if a.release_id == release_id), None)
+    if found is None or (kept and found == kept.archive):
+        return found
+    source = PinnedArchive(found.key, found.version_id, found.size, found.sha256)
+    return dataclasses.replace(found, version_id=shelf.copy(source, found.key))
+
+
+def _stated(request: RunRequest, part: str) -> dict[str, Any]:
+    found: dict[str, Any] = request.to_json().get(part, {})
+    return found
+
+
+def _repeated(request: RunRequest) -> dict[str, Any]:
+    stated = _stated(request, "options")
+    return {name: stated[name] for name in _REPEATED if name in stated}

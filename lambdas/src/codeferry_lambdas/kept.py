@@ -1,0 +1,122 @@
+"""The kept releases in S3: read, written under condition, their archives copied in place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from codeferry_contracts import layout
+from codeferry_contracts.release import KeptRelease, parse_kept
+from codeferry_lambdas import clients
+from codeferry_lambdas.errors import AwsUnavailable
+from codeferry_lambdas.record import PinnedArchive
+
+_ABSENT = ("NoSuchKey", "404", "AccessDenied", "403")
+_CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_TRIES = 5
+COPY_LIMIT = 5 * 1024**3  # of one CopyObject; beyond it goes in parts
+PART_BYTES = 512 * 1024**2
+_THREADS = 8
+
+Change = Callable[[KeptRelease | None], KeptRelease | None]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The kept releases of a stage."""
+
+    bucket: str
+
+    def all(self) -> Iterator[KeptRelease]:
+        """Every kept release, of every target and project."""
+        pages = clients.s3().get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=layout.RELEASES_PREFIX):
+            for item in page.get("Contents", ()):
+                if item["Key"].endswith(layout.RECORD_SUFFIX):
+                    kept, _ = self._read(item["Key"])
+                    if kept:
+                        yield kept
+
+    def find(self, key: str) -> KeptRelease | None:
+        return self._read(key)[0]
+
+    def change(self, key: str, change: Change) -> None:
+        """Write what ``change`` makes of the record, again when somebody else was faster.
+
+        It is given None where there is no record, and what it makes None of stays.
+        """
+        for _ in range(_TRIES):
+            known, tag = self._read(key)
+            changed = change(known)
+            if changed is None or self._write(key, changed, tag):
+                return
+        raise AwsUnavailable(f"{key} was changed by others again and again.")
+
+    def _read(self, key: str) -> tuple[KeptRelease | None, str]:
+        """The record and its ETag; None and nothing when there is none."""
+        try:
+            answer = clients.s3().get_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _ABSENT:
+                return None, ""
+            raise
+        return parse_kept(json.loads(answer["Body"].read())), answer["ETag"]
+
+    def _write(self, key: str, kept: KeptRelease, tag: str) -> bool:
+        condition: Any = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
+        body = json.dumps(kept.to_json(), separators=(",", ":")).encode()
+        try:
+            clients.s3().put_object(
+                Bucket=self.bucket, Key=key, Body=body, ContentType="application/json", **condition
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _CHANGED:
+                return False
+            raise
+        return True
+
+    def copy(self, archive: PinnedArchive, key: str) -> str:
+        """Copy one version of an object to ``key`` within S3; the copy's version."""
+        source: Any = {"Bucket": self.bucket, "Key": archive.key}
+        if archive.version_id != "null":
+            source["VersionId"] = archive.version_id
+        if archive.size > COPY_LIMIT:
+            return self._copy_parts(source, archive.size, key)
+        # A new set of tags, which is none: copying them would need rights to read them.
+        answer = clients.s3().copy_object(
+            Bucket=self.bucket, Key=key, CopySource=source, TaggingDirective="REPLACE"
+        )
+        return answer.get("VersionId", "null")
+
+    def _copy_parts(self, source: Any, size: int, key: str) -> str:
+        s3 = clients.s3()
+        place: Any = {"Bucket": self.bucket, "Key": key}
+        upload = s3.create_multipart_upload(**place)["UploadId"]
+
+        def part(number: int) -> dict[str, Any]:
+            start = (number - 1) * PART_BYTES
+            end = min(start + PART_BYTES, size) - 1
+            answer = s3.upload_part_copy(
+                **place,
+                UploadId=upload,
+                PartNumber=number,
+                CopySource=source,
+                CopySourceRange=f"bytes={start}-{end}",
+            )
+            return {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
+
+        try:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                parts: Any = list(pool.map(part, range(1, -(-size // PART_BYTES) + 1)))
+            answer = s3.complete_multipart_upload(
+                **place, UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+        except BaseException:
+            s3.abort_multipart_upload(**place, UploadId=upload)
+            raise
+        return answer.get("VersionId", "null")

@@ -1,0 +1,201 @@
+"""What the report page says: the report's values as words, grouped and cut. Values only."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report, Verification
+from codeferry_lambdas.page_fleet import (
+    MOST_REASONS,
+    SENTENCE_CHARACTERS,
+    Instance,
+    Reason,
+    Tails,
+    failed_first,
+    grouped,
+    instance,
+    named,
+    reason,
+    reasons,
+    tails,
+)
+from codeferry_lambdas.page_text import (
+    NAME_CHARACTERS,
+    counted,
+    number,
+    one_line,
+    seconds,
+    size,
+    when,
+)
+from codeferry_lambdas.page_timeline import Timeline, timeline
+
+COMMAND_CHARACTERS = 2000
+PATH_CHARACTERS = 200
+MOST_WARNINGS = 50
+MOST_FILES = 200
+# Cells of the grid shrink so that the fleet stays in view: 10,000 fit a laptop's screen.
+_ROOMY, _DENSE = 100, 1500
+
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Some:
+    """The first of a list's texts, and how many more there are."""
+
+    shown: tuple[str, ...]
+    omitted: int
+
+
+@dataclass(frozen=True)
+class Verified:
+    facts: Facts
+    mismatched: str
+    files: Some
+    file_count: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """The page. ``fleet`` is in the plan's order, ``table`` has the failed first."""
+
+    status: str
+    project: str
+    target: str
+    workflow: str
+    stage: str
+    run_id: str
+    command: str
+    headline: str
+    started: str
+    duration: str
+    facts: Facts
+    error: Reason | None
+    error_code: str
+    counts: Counts
+    density: str
+    fleet: tuple[Instance, ...]
+    reasons: tuple[Reason, ...]
+    reasons_omitted: int
+    timeline: Timeline | None
+    table: tuple[Instance, ...]
+    tails: Tails
+    warnings: Some
+    verified: Verified | None
+    cost: Facts
+
+
+def content(report: Report) -> Content:
+    """Everything the template shows."""
+    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
+    outcomes = report["instances"]
+    found = reasons(outcomes)
+    return Content(
+        status=report["status"].lower(),
+        project=one_line(report["project"], PATH_CHARACTERS),
+        target=one_line(report["target"], PATH_CHARACTERS),
+        workflow=report["workflow"],
+        stage=report["stage"],
+        run_id=one_line(report["run_id"], PATH_CHARACTERS),
+        command=one_line(shlex.join(report["command"]), COMMAND_CHARACTERS),
+        headline=_headline(report["counts"]),
+        started=when(started),
+        duration=seconds(max(0.0, (finished - started).total_seconds())),
+        facts=tuple(_facts(report)),
+        error=reason(report["error"]) if report["error"] else None,
+        error_code=_code(report["error"]) if report["error"] else "",
+        counts=report["counts"],
+        density=_density(len(outcomes)),
+        fleet=tuple(map(instance, outcomes)),
+        reasons=tuple(found[:MOST_REASONS]),
+        reasons_omitted=max(0, len(found) - MOST_REASONS),
+        timeline=timeline(outcomes),
+        table=tuple(map(instance, failed_first(outcomes))),
+        tails=tails(outcomes),
+        warnings=_warnings(report),
+        verified=_verified(report["verification"], len(outcomes)),
+        cost=_cost(report["cost"]) if report["cost"] else (),
+    )
+
+
+def _headline(counts: Counts) -> str:
+    if not counts["total"]:
+        return "The run ended before it reached an instance."
+    return f"{counts['succeeded']:,} of {counted(counts['total'], 'instance')} succeeded."
+
+
+def _density(instances: int) -> str:
+    if instances <= _ROOMY:
+        return "roomy"
+    return "dense" if instances <= _DENSE else "packed"
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    verification, archive, cost = report["verification"], report["archive"], report["cost"]
+    if verification and verification["release_id"]:
+        yield "Release", one_line(verification["release_id"], NAME_CHARACTERS)
+    if archive:
+        yield "Archive", size(archive["size"])
+    if cost:
+        yield "Cost", f"${cost['usd']:.5f} at list price"
+
+
+def _code(error: ErrorRecord) -> str:
+    """``no_instances in plan``: what to search for, and the phase."""
+    phase = f" in {error['phase']}" if "phase" in error else ""
+    return one_line(f"{error['code']}{phase}", 2 * NAME_CHARACTERS)
+
+
+def _warnings(report: Report) -> Some:
+    """Warnings of the run, of its verification and of instances, each text once.
+
+    Verification already has the unmet expectations; without one the instances' own count.
+    """
+    general = list(report["warnings"])
+    said = [(str(text), o["instance_id"]) for o in report["instances"] for text in o["warnings"]]
+    if report["verification"]:
+        general += report["verification"]["warnings"]
+    else:
+        said += [
+            (f"{path} does not exist.", o["instance_id"])
+            for o in report["instances"]
+            for path in o["unmet"]
+        ]
+    general += [f"{named(ids)}: {text}" for text, ids in grouped(said).items()]
+    return _some(list(dict.fromkeys(general)), MOST_WARNINGS, SENTENCE_CHARACTERS)
+
+
+def _some(texts: Sequence[str], most: int, characters: int) -> Some:
+    shown = tuple(one_line(text, characters) for text in texts[:most])
+    return Some(shown, len(texts) - len(shown))
+
+
+def _verified(found: Verification | None, instances: int) -> Verified | None:
+    if found is None:
+        return None
+    agreed = "the archive's manifest" if found["source"] == "manifest" else "one another"
+    files = _some(found["python_files"], MOST_FILES, PATH_CHARACTERS)
+    files_found = int(number(found["files"]))
+    facts = (
+        ("Instances", f"{found['verified']:,} of {instances:,} agree with {agreed}"),
+        ("Tree", f"{counted(files_found, 'file')}, {size(int(number(found['bytes'])))}"),
+        ("Digest", one_line(found["digest"], 64)),
+    )
+    return Verified(facts, named(found["mismatched"]), files, found["python_file_count"])
+
+
+def _cost(cost: Cost) -> Facts:
+    """What was called, in the order of the bill."""
+    return (
+        ("State transitions", f"{cost['state_transitions']:,}"),
+        ("Function calls", f"{cost['function_calls']:,}"),
+        ("S3 writes", f"{cost['s3_writes']:,}"),
+        ("S3 reads", f"{cost['s3_reads']:,}"),
+        ("Ledger writes", f"{cost['ledger_writes']:,}"),
+        ("Ledger reads", f"{cost['ledger_reads']:,}"),
+        ("Together", f"${cost['usd']:.6f} at list price"),
+    )

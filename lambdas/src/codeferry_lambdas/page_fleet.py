@@ -1,0 +1,179 @@
+"""The instances on the report page: grid, table, reasons, output. Values only.
+
+What did not succeed comes first, in everything but the grid.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from codeferry_contracts.report import ErrorRecord, Outcome, RanRecord
+from codeferry_lambdas.page_text import (
+    NAME_CHARACTERS,
+    lines,
+    number,
+    one_line,
+    seconds,
+    size,
+    visible,
+)
+from codeferry_lambdas.page_timeline import phases
+
+WORD_CHARACTERS = 40
+SENTENCE_CHARACTERS = 600
+MOST_REASONS = 30
+MOST_TAILS = 50
+MOST_GOOD_TAILS = 10
+TAIL_CHARACTERS = 4000
+ALL_TAILS_CHARACTERS = 100_000
+_OPEN_TAILS = 3
+_NAMED = 5
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance: ``result`` is what became of it, ``ended`` how its command did."""
+
+    id: str
+    name: str
+    status: str
+    result: str
+    ended: str
+    release: str
+    took: str
+
+    @property
+    def title(self) -> str:
+        """The grid's tooltip; the script finds the instance's row by the first word."""
+        return " ".join(filter(None, (self.id, self.name, self.result, self.ended)))
+
+
+@dataclass(frozen=True)
+class Reason:
+    """An error, and in words the instances it holds for."""
+
+    message: str
+    hint: str
+    instances: str = ""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The last of what a command printed; ``opened`` spares the reader a click."""
+
+    instance: Instance
+    text: str
+    extent: str
+    opened: bool
+
+
+@dataclass(frozen=True)
+class Tails:
+    shown: tuple[Tail, ...]
+    omitted: int
+
+
+def failed_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Failed, skipped, succeeded; in each the order there was."""
+    order = ("failed", "skipped", "succeeded")
+    return sorted(outcomes, key=lambda outcome: order.index(outcome["status"]))
+
+
+def instance(outcome: Outcome) -> Instance:
+    spent = phases(outcome)
+    return Instance(
+        id=one_line(outcome["instance_id"], NAME_CHARACTERS),
+        name=one_line(outcome["name"], NAME_CHARACTERS),
+        status=outcome["status"],
+        result=one_line(_result(outcome), WORD_CHARACTERS),
+        ended=ended(outcome["ran"]) if outcome["ran"] else "",
+        release=one_line(outcome["release_id"], 12).rstrip("…"),
+        took=seconds(sum(spent.values())) if spent else "",
+    )
+
+
+def _result(outcome: Outcome) -> str:
+    if outcome["status"] == "succeeded":
+        return outcome["change"] or "applied"
+    if outcome["error"] is None:
+        return outcome["status"]
+    return str(outcome["error"]["code"]).replace("_", " ")
+
+
+def ended(ran: RanRecord) -> str:
+    """How a command ended, in words."""
+    match ran["ending"]:
+        case "exited":
+            return one_line(f"exit code {ran['exit_code']}", WORD_CHARACTERS)
+        case "signalled":
+            return one_line(f"killed by signal {_signal(ran['signal'])}", WORD_CHARACTERS)
+        case "timed_out":
+            return f"timed out after {number(ran['seconds']):.0f} s"
+        case other:
+            return one_line(other, WORD_CHARACTERS).replace("_", " ")
+
+
+def _signal(stated: object) -> str:
+    name = next((one.name for one in signal.Signals if one.value == stated), "")
+    return f"{stated} ({name})" if name else str(stated)
+
+
+def reason(error: ErrorRecord, ids: Sequence[str] = ()) -> Reason:
+    message, hint = (lines(error[part], SENTENCE_CHARACTERS) for part in ("message", "hint"))
+    return Reason(message, hint, named(ids))
+
+
+def reasons(outcomes: Sequence[Outcome]) -> list[Reason]:
+    """Each different error once, with the instances it holds for."""
+    found = {outcome["instance_id"]: outcome["error"] for outcome in outcomes}
+    said = [((str(e["message"]), str(e["hint"])), id_) for id_, e in found.items() if e]
+    return [
+        reason({"code": "", "message": message, "hint": hint}, ids)
+        for (message, hint), ids in grouped(said).items()
+    ]
+
+
+def grouped(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    """Instance ids by what is said of them, so that a fleet's common fate is one line."""
+    groups: dict[K, list[str]] = {}
+    for said, instance_id in found:
+        groups.setdefault(said, []).append(instance_id)
+    return groups
+
+
+def named(ids: Sequence[str]) -> str:
+    """``i-1, i-2 and 998 more``."""
+    shown = ", ".join(one_line(id_, NAME_CHARACTERS) for id_ in ids[:_NAMED])
+    return f"{shown} and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else shown
+
+
+def tails(outcomes: Sequence[Outcome]) -> Tails:
+    """The last output of as many instances as the page has room for, few of them successes."""
+    printed = [(o, o["ran"]) for o in failed_first(outcomes) if o["ran"] and o["ran"]["tail"]]
+    bad = sum(outcome["status"] != "succeeded" for outcome, _ in printed)
+    shown: list[Tail] = []
+    room = ALL_TAILS_CHARACTERS
+    for outcome, ran in printed[: min(MOST_TAILS, bad + MOST_GOOD_TAILS)]:
+        room -= min(len(str(ran["tail"])), TAIL_CHARACTERS)
+        if room < 0:
+            break
+        opened = outcome["status"] != "succeeded" and len(shown) < _OPEN_TAILS
+        shown.append(_tail(outcome, ran, opened or len(printed) == 1))
+    return Tails(tuple(shown), len(printed) - len(shown))
+
+
+def _tail(outcome: Outcome, ran: RanRecord, opened: bool) -> Tail:
+    """The end of the tail: errors are there."""
+    whole, printed = str(ran["tail"]), int(number(ran["output_bytes"]))
+    cut = len(whole) > TAIL_CHARACTERS or printed > len(whole.encode(errors="replace"))
+    return Tail(
+        instance=instance(outcome),
+        text=visible(whole[-TAIL_CHARACTERS:]),
+        extent=f"the end of {size(printed)}" if cut else size(printed),
+        opened=opened,
+    )

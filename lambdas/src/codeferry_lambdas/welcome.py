@@ -1,0 +1,107 @@
+"""welcome: an instance that joins its target late gets the target's last good release.
+
+EventBridge calls when an instance starts, and on a schedule: an instance runs well before
+its SSM agent is online, and events are best effort. Whoever calls, the same is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codeferry_contracts.layout import ReleaseKeys
+from codeferry_contracts.names import welcome_run_id
+from codeferry_contracts.release import KeptArchive, KeptRelease
+from codeferry_contracts.target import MOST_INSTANCES, TARGET_TAG, parse_target
+from codeferry_lambdas import fleet
+from codeferry_lambdas.kept import Shelf
+from codeferry_lambdas.ledger import Ledger
+from codeferry_lambdas.observability import Event, entry
+from codeferry_lambdas.obstacles import Machine
+from codeferry_lambdas.settings import Settings
+from codeferry_lambdas.start import start_once
+
+# Seconds after each attempt to bring one release to one instance; then it is given up, until
+# there is another release. The first is longer than a delivery and the work on an instance.
+PAUSES = (1800, 3600, 4 * 3600, 24 * 3600)
+
+
+@dataclass(frozen=True)
+class Joiners:
+    """The instances that a kept release has not reached."""
+
+    kept: KeptRelease
+    archive: KeptArchive
+    instances: tuple[str, ...]
+
+
+@entry
+def handler(event: Event) -> None:
+    """Takes EventBridge's "EC2 Instance State-change Notification", or anything: then every
+    instance is looked at, not that one only."""
+    settings = Settings.from_env(None, "STATE_MACHINE_ARN_SYNC")
+    kept = list(Shelf(settings.bucket).all())
+    if not kept:
+        return
+    instance_id = event.get("detail", {}).get("instance-id", "")
+    machines = list(fleet.find_machines(parse_target(instance_id or "all")))
+    for joiners in missing(kept, machines):
+        _send(settings, joiners)
+
+
+def missing(kept: Iterable[KeptRelease], machines: Sequence[Machine]) -> Iterator[Joiners]:
+    """Who lacks which release. Of several targets that mean an instance, the one that was
+    settled last says which release of the project is the right one for it."""
+    tagged = [machine for machine in machines if TARGET_TAG in machine.tags]
+    governed: set[tuple[str, str]] = set()
+    for release in sorted(kept, key=lambda each: each.settled_at, reverse=True):
+        target = parse_target(release.target)
+        meant = {m.instance_id for m in tagged if fleet.matches(target, m)}
+        ours = {i for i in meant if (release.project, i) not in governed}
+        governed |= {(release.project, instance_id) for instance_id in ours}
+        running = {m.instance_id for m in tagged if m.state == "running"}
+        lacking = sorted((ours & running) - set(release.instances))
+        if lacking and release.archive:
+            yield Joiners(release, release.archive, tuple(lacking))
+
+
+def _send(settings: Settings, joiners: Joiners) -> None:
+    """Start runs for those of them that can be reached and are due."""
+    agents = fleet.find_agents(joiners.instances)
+    online = [i for i in joiners.instances if i in agents and agents[i].ping == "Online"]
+    claimed = list(_claimed(Ledger(settings.table), joiners, online))
+    for start in range(0, len(claimed), MOST_INSTANCES):
+        group = claimed[start : start + MOST_INSTANCES]
+        attempts = [f"{instance_id} {attempt}" for instance_id, attempt in group]
+        run_id = welcome_run_id(joiners.kept.project, _identity(joiners), attempts)
+        start_once(settings.start_arn, run_id, request_for(joiners, [i for i, _ in group]))
+
+
+def _claimed(ledger: Ledger, joiners: Joiners, online: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The instances that nobody else is at work for, each with the number of the attempt."""
+    for instance_id in online:
+        attempt = ledger.claim_attempt(_identity(joiners), instance_id, PAUSES)
+        if attempt is not None:
+            yield instance_id, attempt
+
+
+def _identity(joiners: Joiners) -> str:
+    """What tells one keeping of a release from another one."""
+    keys = ReleaseKeys(joiners.kept.target, joiners.kept.project)
+    return f"{keys.prefix} {joiners.kept.run_id}"
+
+
+def request_for(joiners: Joiners, instances: Sequence[str]) -> dict[str, Any]:
+    """The request of a run that brings the kept release to exactly these instances."""
+    kept, archive = joiners.kept, joiners.archive
+    pinned = {"key": archive.key, "sha256": archive.sha256}
+    if archive.version_id != "null":
+        pinned["version_id"] = archive.version_id
+    parts = {"expect": dict(kept.expect), "options": dict(kept.options)}
+    return {
+        "archive": pinned,
+        "project": kept.project,
+        "target": ",".join(instances),
+        **{name: part for name, part in parts.items() if part},
+    }

@@ -1,0 +1,11 @@
+"""Runs the agent's sources as load.py runs them, but from their files: launch.py WORKFLOW."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "agent/src"))
+
+from codeferry_agent import execute
+
+sys.exit(execute.main(sys.argv[1], os.environ))

@@ -1,0 +1,167 @@
+"""Installing what a release names: the plan as a value, and real venvs without a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from codeferry_agent import dependencies
+from codeferry_agent.dependencies import plan
+from tests.unit.agent.archives import Tree
+from tests.unit.agent.commands import Ending, Machine, machine
+from tests.unit.agent.conftest import Instance
+
+PROJECT = "[project]\nname = 'x'\nversion = '1'\n"
+VENV = Path("/v")
+
+
+def _plan(release: Path, *, uv: str | None = "/bin/uv", release_id: str = "1") -> dependencies.Plan:
+    found = plan(release, release_id, VENV, uv=uv, python="/bin/python3")
+    assert found is not None
+    return found
+
+
+def test_a_locked_project_is_synced_by_uv(tmp_path: Path) -> None:
+    """Exactly what the lock says; the project itself is run from its release."""
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "uv.lock").write_text("version = 1")
+    steps = [["/bin/uv", "sync", "--frozen", "--no-dev", "--no-install-project"]]
+    assert _plan(tmp_path).steps == steps
+
+
+def test_a_lock_without_uv_is_passed_over_with_a_word(tmp_path: Path) -> None:
+    """pip cannot read it; the project's own requirements are what is left."""
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "uv.lock").write_text("version = 1")
+    found = _plan(tmp_path, uv=None)
+    assert found.warnings == ["uv.lock is not used: the instance has no uv."]
+    assert found.steps[1:] == [
+        ["/bin/python3", "-m", "venv", "/v"],
+        ["/v/bin/python", "-m", "pip", "install", "."],
+    ]
+
+
+def test_requirements_come_before_the_project(tmp_path: Path) -> None:
+    """A project with both says in requirements.txt what it is to run with."""
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "requirements.txt").write_text("x")
+    assert _plan(tmp_path).steps == [
+        ["rm", "-rf", "/v"],
+        ["/bin/uv", "venv", "/v"],
+        ["/bin/uv", "pip", "install", "--python", "/v/bin/python", "-r", "requirements.txt"],
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "[tool.ruff]\nline-length = 100\n"])
+def test_a_pyproject_of_tools_only_names_nothing(tmp_path: Path, content: str) -> None:
+    """It configures a linter and describes no package."""
+    (tmp_path / "pyproject.toml").write_text(content)
+    assert plan(tmp_path, "1", VENV, uv=None, python="p") is None
+
+
+def test_the_fingerprint_changes_with_what_decides(tmp_path: Path) -> None:
+    """Files and installer always; the release only where its own code is installed."""
+    (tmp_path / "requirements.txt").write_text("x")
+    first = _plan(tmp_path).fingerprint
+    assert _plan(tmp_path, release_id="2").fingerprint == first
+    assert _plan(tmp_path, uv=None).fingerprint != first
+    (tmp_path / "requirements.txt").write_text("y")
+    assert _plan(tmp_path).fingerprint != first
+    (tmp_path / "requirements.txt").unlink()
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    assert _plan(tmp_path).fingerprint != _plan(tmp_path, release_id="2").fingerprint
+
+
+def _wheel(version: str) -> bytes:
+    """A wheel of one module, made by hand."""
+    info = f"tiny-{version}.dist-info"
+    files = {
+        "tiny.py": f"version = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [f"{name},sha256={_digest(text)},{len(text)}" for name, text in files.items()]
+    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,\n"])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+def _tree(version: str) -> Tree:
+    name = f"tiny-{version}-py3-none-any.whl"
+    return {name: _wheel(version), "requirements.txt": f"--no-index\n./{name}\n".encode()}
+
+
+SHOW = ("python", "-c", "import os, tiny; print(tiny.version, os.environ['VIRTUAL_ENV'])")
+
+
+def _install(here: Machine, version: str, *words: str) -> Ending:
+    return here.run(*(words or SHOW), tree=_tree(version), install=True)
+
+
+UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+PLAIN = "/usr/bin:/bin"
+
+
+@pytest.fixture
+def here(instance: Instance, tmp_path: Path) -> Machine:
+    instance.environ |= {"UV_OFFLINE": "1", "HOME": str(tmp_path), "PATH": PLAIN}
+    return machine(instance)
+
+
+@pytest.fixture
+def with_uv(here: Machine) -> Machine:
+    if UV is None:
+        pytest.skip("this machine has no uv")
+    here.environ["PATH"] = f"{Path(UV).parent}:{PLAIN}"
+    return here
+
+
+def test_dependencies_are_installed_once(with_uv: Machine) -> None:
+    """The command uses the project's venv; it is made again only when they change."""
+    venv = with_uv.project / "shared/venv"
+    first = _install(with_uv, "1.0")
+    assert first.output.endswith(f"1.0 {venv}\n".encode()), first.out
+    assert "install" in first.last.seconds
+    assert _install(with_uv, "1.0").output == f"1.0 {venv}\n".encode()
+    assert _install(with_uv, "2.0").output.endswith(f"2.0 {venv}\n".encode())
+
+
+@pytest.mark.slow
+def test_without_uv_the_venv_is_pythons_own(here: Machine) -> None:
+    """venv and pip are what every Python brings along."""
+    venv = here.project / "shared/venv"
+    assert _install(here, "1.0").output.endswith(f"1.0 {venv}\n".encode())
+    assert "uv = " not in (venv / "pyvenv.cfg").read_text()
+
+
+def test_an_installation_that_fails_says_so(with_uv: Machine) -> None:
+    """Its output is the tail, the command was not started, the release stays current."""
+    tree = {"requirements.txt": b"--no-index\n./missing-1.0-py3-none-any.whl\n"}
+    ending = with_uv.run("echo", "started", tree=tree, install=True)
+    assert (ending.code, ending.ran.ending) == ("install_failed", "not_started")
+    assert "uv: exit code" in ending.message
+    assert "missing-1.0" in ending.ran.tail
+    assert ending.last.release_id == with_uv.current_id
+    assert not (with_uv.project / "installed.json").exists()
+
+
+def test_nothing_to_install_is_a_warning(here: Machine) -> None:
+    """The command runs all the same, without a venv."""
+    ending = here.sh("echo ${VIRTUAL_ENV-none}", install=True)
+    assert ending.output == b"none\n"
+    assert ending.last.warnings[0].startswith("Nothing to install")
