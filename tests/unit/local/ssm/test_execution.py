@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def test_environment_is_minimal_and_inside_the_instance(
         "TMPDIR": f"{root}/tmp",
         "LANG": "C.UTF-8",
         "CODEFERRY_ROOT": f"{root}/opt/codeferry",
+        "CODEFERRY_LOGIN_UID": str(os.getuid()),
         "AWS_SSM_INSTANCE_ID": INSTANCE,
         "AWS_SSM_REGION_NAME": "us-east-1",
     }

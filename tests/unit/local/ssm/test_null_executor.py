@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codeferry_contracts.parameters import ApplyPayload, ssm_parameters
+from codeferry_contracts.parameters import Payload, ssm_parameters
 from codeferry_contracts.result import parse_result
 from tests.unit.local.ssm.conftest import INSTANCE, Bench
 
-PAYLOAD = ApplyPayload(
+PAYLOAD = Payload(
     run_id="run-1",
     project="demo",
     url="https://example.com/a",
