@@ -31,7 +31,7 @@ _PAGE = 100
 # How far back a prefix is looked for: further, a person names the run in full.
 _MOST_SEARCHED = 2000
 
-Source = Literal["cli", "inbox", "console"]
+Source = Literal["cli", "inbox", "workflow", "console"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def source(run_id: str) -> Source:
     """Which way a run came in, told by the form of its id (contracts.names)."""
     if re.fullmatch(r"inbox-.+-[0-9a-f]{20}", run_id):
         return "inbox"
+    if re.fullmatch(r"welcome-.+-[0-9a-f]{20}|back-.+", run_id):
+        return "workflow"
     return "cli" if re.fullmatch(r"\d{8}-\d{6}-.+-[0-9a-f]{8}", run_id) else "console"
 
 

@@ -106,12 +106,14 @@ def test_no_run_of_a_status_is_an_empty_answer(ferry: Any, world: Any) -> None:
     [
         ("20261120-160400-demo-0123abcd", "cli"),
         ("inbox-demo-0123456789abcdef0123", "inbox"),
+        ("welcome-demo-0123456789abcdef0123", "workflow"),
+        ("back-20260612-160400-demo-0123abcd", "workflow"),
         ("my-run", "console"),
         ("7b0c4c3e-0000-4000-8000-000000000000", "console"),
     ],
 )
 def test_the_form_of_an_id_tells_the_way_in(run_id: str, way: str) -> None:
-    """Ids of the CLI and of the inbox have a form of their own."""
+    """Ids of the CLI, of the inbox, and of what a workflow starts have a form of their own."""
     assert source(run_id) == way
 
 
