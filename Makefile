@@ -16,7 +16,7 @@ help: ## this list
 
 setup: node_modules/.ready ## uv, the locked environment and the CDK CLI
 
-demo: setup ## the whole of Codeferry on this machine, in about half a minute
+demo: setup ## the whole of Codeferry on this machine, in half a minute
 	@$(BIN)/ferry demo
 
 test: setup ## everything CI runs
@@ -49,9 +49,11 @@ docs: setup ## regenerate the generated pages of docs/
 bench: setup ## the figures of docs/benchmarks.md, as ratios in one run
 	$(BIN)/python benchmarks/packing.py
 	$(BIN)/python benchmarks/control_plane.py
+	$(BIN)/python benchmarks/transfers.py
+	$(BIN)/python benchmarks/drain.py
 
-chaos: setup ## kills, full disks and hostile strings on the instance, alone
-	$(BIN)/pytest -n 2 --dist loadgroup tests/chaos
+chaos: setup ## kills, full disks and hostile strings on the instance, the long version
+	CODEFERRY_DRAIN_KILLS=1000 $(BIN)/pytest --timeout 900 -n 2 --dist loadgroup tests/chaos
 
 synth: setup ## the CloudFormation templates, in cdk.out
 	$(BIN)/python scripts/cdk.py synth --quiet --all -c stage=$(STAGE)
