@@ -7,7 +7,7 @@ the two together.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -102,15 +102,67 @@ def _read(line: str) -> InstanceResult:
         document = json.loads(line)
         if document[RESULT_KEY] != RESULT_FORMAT or document["status"] not in Status.__args__:  # type: ignore[attr-defined]
             raise ResultInvalid("The instance's result line has an unknown format.")
-        fields = {k: _frozen(document[k]) for k in _FIELDS if k in document}
-        ran = fields.pop("ran", None)
-        return InstanceResult(**fields, ran=Ran(**ran) if ran else None)
+        fields = {k: _read_field(k, document[k]) for k in _FIELDS if k in document}
+        return InstanceResult(**fields)
     except (ValueError, KeyError, TypeError) as error:
         raise ResultInvalid(f"The instance's result line cannot be read: {error!r}.") from error
 
 
-_FIELDS = tuple(InstanceResult.__dataclass_fields__)
-
-
-def _frozen(value: Any) -> Any:
+def _read_field(name: str, value: Any) -> Any:
+    """A field as the workflow may use it: an instance can say anything."""
+    if not _FITS.get(name, _is_text)(value):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    if name == "ran":
+        return value and Ran(**value)
     return tuple(value) if isinstance(value, list) else value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_error(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_text, value.values())))
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+def _is_ran(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.get("ending") not in Ending.__args__:  # type: ignore[attr-defined]
+        return False
+    counts = ("exit_code", "signal", "output_bytes")
+    return (
+        all(_is_count(value.get(name, 0)) for name in counts)
+        and _is_number(value.get("seconds", 0))
+        and _is_text(value.get("tail", ""))
+    )
+
+
+_FIELDS = tuple(InstanceResult.__dataclass_fields__)
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "files": _is_count,
+    "bytes": _is_count,
+    "manifest": lambda value: isinstance(value, bool),
+    "replayed": lambda value: isinstance(value, bool),
+    "warnings": _is_texts,
+    "unmet": _is_texts,
+    "error": _is_error,
+    "ran": _is_ran,
+    "seconds": _is_seconds,
+}

@@ -41,3 +41,29 @@ def test_output_without_a_readable_line_is_refused(stdout):
     """Truncated, foreign or missing: the error says the line could not be read."""
     with pytest.raises(ResultInvalid):
         parse_result(stdout)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"files": "7"},
+        {"files": True},
+        {"release_id": 7},
+        {"seconds": {"download": "1"}},
+        {"seconds": []},
+        {"warnings": [{}]},
+        {"unmet": "a"},
+        {"error": {"code": 1}},
+        {"error": "broken"},
+        {"ran": {"ending": "vanished"}},
+        {"ran": {"ending": "exited", "exit_code": "3"}},
+        {"ran": {"ending": "exited", "tail": None}},
+        {"ran": []},
+        {"manifest": "yes"},
+    ],
+)
+def test_a_field_of_another_kind_is_no_result(field):
+    """An instance can say anything; the states after collect may rely on the types."""
+    line = json.dumps({"codeferry_result": 1, "run_id": "r", "status": "applied"} | field)
+    with pytest.raises(ResultInvalid, match=next(iter(field))):
+        parse_result(line)

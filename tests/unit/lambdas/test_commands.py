@@ -164,6 +164,19 @@ def test_ssm_ended_the_command(status: str, code: str) -> None:
     assert rolled["ran"]["ending"] == "cancelled"
 
 
+def test_a_failed_command_is_verified_all_the_same() -> None:
+    """Its release is on the instance, and is compared like any other."""
+    manifest = Manifest(summarise("p", ENTRIES), ENTRIES)
+    summary = manifest.summary
+    ran: Any = RAN | {"signal": 0}
+    tree = {"digest": summary.digest, "release_id": summary.release_id, "files": summary.files}
+    assert verify([outcome(HOST, status="failed", ran=ran, **tree)], manifest)["verified"] == 1
+    wrong = outcome(HOST, status="failed", ran=ran, **{**tree, "digest": "0" * 64})
+    assert verify([wrong], manifest)["mismatched"] == [HOST.instance_id]
+    never = outcome(HOST, status="failed", release_id="", digest="", files=0)
+    assert verify([never], manifest)["mismatched"] == []
+
+
 def test_a_script_makes_no_release() -> None:
     """Its tree is compared with the manifest like any other, though no release is made of it."""
     manifest = Manifest(summarise("p", ENTRIES), ENTRIES)
