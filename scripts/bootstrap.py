@@ -158,19 +158,21 @@ def build_agent() -> None:
 def deploy(plan: Plan, account: str, stacks: list[str]) -> None:
     """These stacks; a permanent bucket that an earlier deployment left is taken over."""
     options = ["--require-approval=never", "--import-existing-resources"]
-    with tempfile.TemporaryDirectory(prefix="codeferry-bootstrap-") as directory:
-        context = ["--output", directory, "-c", f"stage={plan.stage.name}"]
-        for word in plan.settings(account):
-            context += ["-c", word]
-        cdk(plan, "deploy", *options, *context, "--exclusively", *stacks)
+    context = ["-c", f"stage={plan.stage.name}"]
+    for word in plan.settings(account):
+        context += ["-c", word]
+    cdk(plan, "deploy", *options, *context, "--exclusively", *stacks)
 
 
-def cdk(plan: Plan, *arguments: str) -> None:
+def cdk(plan: Plan, verb: str, *arguments: str) -> None:
+    """The CDK CLI, with an assembly of its own: another may be at work in this checkout."""
     remedy = (
         "CloudFormation's events say why: aws cloudformation describe-stack-events --stack-name "
         f"{plan.stage.workflow_stack} --region {plan.region}; then run this again."
     )
-    run([sys.executable, str(CDK), *arguments], f"cdk {arguments[0]} failed.", remedy, plan.region)
+    with tempfile.TemporaryDirectory(prefix="codeferry-bootstrap-") as directory:
+        command = [sys.executable, str(CDK), verb, "--output", directory, *arguments]
+        run(command, f"cdk {verb} failed.", remedy, plan.region)
 
 
 def upload(plan: Plan, aws: Aws) -> dict[str, Path]:

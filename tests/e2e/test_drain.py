@@ -173,7 +173,8 @@ def test_directories_become_buckets(place: Place) -> None:
     place.write(f"../{place.name.replace('-', '_', 1)}/one")
     place.write("../Old/two")
     done = place.once("--bucket-map", f"Old={place.name}")
-    assert (place.content("one"), place.content("two")) == (b"content", b"content")
+    found = (place.content("one"), place.content("two"))
+    assert found == (b"content", b"content"), done.stderr
     assert done.stderr.count(f"goes to the bucket {place.name}") == 2
 
 

@@ -201,9 +201,11 @@ def test_variables_reach_the_command_and_nothing_else(aws, project, one):
     assert ran.exit == 0, ran.err
     assert secret not in ran.out + ran.err
     s3 = aws.client("s3")
-    for key in aws.keys(""):
-        body = s3.get_object(Bucket=aws.bucket, Key=key)["Body"].read()
-        assert secret.encode() not in body, key
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=aws.bucket):
+        for version in page.get("Versions", ()):
+            one_version = {"Key": version["Key"], "VersionId": version["VersionId"]}
+            body = s3.get_object(Bucket=aws.bucket, **one_version)["Body"].read()
+            assert secret.encode() not in body, version["Key"]
     assert not [key for key in aws.keys("archives/") if key.endswith(".env.json")]
     for file in aws.home.path.rglob("*"):
         if file.is_file() and not file.is_symlink() and "ministack" not in file.parts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,16 +29,23 @@ def answering() -> Iterator[Callable[..., tuple[str, list[dict[str, str]]]]]:
     """
     with ExitStack() as stack:
 
-        def start(*answers: Answer) -> tuple[str, list[dict[str, str]]]:
+        def start(*answers: Answer, second_late: bool = False) -> tuple[str, list[dict[str, str]]]:
             left, got = list(answers), list[dict[str, str]]()
+            counting, third = threading.Lock(), threading.Event()
 
             class Handler(BaseHTTPRequestHandler):
                 protocol_version = "HTTP/1.1"
 
                 def do_PUT(self) -> None:
                     self.rfile.read(int(self.headers["Content-Length"]))
-                    got.append({name.lower(): value for name, value in self.headers.items()})
-                    status, headers, body = left.pop(0) if left else (200, {}, b"")
+                    with counting:
+                        got.append({name.lower(): value for name, value in self.headers.items()})
+                        number = len(got)
+                        status, headers, body = left.pop(0) if left else (200, {}, b"")
+                    if number == 3:
+                        third.set()
+                    if second_late and number == 2:
+                        third.wait(30)
                     self.send_response(status)
                     for name, value in {**headers, "Content-Length": str(len(body))}.items():
                         self.send_header(name, value)
@@ -78,6 +86,17 @@ def test_a_bucket_of_another_region_is_signed_for_there(answering: Any, answer: 
     s3.put_object("bucket", "k", b"2")
     regions = [head["authorization"].split("/")[2] for head in got]
     assert regions == ["eu-west-1", "us-west-2", "us-west-2"]
+
+
+def test_a_region_that_another_thread_learnt_first_is_no_error(answering: Any) -> None:
+    """Two requests were redirected; the second hears of it when the first is sent again."""
+    answer = (301, {"x-amz-bucket-region": "us-west-2"}, error("PermanentRedirect"))
+    url, got = answering(answer, answer, second_late=True)
+    s3 = S3(boto3.Session(), endpoint_url=url)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda n: s3.put_object("bucket", f"k{n}", b"1"), range(2)))
+    regions = [head["authorization"].split("/")[2] for head in got]
+    assert regions == ["eu-west-1"] * 2 + ["us-west-2"] * 2
 
 
 def test_a_wrong_clock_is_corrected_by_the_servers(answering: Any) -> None:

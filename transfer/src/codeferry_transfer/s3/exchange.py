@@ -121,10 +121,11 @@ class Exchanges:
         while True:
             request, attempt = make(), attempt + 1
             problem: Broken | Refused
+            address = self._book.address(request.bucket)
             try:
-                return self._once(request, taker, stop)
+                return self._once(request, address, taker, stop)
             except Refused as error:
-                problem, cured = error, self._cured(request, error)
+                problem, cured = error, self._cured(request, address, error)
             except Broken as error:
                 problem, cured = error, error.untouched
             if stop.is_set():
@@ -135,8 +136,9 @@ class Exchanges:
             if not cured:
                 stop.wait(pacing.delay(attempt))
 
-    def _once(self, request: Request, taker: Taker, stop: threading.Event) -> AnswerHead:
-        address = self._book.address(request.bucket)
+    def _once(
+        self, request: Request, address: Address, taker: Taker, stop: threading.Event
+    ) -> AnswerHead:
         head = self._head(request, address)
         with self.pace.turn(), self._pool.connection(address.origin) as connection:
             if stop.is_set():  # asked when halt() can find the connection: it cuts later ones
@@ -176,10 +178,12 @@ class Exchanges:
             self.pace.refused()
         return error
 
-    def _cured(self, request: Request, problem: Refused) -> bool:
-        """Whether something was learnt from the answer that makes the next attempt another."""
-        if problem.region and problem.region != self._book.address(request.bucket).scope.region:
-            self._book.moved(request.bucket, problem.region)
+    def _cured(self, request: Request, asked: Address, problem: Refused) -> bool:
+        """Whether something was learnt from the answer that makes the next attempt another;
+        another thread may have learnt it first."""
+        if problem.region and problem.region != asked.scope.region:
+            if problem.region != self._book.address(request.bucket).scope.region:
+                self._book.moved(request.bucket, problem.region)
             return True
         return self._identity.corrected(problem.code, problem.date)
 
