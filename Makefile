@@ -16,7 +16,7 @@ help: ## this list
 
 setup: node_modules/.ready ## uv, the locked environment and the CDK CLI
 
-demo: setup ## the whole of Codeferry on this machine, in half a minute
+demo: setup ## the whole of Codeferry on this machine, in under a minute
 	@$(BIN)/ferry demo
 
 test: setup ## everything CI runs
