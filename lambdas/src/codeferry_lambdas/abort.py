@@ -10,7 +10,7 @@ from codeferry_contracts.report import ErrorRecord
 from codeferry_lambdas.cleanup import clean_up
 from codeferry_lambdas.observability import Event, entry
 from codeferry_lambdas.record import Record, Run
-from codeferry_lambdas.report import announce, gather
+from codeferry_lambdas.report import announce, gather, write_page
 from codeferry_lambdas.settings import Settings
 
 _REASONS: dict[str, ErrorRecord] = {
@@ -33,7 +33,7 @@ def handler(event: Event) -> None:
     report = gather(settings, run, request, {}, _REASONS[detail["status"]])
     record = Record(settings.bucket, run.keys)
     if record.write(run.keys.report, report, new=True):
-        record.write_page(report)
+        write_page(settings.bucket, run, report)
         announce(report)
 
 

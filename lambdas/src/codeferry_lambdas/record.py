@@ -12,14 +12,12 @@ from botocore.exceptions import ClientError
 
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.names import ROLLBACK, SYNC
-from codeferry_contracts.report import CommandRecord, Outcome, Report
+from codeferry_contracts.report import CommandRecord, Outcome
 from codeferry_contracts.request import RunRequest, parse_request
 from codeferry_lambdas import clients
 from codeferry_lambdas.errors import WorkflowError
 from codeferry_lambdas.fleet import Instance
-from codeferry_lambdas.observability import logger
 from codeferry_lambdas.obstacles import Unreachable
-from codeferry_lambdas.page import render
 
 _THREADS = 16
 
@@ -134,21 +132,6 @@ class Record:
                 return False
             raise
         return True
-
-    def write_page(self, report: Report) -> None:
-        """The report as a page. A page that cannot be made costs a warning in the log: the
-        run's outcome is in report.json, and may not depend on how it looks."""
-        try:
-            body = render(report).encode()
-        except Exception:  # noqa: BLE001 - logged with its traceback
-            logger.exception("The report's page could not be made.")
-            return
-        clients.s3().put_object(
-            Bucket=self.bucket,
-            Key=self.keys.page,
-            Body=body,
-            ContentType="text/html; charset=utf-8",
-        )
 
     def write_all(self, documents: Mapping[str, Any]) -> None:
         with ThreadPoolExecutor(_THREADS) as pool:

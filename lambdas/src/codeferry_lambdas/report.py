@@ -14,7 +14,8 @@ from codeferry_contracts.report import (
 )
 from codeferry_lambdas import clients
 from codeferry_lambdas.announcement import announcement
-from codeferry_lambdas.observability import Event, count_run, entry
+from codeferry_lambdas.observability import Event, count_run, entry, logger
+from codeferry_lambdas.page import render
 from codeferry_lambdas.record import Record, Run
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.summary import Known, build_report
@@ -30,7 +31,7 @@ def handler(event: Event) -> dict[str, Any]:
     report = gather(settings, run, event["request"], event["state"])
     record = Record(settings.bucket, run.keys)
     record.write(run.keys.report, report)
-    record.write_page(report)
+    write_page(settings.bucket, run, report)
     announce(report)
     return verdict(report)
 
@@ -57,6 +58,18 @@ def gather(
         stopped=stopped,
     )
     return build_report(known)
+
+
+def write_page(bucket: str, run: Run, report: Report) -> None:
+    """The report as a page. A page that cannot be made costs a warning in the log: the run's
+    outcome is in report.json, and may not depend on how it looks."""
+    try:
+        body = render(report).encode()
+    except Exception:  # noqa: BLE001 - logged with its traceback
+        logger.exception("The report's page could not be made.")
+        return
+    kind = "text/html; charset=utf-8"
+    clients.s3().put_object(Bucket=bucket, Key=run.keys.page, Body=body, ContentType=kind)
 
 
 def announce(report: Report) -> None:

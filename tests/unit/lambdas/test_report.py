@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -203,11 +205,18 @@ def test_a_page_that_fails_changes_nothing(
     settings: Settings, run: Run, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How a run went does not depend on how its page looks."""
-    monkeypatch.setattr("codeferry_lambdas.record.render", lambda report: report["no such field"])
+    monkeypatch.setattr("codeferry_lambdas.report.render", lambda report: report["no such field"])
     record.write_plan(plan(1))
     record.write_outcomes(0, [outcome(ONE)])
     assert report.handler(event(run, request=REQUEST, state=STATE), None)["succeeded"]
     assert record.read(run.keys.report)["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("module", ["plan", "dispatch", "await_command", "collect", "cleanup"])
+def test_only_what_reports_loads_the_page(module: str) -> None:
+    """A cold start pays for the template engine only where a page is made."""
+    code = f"import sys, codeferry_lambdas.{module}; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_event(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
