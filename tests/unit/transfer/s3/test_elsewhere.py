@@ -31,7 +31,8 @@ def answering() -> Iterator[Callable[..., tuple[str, list[dict[str, str]]]]]:
 
         def start(*answers: Answer, second_late: bool = False) -> tuple[str, list[dict[str, str]]]:
             left, got = list(answers), list[dict[str, str]]()
-            counting, third = threading.Lock(), threading.Event()
+            counting = threading.Lock()
+            second, third = threading.Event(), threading.Event()
 
             class Handler(BaseHTTPRequestHandler):
                 protocol_version = "HTTP/1.1"
@@ -42,10 +43,11 @@ def answering() -> Iterator[Callable[..., tuple[str, list[dict[str, str]]]]]:
                         got.append({name.lower(): value for name, value in self.headers.items()})
                         number = len(got)
                         status, headers, body = left.pop(0) if left else (200, {}, b"")
-                    if number == 3:
-                        third.set()
-                    if second_late and number == 2:
-                        third.wait(30)
+                    if number in (2, 3):
+                        (second, third)[number - 2].set()
+                    # Both are on their way before one is answered; the other's comes later yet.
+                    if second_late and number in (1, 2):
+                        (second, third)[number - 1].wait(30)
                     self.send_response(status)
                     for name, value in {**headers, "Content-Length": str(len(body))}.items():
                         self.send_header(name, value)
