@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from codeferry_contracts.amounts import seconds
 from codeferry_contracts.report import Report
-from codeferry_lambdas.page_text import seconds
 
 MOST_CHARACTERS = 1000
 # EventBridge puts a value into the text of a rule's target as it is: a quote in it, or a

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from codeferry_contracts.amounts import counted, seconds, size
 from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report, Verification
 from codeferry_lambdas.page_fleet import (
     MOST_REASONS,
@@ -22,15 +23,7 @@ from codeferry_lambdas.page_fleet import (
     reasons,
     tails,
 )
-from codeferry_lambdas.page_text import (
-    NAME_CHARACTERS,
-    counted,
-    number,
-    one_line,
-    seconds,
-    size,
-    when,
-)
+from codeferry_lambdas.page_text import NAME_CHARACTERS, number, one_line, when
 from codeferry_lambdas.page_timeline import Timeline, timeline
 
 COMMAND_CHARACTERS = 2000

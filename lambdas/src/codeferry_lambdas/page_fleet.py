@@ -10,16 +10,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from codeferry_contracts.amounts import seconds, size
 from codeferry_contracts.report import ErrorRecord, Outcome, RanRecord
-from codeferry_lambdas.page_text import (
-    NAME_CHARACTERS,
-    lines,
-    number,
-    one_line,
-    seconds,
-    size,
-    visible,
-)
+from codeferry_lambdas.page_text import NAME_CHARACTERS, lines, number, one_line, visible
 from codeferry_lambdas.page_timeline import phases
 
 WORD_CHARACTERS = 40

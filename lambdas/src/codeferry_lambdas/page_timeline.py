@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from codeferry_contracts.amounts import seconds
 from codeferry_contracts.report import Outcome
-from codeferry_lambdas.page_text import NAME_CHARACTERS, number, one_line, seconds
+from codeferry_lambdas.page_text import NAME_CHARACTERS, number, one_line
 
 PHASES = ("lock", "download", "extract", "activate", "install", "execute")
 MOST_BARS = 60

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from base64 import b64encode
 
+from codeferry_transfer.composite import composite_of
 from codeferry_transfer.partition import possible_parts
 from codeferry_transfer.s3 import Head
 from codeferry_transfer.s3.proof import Proof, proof_of
@@ -39,11 +39,6 @@ def composite(descriptor: int, size: int, part: int) -> str:
     """The SHA-256 of the SHA-256s of the file's parts, as S3 writes it."""
     digests = [_digest(descriptor, offset, part) for offset in range(0, size, part)]
     return composite_of(digests)
-
-
-def composite_of(digests: list[bytes]) -> str:
-    whole = hashlib.sha256(b"".join(digests)).digest()
-    return f"{b64encode(whole).decode()}-{len(digests)}"
 
 
 def _digest(descriptor: int, offset: int, size: int) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from codeferry_transfer.comparing import composite_of, proves
+from codeferry_transfer.comparing import proves
+from codeferry_transfer.composite import composite_of
 from codeferry_transfer.errors import Halted, resumable
 from codeferry_transfer.landing import Arriving, Landing
 from codeferry_transfer.partition import part_bytes, part_count, span

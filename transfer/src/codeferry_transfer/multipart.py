@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from codeferry_transfer.composite import composite_of
+
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
@@ -186,6 +188,5 @@ class _Upload:
 
 
 def composite_checksum(parts: Sequence[Part]) -> str:
-    """What S3 keeps for a multipart object: the SHA-256 of the parts' SHA-256s, and their count."""
-    digests = b"".join(b64decode(part.sha256) for part in parts)
-    return f"{b64encode(hashlib.sha256(digests).digest()).decode()}-{len(parts)}"
+    """The checksum S3 keeps for the object that these parts make."""
+    return composite_of([b64decode(part.sha256) for part in parts])

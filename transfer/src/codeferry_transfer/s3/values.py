@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from codeferry_transfer.composite import composite_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,8 @@ class Undeleted:
 
 
 def composite_sha256(parts: Sequence[SentPart]) -> str:
-    """What S3 keeps for a multipart object: the SHA-256 of the parts' SHA-256s, and their count."""
-    digests = b"".join(part.sha256 or b"" for part in parts)
-    return f"{b64encode(hashlib.sha256(digests).digest()).decode()}-{len(parts)}"
+    """``composite_of`` the parts that were sent."""
+    return composite_of([part.sha256 or b"" for part in parts])
 
 
 def composite_etag(parts: Sequence[SentPart]) -> str:
