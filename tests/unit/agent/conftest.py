@@ -75,20 +75,22 @@ class _Handler(BaseHTTPRequestHandler):
         status = store.status_for()
         start, end = map(int, re.findall(r"\d+", self.headers["Range"])[:2])
         body = store.body[start : end + 1] if status == 206 else f"<Error>{SECRET}</Error>".encode()
-        self.send_response(status)
         if store.headless:
             store.headless -= 1
+            self.send_response(status)
             self.end_headers()
             return
+        cut = store.drop_after.pop(0) if store.drop_after else len(body)
+        # Before the answer: whoever got it may look at these at once.
+        store.ranges.append((start, end))
+        store.sent += len(body[:cut])
+        self.send_response(status)
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{end}/{len(store.body)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        store.ranges.append((start, end))
-        cut = store.drop_after.pop(0) if store.drop_after else len(body)
         with contextlib.suppress(ConnectionError):
             self.wfile.write(body[:cut])
-        store.sent += len(body[:cut])
         self.close_connection = True
 
     def send_variables(self, store: Store) -> None:
