@@ -117,7 +117,7 @@ class CommandRun(apply.Run):
         running = dict(self.result, status="running")
         print(apply.result_line(running), flush=True)
         front = os.getpid()
-        supervisor = os.fork()
+        supervisor = supervise.fork()
         if not supervisor:
             leave(self, front)
         apply.on_cancel(lambda *_: supervise.send(signal.SIGTERM, [supervisor]))

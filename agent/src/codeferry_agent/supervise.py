@@ -111,6 +111,20 @@ class Output:
 # --- processes
 
 
+def fork() -> int:
+    """As os.fork; a signal that reaches the child at once waits until Python in it can take it.
+
+    Python forgets those that come before its own clean-up behind the fork.
+    """
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    )
+    try:
+        return os.fork()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def become_supervisor(parent: int) -> bool:
     """Leave the parent's session and adopt orphans; whether the parent is still there.
 
