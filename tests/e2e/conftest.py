@@ -14,7 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.local_stage import HOME_VARIABLE
@@ -24,6 +24,8 @@ from codeferry_local.process import Supervisor
 FERRY = Path(sys.executable).with_name("ferry")
 # A delivery timeout of ten minutes takes twelve seconds, an execution of fifteen eighteen.
 TIME_SCALE = 0.02
+# For what takes a second or two: a machine that does much else is no failure.
+PATIENCE = 150
 CREATED = "files that a test of the suite made\n"
 
 
@@ -31,17 +33,18 @@ class Waiting(Exception):
     """Not there yet."""
 
 
-@retry(
-    retry=retry_if_exception_type(Waiting),
-    wait=wait_fixed(0.1),
-    stop=stop_after_delay(90),
-    reraise=True,
-)
-def until(condition):
+def until(condition, seconds=PATIENCE):
     """The first true answer of ``condition``; Waiting when it never comes."""
-    answer = condition()
-    if not answer:
-        raise Waiting
+    for attempt in Retrying(
+        retry=retry_if_exception_type(Waiting),
+        wait=wait_fixed(0.1),
+        stop=stop_after_delay(seconds),
+        reraise=True,
+    ):
+        with attempt:
+            answer = condition()
+            if not answer:
+                raise Waiting
     return answer
 
 
@@ -83,7 +86,7 @@ class Aws:
             aws_secret_access_key=self.state.credentials["secret_access_key"],
         )
 
-    def ferry(self, *arguments, cwd=None, stage="local", timeout=120):
+    def ferry(self, *arguments, cwd=None, stage="local", timeout=PATIENCE):
         done = subprocess.run(
             command_line(arguments, stage),
             capture_output=True,

@@ -55,10 +55,11 @@ def unfinished(aws):
     return aws.client("s3").list_multipart_uploads(Bucket=aws.bucket).get("Uploads", [])
 
 
+@pytest.mark.timeout(900)
 def test_three_gib_arrive_byte_for_byte(large_aws, large_project):
     """In several parts, on the one instance asked for, and no part is left in the bucket."""
     first, second = large_aws.state.instances
-    ran = large_aws.ferry("push", first.instance_id, large_project, "--json")
+    ran = large_aws.ferry("push", first.instance_id, large_project, "--json", timeout=800)
     assert ran.exit == 0, ran.err
     assert ran.json["archive_bytes"] > 4 * PART_SIZE
     release = large_aws.root(first, large_project.name) / "current"

@@ -9,12 +9,12 @@ import uuid
 import pytest
 
 from codeferry_contracts.names import inbox_run_id
-from tests.e2e.conftest import until
+from tests.e2e.conftest import PATIENCE, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-b")]
 
 
-def ended(aws, run_id):
+def ended(aws, run_id, seconds=PATIENCE):
     """The execution of a run once it has ended."""
     states = aws.client("stepfunctions")
     arn = f"{aws.machine.replace(':stateMachine:', ':execution:')}:{run_id}"
@@ -26,7 +26,7 @@ def ended(aws, run_id):
             return None
         return execution["status"] != "RUNNING" and execution
 
-    return until(found)
+    return until(found, seconds)
 
 
 def plain_archive(project, path):
