@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import bz2
+import graphlib
 import hashlib
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,9 @@ from stacks.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = Path(__file__).resolve().parent / "documents"
-AGENT = ROOT / "agent" / "src" / "codeferry_agent"
-# What an instance runs, each after what it imports.
-SOURCES = ("apply", "supervise", "dependencies", "restore", "execute")
+# What an instance runs.
+SOURCES = ROOT / "agent" / "src" / "codeferry_agent" / "run"
+IMPORT = re.compile(r"^from codeferry_agent\.run(?:\.(\w+))? import (.+)$", re.MULTILINE)
 STEPS = {names.SYNC: "apply", names.SCRIPT: "script", names.ROLLBACK: "restore"}
 RESULT_SECONDS = 30
 
@@ -68,7 +70,7 @@ def document(workflow: str) -> dict[str, Any]:
     return checked(
         {
             "schemaVersion": "2.2",
-            "description": f"Codeferry {workflow}. Runs with python3: {_digests()}.",
+            "description": f"Codeferry {workflow}: codeferry_agent.run, {digest()}.",
             "parameters": _parameters(),
             "mainSteps": [
                 _step(step, program(workflow), {"timeoutSeconds": timeout}),
@@ -85,7 +87,7 @@ def document(workflow: str) -> dict[str, Any]:
 def program(workflow: str) -> str:
     """The first step's shell script: the frame, the loader and the sources."""
     loader = (FRAMES / "load.py").read_text().rstrip("\n")
-    loader = loader.replace("@@WORKFLOW@@", workflow).replace("@@SOURCES@@", pack(_sources()))
+    loader = loader.replace("@@WORKFLOW@@", workflow).replace("@@SOURCES@@", pack(sources()))
     return (FRAMES / "run.sh").read_text().replace("@@SOURCE@@", loader)
 
 
@@ -118,13 +120,26 @@ def _step(name: str, script: str, inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sources() -> dict[str, bytes]:
-    return {name: (AGENT / f"{name}.py").read_bytes() for name in SOURCES}
+def sources() -> dict[str, bytes]:
+    """The modules by name, each after those that it imports."""
+    found = {path.stem: path.read_bytes() for path in sorted(SOURCES.glob("[!_]*.py"))}
+    graph = {name: _imported(source.decode()) for name, source in found.items()}
+    return {name: found[name] for name in graphlib.TopologicalSorter(graph).static_order()}
 
 
-def _digests() -> str:
-    digests = {name: hashlib.sha256(source).hexdigest() for name, source in _sources().items()}
-    return ", ".join(f"{name}.py (sha256 {digest})" for name, digest in digests.items())
+def _imported(source: str) -> set[str]:
+    """Modules by name: of ``from codeferry_agent.run.a import x`` and ``… .run import a, b``."""
+    found = IMPORT.findall(source)
+    return {word for module, names in found for word in ([module] if module else names.split(", "))}
+
+
+def digest() -> str:
+    """Which sources they are: the SHA-256 of what ``sha256sum`` prints of them, by name."""
+    lines = [
+        f"{hashlib.sha256(source).hexdigest()}  {name}.py\n"
+        for name, source in sorted(sources().items())
+    ]
+    return f"sha256 {hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
 def _parameters() -> dict[str, Any]:
@@ -136,7 +151,7 @@ def _parameters() -> dict[str, Any]:
         },
         parameters.PAYLOAD_PARAMETER: {
             "type": "String",
-            "description": "Base64 of the JSON that apply.py reads.",
+            "description": "Base64 of the JSON that codeferry_agent.run reads.",
             "allowedPattern": parameters.PAYLOAD_PATTERN,
         },
         parameters.TIMEOUT_PARAMETER: {

@@ -1,4 +1,4 @@
-"""Run Codeferry's agent, whose sources are below; the description has the SHA-256 of each."""
+"""Run Codeferry's agent, whose sources are below; the description has their SHA-256."""
 
 import base64
 import bz2
@@ -12,7 +12,7 @@ WORKFLOW = "@@WORKFLOW@@"
 SOURCES = """
 @@SOURCES@@
 """
-PACKAGE = "codeferry_agent"
+PACKAGE = "codeferry_agent.run"
 
 
 def unpack(letters):

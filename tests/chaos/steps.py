@@ -1,8 +1,7 @@
-"""apply.py, with a kill or a full disk just before its nth change of the disk.
+"""A delivery, with a kill or a full disk just before its nth change of the disk.
 
-CODEFERRY_APPLY is its path, CODEFERRY_STEP says which change, CODEFERRY_STEP_DOES what to
-do: kill, bytes or inodes. Python's audit events tell of every change, so that no step is
-forgotten when apply.py gets a new one.
+CODEFERRY_STEP says which change, CODEFERRY_STEP_DOES what to do: kill, bytes or inodes.
+Python's audit events tell of every change, so that no step is forgotten when it gets a new one.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+LAUNCH = Path(__file__).parents[1] / "unit/agent/launch.py"
 CHANGES = {f"os.{name}" for name in ("mkdir", "rename", "symlink", "link", "remove", "rmdir")}
 CHANGES |= {"os.chmod", "os.chown", "os.truncate", "ctypes.dlsym"}  # syncfs and renameat2
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -50,7 +50,7 @@ class Steps:
 def main() -> None:
     environ = os.environ
     sys.addaudithook(Steps(int(environ["CODEFERRY_STEP"]), environ["CODEFERRY_STEP_DOES"]))
-    runpy.run_path(environ["CODEFERRY_APPLY"], run_name="__main__")
+    runpy.run_path(str(LAUNCH))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A kill and a full disk before each change that apply.py makes to the disk."""
+"""A kill and a full disk before each change that a delivery makes to the disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ class Rehearsal:
             self.instance.script = STEPS
             answer = self.instance.send(
                 self.payload,
-                CODEFERRY_APPLY=str(Instance.script),
                 CODEFERRY_STEP=str(step),
                 CODEFERRY_STEP_DOES=action,
             )

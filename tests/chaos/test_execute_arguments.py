@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent import apply
+from codeferry_agent.run.payload import parse_payload
 from codeferry_contracts.parameters import PAYLOAD_LIMIT, Payload
 from codeferry_local.ssm.content import parse
 from codeferry_local.ssm.parameters import script_text
@@ -26,12 +26,15 @@ KNOWN = ["a b", "it's", "$x", ";id", "`id`", "", "new\nline", "-rf", "\\", "é",
 ECHO = "import os, sys, json; print(json.dumps([os.fsencode(a).hex() for a in sys.argv[1:]]))"
 SUPERVISE = f"""
 import json, os, sys
-from codeferry_agent import supervise
+from codeferry_agent.run.account import account_of
+from codeferry_agent.run.output import Output
+from codeferry_agent.run.spawn import spawn
+from codeferry_agent.run.supervise import Supervision
 with open(sys.argv[1]) as file:
     words = [sys.executable, "-c", {ECHO!r}, *json.load(file)]
-output, us = supervise.Output(1), supervise.account_of(None, os.environ)
-watch = supervise.Supervision(output, seconds=60, cancelled=lambda: False)
-ended = watch.run(lambda: supervise.spawn(words, sys.argv[2], {{}}, us))
+output, us = Output(1), account_of(None, os.environ)
+watch = Supervision(output, seconds=60, cancelled=lambda: False)
+ended = watch.run(lambda: spawn(words, sys.argv[2], {{}}, us))
 output.finish()
 sys.exit(ended.exit_code)
 """
@@ -94,7 +97,7 @@ def test_every_argument_arrives_byte_for_byte(here: Machine, tmp_path: Path) -> 
     for batch in batches(texts):
         payload = here.payload(b"x", command=batch)
         assert len(payload.encode()) <= PAYLOAD_LIMIT
-        received += apply.parse_payload(payload.encode()).command
+        received += parse_payload(payload.encode()).command
     assert received == texts
     given.write_text(json.dumps(received))
     # In a process of its own, which may then adopt and reap.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent import supervise
+from codeferry_agent.run import output, processes
 from tests.unit.agent.commands import Machine, machine, processes_with, wait_until
 from tests.unit.agent.conftest import Instance
 
@@ -50,7 +50,7 @@ def marker() -> Iterator[str]:
     """A number of seconds to sleep that nobody else has; who sleeps on dies in the end."""
     seconds = f"{3600 + os.getpid() % 1000}.{time.monotonic_ns() % 10**9:09}"
     yield seconds
-    supervise.send(signal.SIGKILL, processes_with(f"sleep\0{seconds}"))
+    processes.send(signal.SIGKILL, processes_with(f"sleep\0{seconds}"))
 
 
 def _sleepers(marker: str) -> list[int]:
@@ -106,12 +106,12 @@ def test_a_gigabyte_of_output_costs_neither_disk_nor_memory(here: Machine, tmp_p
     ending = here.wait(front, payload)
     assert ending.exit == 0
     assert ending.ran.output_bytes == PRINTED // (1 << 20) * (1 << 20) + len(b"the last words\n")
-    assert supervise.OUTPUT_LIMIT <= passed < supervise.OUTPUT_LIMIT + (1 << 17)
+    assert output.OUTPUT_LIMIT <= passed < output.OUTPUT_LIMIT + (1 << 17)
     assert 0 < peak < 64 << 20
     said = re.search(rb"\[codeferry: ([\d,]+) bytes are left out here\]\n", end)
     assert said
     left_out = int(said[1].replace(b",", b""))
-    assert left_out == ending.ran.output_bytes - supervise.OUTPUT_LIMIT - supervise.KEPT
+    assert left_out == ending.ran.output_bytes - output.OUTPUT_LIMIT - output.KEPT
     assert ending.ran.tail.endswith("x\nthe last words\n")
 
 

@@ -17,7 +17,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from codeferry_agent import apply
+from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.payload import parse_payload
 from codeferry_contracts.parameters import Payload
 from codeferry_local.ssm import SsmServer
 from codeferry_local.ssm.content import parse
@@ -123,8 +124,8 @@ def test_a_payloads_field_is_refused_or_carried_as_it_is(field: str) -> None:
     for text in hostile_strings(MANY, SEED):
         value = [text] if field in LISTS + WORDS else text
         try:
-            payload = apply.parse_payload(encoded({**FIELDS, field: value}))
-        except apply.Refused as refusal:
+            payload = parse_payload(encoded({**FIELDS, field: value}))
+        except Refused as refusal:
             refusals.add((refusal.code, str(refusal)))
             continue
         passed += 1
@@ -137,12 +138,12 @@ def test_a_payloads_field_is_refused_or_carried_as_it_is(field: str) -> None:
 def test_a_field_that_nobody_knows_is_refused() -> None:
     """Whatever its name, it is no way in."""
     for text in hostile_strings(1000, SEED):
-        with pytest.raises(apply.Refused, match="cannot be"):
-            apply.parse_payload(encoded({**FIELDS, text: text}))
+        with pytest.raises(Refused, match="cannot be"):
+            parse_payload(encoded({**FIELDS, text: text}))
 
 
 PARAMETERS = ("runId", "payload", "executionTimeout")
-# A payload that apply.py refuses at once: what is tried here comes before it.
+# A payload that is refused at once: what is tried here comes before it.
 FIT = {"runId": "run-1", "payload": encoded({"no": "fields"}), "executionTimeout": "60"}
 
 
@@ -263,7 +264,7 @@ def test_hostile_fields_execute_nothing_on_their_way_through_the_shell(
 def test_a_newline_behind_a_parameter_executes_nothing(
     instance: Instance, shell: Callable[..., Any]
 ) -> None:
-    """Some regular expressions let $ match before it; shell and apply.py don't mind."""
+    """Some regular expressions let $ match before it; shell and payload check don't mind."""
     instance.store.body = body = pack(SMALL)
     payload = instance.payload(body)
     assert json.loads(shell(payload.run_id + "\n", payload.encode()).stdout)["status"] == "applied"

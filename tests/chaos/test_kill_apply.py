@@ -16,7 +16,7 @@ from tests.unit.agent.archives import SMALL, Link, Tree, pack
 from tests.unit.agent.conftest import Instance
 
 KILLS, SEED = 100, 20261120
-# What apply.py says on its way: a kill comes some time after one of these, or after the start.
+# What a delivery says on its way: a kill comes some time after one of these, or after the start.
 SIGNS = ("", "Downloading", "Unpacked", "Release")
 
 

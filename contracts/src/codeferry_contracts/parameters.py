@@ -23,7 +23,7 @@ PAYLOAD_PATTERN = "^[A-Za-z0-9+/]+={0,2}$"
 
 @dataclass(frozen=True)
 class Payload:
-    """The input of ``apply.py`` and ``execute.py``, as JSON.
+    """The input of ``codeferry_agent.run``, as JSON.
 
     ``url`` is the presigned GET of one object version; ``size`` in bytes; ``digest``
     and ``files`` are the manifest's, empty and -1 when the archive brought none.

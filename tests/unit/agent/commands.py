@@ -19,7 +19,6 @@ from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, Ra
 from tests.unit.agent.archives import Tree, pack
 from tests.unit.agent.conftest import SECRET, Instance, Store
 
-LAUNCH = Path(__file__).with_name("launch.py")
 RESULT_STEP = Path(__file__).parents[3] / "stacks/documents/result.sh"
 
 # Others may enter neither the suite's temporary directories nor, perhaps, its Python.
@@ -113,7 +112,7 @@ class Machine(Instance):
 def machine(instance: Instance, workflow: str = "sync") -> Machine:
     """``instance`` for commands of ``workflow``, which run as us unless told otherwise."""
     fields = {each.name: getattr(instance, each.name) for each in dataclasses.fields(instance)}
-    return Machine(**{**fields, "script": LAUNCH, "arguments": (workflow,), "text": False})
+    return Machine(**{**fields, "arguments": (workflow,), "text": False})
 
 
 @contextlib.contextmanager

@@ -26,7 +26,8 @@ from codeferry_contracts.parameters import Payload
 from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, parse_result
 from tests.unit.agent.archives import Tree, entries, pack
 
-APPLY = Path(codeferry_agent.__file__).with_name("apply.py")
+LAUNCH = Path(__file__).with_name("launch.py")
+SOURCES = sorted(Path(codeferry_agent.__file__).parent.glob("run/[!_]*.py"))
 SECRET = "X-Amz-Signature=5ec2e7f00d5ec2e7f00d"
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
@@ -160,8 +161,8 @@ class Instance:
     root: Path
     store: Store
     python: str = sys.executable
-    script: Path = APPLY
-    arguments: tuple[str, ...] = ()
+    script: Path = LAUNCH
+    arguments: tuple[str, ...] = ("sync",)
     text: bool = True
     stdin: int = subprocess.DEVNULL
     runs: int = 0

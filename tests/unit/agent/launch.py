@@ -6,6 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "agent/src"))
 
-from codeferry_agent import execute
+from codeferry_agent.run import execute
 
 sys.exit(execute.main(sys.argv[1], os.environ))

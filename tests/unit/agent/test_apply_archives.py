@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from codeferry_agent import apply
+from codeferry_agent.run import limits
 from codeferry_contracts import manifest
 from tests.unit.agent.archives import (
     SMALL,
@@ -215,7 +215,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_a_bomb_fills_neither_memory_nor_disk(instance: Instance, name: str) -> None:
     """It is refused within 160 MiB of memory and 200 times the archive on disk, then all is gone.
 
-    The kernel holds apply.py to both limits: beyond them it would fail in other words.
+    The kernel holds the process to both limits: beyond them it would fail in other words.
     """
     make, says = BOMBS[name]
     old = instance.settle()
@@ -224,7 +224,7 @@ def test_a_bomb_fills_neither_memory_nor_disk(instance: Instance, name: str) -> 
     run = instance.start(instance.payload(body))
     for limit, most in (
         (resource.RLIMIT_DATA, 160 << 20),
-        (resource.RLIMIT_FSIZE, apply.MAX_RATIO * len(body)),
+        (resource.RLIMIT_FSIZE, limits.MAX_RATIO * len(body)),
     ):
         resource.prlimit(run.pid, limit, (most, most))
     answer = instance.finish(run)

@@ -1,4 +1,4 @@
-"""apply.py cannot import contracts; these tests hold its copies to them."""
+"""What travels to instances cannot import contracts; these tests hold its copies to them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_agent import apply, execute
-from codeferry_agent.supervise import Ended
+from codeferry_agent.run import endings, entries, limits, result_line, tree
+from codeferry_agent.run import payload as run_payload
+from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.supervise import Ended
 from codeferry_contracts import manifest, names
 from codeferry_contracts.parameters import Payload
 from codeferry_contracts.request import MAX_ARGUMENTS, SCHEMA
@@ -28,20 +30,20 @@ from codeferry_contracts.result import (
 )
 from codeferry_contracts.shape import problems
 from codeferry_contracts.timing import LONGEST_STEP_SECONDS
-from tests.unit.agent.archives import SMALL, entries, pack
-from tests.unit.agent.conftest import APPLY, Instance
+from tests.unit.agent.archives import SMALL, pack
+from tests.unit.agent.archives import entries as packed_entries
+from tests.unit.agent.conftest import SOURCES, Instance
 
-SOURCES = ("apply", "supervise", "dependencies", "execute")
-AGENT = APPLY.parent
+PACKAGE = "codeferry_agent.run"
 names_of_files = st.binary(min_size=1, max_size=40).filter(lambda raw: b"\0" not in raw)
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_the_sources_need_the_standard_library_only(name: str) -> None:
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_sources_need_the_standard_library_only(source: Path) -> None:
     """Every import is a module Python brings along or one of them, in the grammar of 3.9."""
-    tree = ast.parse((AGENT / f"{name}.py").read_text(), feature_version=(3, 9))
-    own = {"codeferry_agent", *(f"codeferry_agent.{other}" for other in SOURCES)}
+    tree = ast.parse(source.read_text(), feature_version=(3, 9))
+    own = {PACKAGE, *(f"{PACKAGE}.{other.stem}" for other in SOURCES)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             assert {name.name.split(".")[0] for name in node.names} <= sys.stdlib_module_names
@@ -52,41 +54,41 @@ def test_the_sources_need_the_standard_library_only(name: str) -> None:
 
 def test_names_and_limits_are_those_of_the_contracts() -> None:
     """Patterns, field names and bounds are the same on both sides."""
-    assert f"^{apply.RUN_ID}$" == names.RUN_ID_PATTERN
-    assert apply.RESULT_MAX_CHARACTERS == RESULT_MAX_CHARACTERS
-    assert manifest.LINK_MODE == apply.LINK_MODE
-    assert apply.META.decode() == manifest.META_DIRECTORY
-    assert apply.MANIFEST.decode() == manifest.MANIFEST_PATH
-    assert apply.SUMS.decode() == manifest.SUMS_PATH
-    assert set(apply.FIELDS) == set(Payload.__dataclass_fields__)
+    assert f"^{run_payload.RUN_ID}$" == names.RUN_ID_PATTERN
+    assert result_line.RESULT_MAX_CHARACTERS == RESULT_MAX_CHARACTERS
+    assert manifest.LINK_MODE == entries.LINK_MODE
+    assert limits.META.decode() == manifest.META_DIRECTORY
+    assert limits.MANIFEST.decode() == manifest.MANIFEST_PATH
+    assert limits.SUMS.decode() == manifest.SUMS_PATH
+    assert set(run_payload.FIELDS) == set(Payload.__dataclass_fields__)
     fields = set(InstanceResult.__dataclass_fields__)
-    assert set(apply.blank_result("r")) - {"codeferry_result"} == fields
-    assert apply.MAX_ARGUMENTS == MAX_ARGUMENTS
-    assert apply.MAX_SECONDS == LONGEST_STEP_SECONDS
+    assert set(result_line.blank_result("r")) - {"codeferry_result"} == fields
+    assert run_payload.MAX_ARGUMENTS == MAX_ARGUMENTS
+    assert run_payload.MAX_SECONDS == LONGEST_STEP_SECONDS
 
 
 def test_endings_are_those_of_the_contracts() -> None:
     """How a command ended has the same words and fields on both sides."""
-    result = execute.interrupted(apply.blank_result("r"))
+    result = endings.interrupted(result_line.blank_result("r"))
     assert set(result["ran"]) == set(Ran.__dataclass_fields__)
     ways = [Ended(reason, -1, 0, 0.0, 0, 0, False) for reason in ("timed_out", "cancelled", "")]
     ways.append(ways[-1]._replace(signal=9))
     ways.append(ways[-1]._replace(oom=True))
-    ours = {execute.ending_of(way) for way in ways} | {"not_started", "interrupted"}
+    ours = {endings.ending_of(way) for way in ways} | {"not_started", "interrupted"}
     assert ours == set(get_args(Ending))
     for way in ways:
-        assert not execute.complaint(way._replace(exit_code=0), 5) or way.reason or way.signal
+        assert not endings.complaint(way._replace(exit_code=0), 5) or way.reason or way.signal
 
 
 @given(st.dictionaries(names_of_files, st.tuples(st.integers(0, 0o777), digests)))
 def test_the_digest_is_the_contracts_digest(tree: dict[bytes, tuple[int, str]]) -> None:
     """Over any names, modes and contents both sides compute the same release."""
-    ours = {path: apply.Entry(mode, 0, sha) for path, (mode, sha) in tree.items()}
+    ours = {path: entries.Entry(mode, 0, sha) for path, (mode, sha) in tree.items()}
     theirs = [
         manifest.Entry(path.decode("utf-8", "surrogateescape"), mode, 0, sha)
         for path, (mode, sha) in tree.items()
     ]
-    assert apply.tree_digest(ours) == manifest.tree_digest(theirs)
+    assert entries.tree_digest(ours) == manifest.tree_digest(theirs)
 
 
 @given(
@@ -97,18 +99,18 @@ def test_every_manifest_of_the_contracts_is_accepted(
     files: dict[bytes, tuple[int, int, str]], links: dict[bytes, bytes]
 ) -> None:
     """What contracts write over a tree, apply reads as exactly that tree."""
-    ours: dict[bytes, Any] = {path: apply.Entry(*fields) for path, fields in files.items()}
-    ours.update({path: apply.link_entry(target) for path, target in links.items()})
+    ours: dict[bytes, Any] = {path: entries.Entry(*fields) for path, fields in files.items()}
+    ours.update({path: entries.link_entry(target) for path, target in links.items()})
     theirs = [_theirs(path, entry) for path, entry in ours.items()]
     document = manifest.manifest_json(manifest.summarise("p", theirs), theirs)
-    apply.check_manifest(document, ours)
+    entries.check_manifest(document, ours)
     if ours:
         path = next(iter(ours))
-        with pytest.raises(apply.Refused):
-            apply.check_manifest(document, {**ours, path: apply.Entry(0o1, 1, "0" * 64)})
+        with pytest.raises(Refused):
+            entries.check_manifest(document, {**ours, path: entries.Entry(0o1, 1, "0" * 64)})
 
 
-def _theirs(path: bytes, entry: apply.Entry) -> manifest.Entry:
+def _theirs(path: bytes, entry: entries.Entry) -> manifest.Entry:
     name = path.decode("utf-8", "surrogateescape")
     if entry.link is not None:
         return manifest.link_entry(name, entry.link.decode("utf-8", "surrogateescape"))
@@ -119,9 +121,9 @@ def _theirs(path: bytes, entry: apply.Entry) -> manifest.Entry:
 def test_a_result_line_always_fits_and_is_read(unmet: list[str], warnings: list[str]) -> None:
     """However much there is to say, in whatever script, it is one line the workflow can read."""
     error = {"code": "c" * 99, "message": "\ud800" * 999, "hint": "\u00e9\n" * 999}
-    result = apply.blank_result("r" * 80) | {"unmet": unmet, "warnings": warnings}
+    result = result_line.blank_result("r" * 80) | {"unmet": unmet, "warnings": warnings}
     for said in (result, result | {"error": error}):
-        line = apply.result_line(said)
+        line = result_line.result_line(said)
         assert len(line) <= RESULT_MAX_CHARACTERS
         assert "\n" not in line
         assert parse_result(line).run_id == "r" * 80
@@ -129,8 +131,8 @@ def test_a_result_line_always_fits_and_is_read(unmet: list[str], warnings: list[
 
 def test_what_is_cut_from_a_result_line_is_counted() -> None:
     """A thousand warnings: the first ones whole, and how many more there were."""
-    result = apply.blank_result("r") | {"warnings": [f"warning {n}" for n in range(1000)]}
-    warnings = parse_result(apply.result_line(result)).warnings
+    result = result_line.blank_result("r") | {"warnings": [f"warning {n}" for n in range(1000)]}
+    warnings = parse_result(result_line.result_line(result)).warnings
     assert warnings[0] == "warning 0"
     assert warnings[-1] == f"... and {1000 - len(warnings) + 1} more"
 
@@ -177,8 +179,8 @@ WRONG: dict[str, list[object]] = {
 @pytest.mark.parametrize(("field", "value"), [(f, v) for f in WRONG for v in WRONG[f]])
 def test_nonsense_in_a_payload_is_refused_by_name(field: str, value: object) -> None:
     """The instance does not trust what it is sent, and says which field it is."""
-    with pytest.raises(apply.Refused, match=field) as raised:
-        apply.parse_payload(payload(**{field: value}))
+    with pytest.raises(Refused, match=field) as raised:
+        run_payload.parse_payload(payload(**{field: value}))
     assert raised.value.code == "payload_invalid"
 
 
@@ -188,7 +190,7 @@ def test_every_path_a_request_may_name_is_taken(path: str) -> None:
     schema = SCHEMA["properties"]["options"]["properties"]["persist"]
     own = path.split("/")[0] == manifest.META_DIRECTORY
     if not own and not any(0xD800 <= ord(c) <= 0xDFFF for c in path):
-        assert apply.paths([path]) == (not list(problems([path], schema)))
+        assert run_payload.paths([path]) == (not list(problems([path], schema)))
 
 
 @pytest.mark.parametrize("text", ["", "!", "e30=", "bnVsbA==", "WzFd", "W1tb" * 5000, "\udcff"])
@@ -202,12 +204,12 @@ def test_a_payload_that_is_none_is_answered(instance: Instance, text: str) -> No
 
 def test_caps_grow_with_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More members than the archive's size can justify are refused."""
-    monkeypatch.setattr(apply, "MEMBERS_FROM", 3)
+    monkeypatch.setattr(tree, "MEMBERS_FROM", 3)
     (tmp_path / "tree").mkdir()
     (tmp_path / "archive").write_bytes(pack(dict.fromkeys("abcdefghijklmnopqrstuvwxyz", b"")))
-    monkeypatch.setattr(apply, "BYTES_PER_MEMBER", 1000)
-    with pytest.raises(apply.Refused, match="more than 3 members"):
-        apply.extract(tmp_path / "archive", tmp_path / "tree", None)
+    monkeypatch.setattr(tree, "BYTES_PER_MEMBER", 1000)
+    with pytest.raises(Refused, match="more than 3 members"):
+        tree.extract(tmp_path / "archive", tmp_path / "tree", None)
 
 
 links_inside = st.dictionaries(
@@ -224,7 +226,7 @@ def test_no_link_that_is_let_through_leads_out(
     top = tmp_path_factory.mktemp("links")
     (top / "tree/d/f").mkdir(parents=True)
     raw = {path.encode(): target.encode() for path, target in links.items()}
-    passed = not any(apply.leads_out(path, raw) for path in raw)
+    passed = not any(tree.leads_out(path, raw) for path in raw)
     for path, target in links.items():
         (top / "tree" / path).symlink_to(target)
     for path in links:
@@ -238,5 +240,5 @@ def test_no_link_that_is_let_through_leads_out(
 
 def test_the_answers_fields_are_json(instance: Instance) -> None:
     """The line begins with the key the workflow looks for."""
-    answer = instance.push({e.path: b"" for e in entries({"f": b""})})
+    answer = instance.push({e.path: b"" for e in packed_entries({"f": b""})})
     assert next(iter(json.loads(answer.out))) == "codeferry_result"

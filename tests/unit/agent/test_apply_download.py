@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent import apply
+from codeferry_agent.run import download
+from codeferry_agent.run.failures import Refused
 from tests.unit.agent.archives import SMALL, hostile, member, pack
 from tests.unit.agent.conftest import Instance, Store
 
@@ -43,20 +44,20 @@ def test_a_busy_server_is_tried_again(instance: Instance) -> None:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], apply.Refused]:
+def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Refused]:
     """Download from a URL with no wait between attempts; the failure it ends in."""
-    monkeypatch.setattr(apply, "BACKOFF", 0.0)
+    monkeypatch.setattr(download, "BACKOFF", 0.0)
 
-    def download(url: str) -> apply.Refused:
-        with pytest.raises(apply.Refused) as raised:
-            apply.Download(url, 1000, tmp_path / "archive").run()
+    def failing(url: str) -> Refused:
+        with pytest.raises(Refused) as raised:
+            download.Download(url, 1000, tmp_path / "archive").run()
         return raised.value
 
-    return download
+    return failing
 
 
 def test_a_server_that_stays_busy_ends_the_run(
-    store: Store, at_once: Callable[[str], apply.Refused]
+    store: Store, at_once: Callable[[str], Refused]
 ) -> None:
     """After a bounded number of attempts the run fails and says at which byte."""
     store.status = 503
@@ -68,7 +69,7 @@ def test_a_server_that_stays_busy_ends_the_run(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_nobody_listening_is_a_failure_with_the_systems_words(
-    host: str, at_once: Callable[[str], apply.Refused], capsys: pytest.CaptureFixture[str]
+    host: str, at_once: Callable[[str], Refused], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A refused connection or unknown host names itself; the URL is nowhere in it."""
     with socket.socket() as closed:
@@ -81,7 +82,7 @@ def test_nobody_listening_is_a_failure_with_the_systems_words(
 
 @pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"", b"HTTP/1.1 206 OK\r\nbad\r\n\r\n"])
 def test_what_is_no_http_is_tried_again_and_then_a_failure(
-    answer: bytes, at_once: Callable[[str], apply.Refused]
+    answer: bytes, at_once: Callable[[str], Refused]
 ) -> None:
     """Whatever a captive portal says, it ends in an error of ours."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -17,9 +17,11 @@ import pytest
 from codeferry_contracts import manifest
 from codeferry_contracts.result import parse_result
 from tests.unit.agent.archives import SMALL, Tree, entries, hostile, member, pack
-from tests.unit.agent.conftest import APPLY, Instance, picture
+from tests.unit.agent.conftest import SOURCES, Instance, picture
 
-POINTS = re.findall(r'_reached\("(\w+)"\)', APPLY.read_text())
+POINTS = [
+    point for source in SOURCES for point in re.findall(r'reached\("(\w+)"\)', source.read_text())
+]
 OLD: Tree = {"old": b"old", "keep/me": b"1"}
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent import dependencies
-from codeferry_agent.dependencies import plan
+from codeferry_agent.run import dependencies
+from codeferry_agent.run.dependencies import plan
 from tests.unit.agent.archives import Tree
 from tests.unit.agent.commands import Ending, Machine, machine
 from tests.unit.agent.conftest import Instance
@@ -147,6 +147,15 @@ def test_without_uv_the_venv_is_pythons_own(here: Machine) -> None:
     venv = here.project / "shared/venv"
     assert _install(here, "1.0").output.endswith(f"1.0 {venv}\n".encode())
     assert "uv = " not in (venv / "pyvenv.cfg").read_text()
+
+
+def test_dependencies_are_installed_without_a_command(with_uv: Machine) -> None:
+    """A release that only arrives has them as well."""
+    ending = with_uv.run(tree=_tree("1.0"), install=True)
+    assert ending.last.status == "applied"
+    assert (with_uv.project / "shared/venv/bin/python").exists()
+    failed = with_uv.run(tree={"requirements.txt": b"./missing.whl\n"}, install=True)
+    assert failed.code == "install_failed"
 
 
 def test_an_installation_that_fails_says_so(with_uv: Machine) -> None:

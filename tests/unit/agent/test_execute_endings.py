@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent import apply, supervise
-from codeferry_agent.execute import Program
+from codeferry_agent.run import account, result_line, spawn
+from codeferry_agent.run.program import Program
 from tests.unit.agent.commands import MARK, Machine, machine, processes_with
 from tests.unit.agent.conftest import Instance
 
@@ -146,9 +146,9 @@ def test_a_program_that_does_not_start_says_why(here: Machine, words: list[str],
 
 def test_arguments_beyond_what_the_kernel_takes_are_named(here: Machine, tmp_path: Path) -> None:
     """A limit of the system is no riddle."""
-    us = supervise.account_of(None, os.environ)  # no payload holds as many as the kernel refuses
+    us = account.account_of(None, os.environ)  # no payload holds as many as the kernel refuses
     with pytest.raises(OSError, match="Argument list too long") as raised:
-        supervise.spawn(["/bin/true", *["x" * 1000] * 10_000], tmp_path, {}, us)
+        spawn.spawn(["/bin/true", *["x" * 1000] * 10_000], tmp_path, {}, us)
     refusal = Program("command", "true", tmp_path, "/bin:/usr/bin").explain(raised.value)
     assert refusal.code == "arguments_too_long"
 
@@ -174,9 +174,9 @@ def test_the_tail_is_the_end_from_the_start_of_a_line(here: Machine) -> None:
 @pytest.mark.parametrize("printed", ["é" * 3000, "\U0001f4a5" * 2000, "\0" * 3000, "\\" * 3000])
 def test_a_tail_that_grows_in_json_still_fits(printed: str) -> None:
     """What JSON spells with six characters counts six, and what fits is used."""
-    tail = apply.last_lines(printed, apply.TAIL_CHARACTERS)
+    tail = result_line.last_lines(printed, result_line.TAIL_CHARACTERS)
     assert printed.endswith(tail)
-    assert 950 < len(json.dumps(tail)) <= apply.TAIL_CHARACTERS
+    assert 950 < len(json.dumps(tail)) <= result_line.TAIL_CHARACTERS
 
 
 def test_output_that_is_no_text_is_told_as_far_as_it_goes(here: Machine) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from codeferry_agent import execute
-from codeferry_agent.apply import Refused
+from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.variables import parse_variables
 from tests.unit.agent.commands import (
     MARK,
     Ending,
@@ -113,7 +113,7 @@ def test_the_runs_own_variables_are_over_all_others(any_python: Instance) -> Non
 def test_variables_that_cannot_be_are_refused_without_quoting_them(variables: Any) -> None:
     """Names are those of a shell, values any text without NUL, all of it 256 KB."""
     with pytest.raises(Refused, match="not as agreed") as raised:
-        execute.parse_variables(json.dumps(variables).encode())
+        parse_variables(json.dumps(variables).encode())
     assert raised.value.code == "environment_invalid"
 
 
@@ -121,7 +121,7 @@ def test_variables_that_cannot_be_are_refused_without_quoting_them(variables: An
 def test_variables_that_are_no_json_are_refused(content: bytes) -> None:
     """Whatever lies there, it is an answer with a code."""
     with pytest.raises(Refused, match="not as agreed"):
-        execute.parse_variables(content)
+        parse_variables(content)
 
 
 def test_variables_that_cannot_be_had_end_the_run_before_its_command(here: Machine) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from codeferry_agent import restore
+from codeferry_agent.run import restore
 from codeferry_contracts.parameters import Restoration
 from codeferry_contracts.result import InstanceResult, parse_result
-from tests.unit.agent.commands import LAUNCH, Ending, Machine, machine, wait_until
-from tests.unit.agent.conftest import Instance
+from tests.unit.agent.commands import Ending, Machine, machine, wait_until
+from tests.unit.agent.conftest import LAUNCH, Instance
 
 
 @pytest.fixture

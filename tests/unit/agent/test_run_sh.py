@@ -1,4 +1,4 @@
-"""run.sh and result.sh under the real sh; what the document has for a source is apply.py here."""
+"""run.sh and result.sh under the real sh; the document has launch.py for its sources here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from codeferry_contracts.result import parse_result
 from tests.unit.agent.archives import SMALL, pack
-from tests.unit.agent.conftest import APPLY, Instance
+from tests.unit.agent.conftest import LAUNCH, Instance
 
 DOCUMENTS = Path(__file__).parents[3] / "stacks/documents"
 FRAME, RESULT = DOCUMENTS / "run.sh", DOCUMENTS / "result.sh"
@@ -24,7 +24,8 @@ def script(instance: Instance, tmp_path: Path) -> Path:
     """The step as SSM would write it to disk, for one archive in the store."""
     instance.store.body = body = pack(SMALL)
     payload = instance.payload(body)
-    text = FRAME.read_text().replace("@@SOURCE@@", APPLY.read_text().rstrip("\n"))
+    program = f"import runpy, sys\nsys.argv[1:] = ['sync']\nrunpy.run_path({str(LAUNCH)!r})"
+    text = FRAME.read_text().replace("@@SOURCE@@", program)
     text = text.replace("{{ runId }}", payload.run_id).replace("{{ payload }}", payload.encode())
     assert "{{" not in text
     rendered = tmp_path / "_script.sh"

@@ -9,12 +9,12 @@ FORKS = 50
 # In a process of its own: this one has threads. A child says 0 when its handler was called.
 PROGRAM = f"""
 import os, signal, time
-from codeferry_agent import supervise
+from codeferry_agent.run import processes
 
 came = []
 signal.signal(signal.SIGTERM, lambda *_: came.append(True))
 for _ in range({FORKS}):
-    child = supervise.fork()
+    child = processes.fork()
     if not child:
         end = time.monotonic() + 20
         while not came and time.monotonic() < end:

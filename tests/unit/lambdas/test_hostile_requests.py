@@ -125,7 +125,7 @@ def decided(settings: Settings, document: Any) -> Plan | CodeferryError:
 
 
 def assert_exact(settings: Settings, document: Any, made: Plan) -> None:
-    """What apply.py and S3 are told is what was asked for, and nothing of it is outside of
+    """What instances and S3 are told is what was asked for, and nothing of it is outside of
     the one base64 parameter."""
     arguments = command_arguments(settings, made, RUN, 0)
     parameters = arguments["Parameters"]

@@ -1,7 +1,7 @@
 """Make an earlier release of a project the current one again.
 
-Travels in the SSM document with apply.py, under the same rules: a rollback run does this and
-nothing else, and a release that fails in a roll-out is left in the same way.
+A rollback run does this and nothing else, and a release that fails in a roll-out is left in the
+same way.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from codeferry_agent import apply
-from codeferry_agent.apply import Refused
+from codeferry_agent.run.apply import Run
+from codeferry_agent.run.cancelling import on_cancel
+from codeferry_agent.run.disk import discard, write_json
+from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.payload import FIELDS, text
+from codeferry_agent.run.project import Project
 
-RELEASE = apply.text(r"([0-9a-f]{20})?")
-
-apply.HINTS.update(
-    {
-        "health_failed": "See the end of its output.",
-        "project_missing": "Name the project as ferry push did, or push it first.",
-        "release_missing": "Push the release again, or name one that is there with --to.",
-    }
-)
+RELEASE = text(r"([0-9a-f]{20})?")
 
 
-class RestoreRun(apply.Run):
+class RestoreRun(Run):
     """The way back to a release that is still here; nothing is downloaded."""
 
     fields: ClassVar = {
-        "run_id": apply.FIELDS["run_id"],
-        "project": apply.FIELDS["project"],
+        "run_id": FIELDS["run_id"],
+        "project": FIELDS["project"],
         "release": RELEASE,
         "leaving": RELEASE,
     }
@@ -57,7 +53,7 @@ class RestoreRun(apply.Run):
                 self.switch_to(wanted, staging)
                 self.note(staging / "record.json")
             finally:
-                apply.discard(staging)
+                discard(staging)
 
     def wanted(self, current: str) -> str:
         """The release to be current at the end."""
@@ -79,22 +75,22 @@ class RestoreRun(apply.Run):
         return before[0]
 
     def switch_to(self, release_id: str, staging: Path) -> None:
-        apply.on_cancel(self.remember)  # from here on it is done, and says so
+        on_cancel(self.remember)  # from here on it is done, and says so
         already = self.project.current() == release_id
         status = "unchanged" if already else "restored"
         done = dict(self.result, release_id=release_id, status=status)
-        apply.write_json(staging / "record.json", done)  # for settle(), if we are killed
+        write_json(staging / "record.json", done)  # for settle(), if we are killed
         if not already:
             self.project.switch(release_id, staging)
         self.result.update(done)
 
 
-def present(project: apply.Project) -> list[str]:
+def present(project: Project) -> list[str]:
     """The releases that can be switched to, last activated first."""
     return [each for each in project.activated() if (project.releases / each).is_dir()]
 
 
-def leave(project: apply.Project, release_id: str) -> str:
+def leave(project: Project, release_id: str) -> str:
     """Return from a release that has failed to the one before it, and forget that it was
     current, so that no rollback leads to it. The release that is current now, or nothing
     where there is none before.
@@ -107,7 +103,7 @@ def leave(project: apply.Project, release_id: str) -> str:
     staging = Path(tempfile.mkdtemp(prefix="leaving.", dir=project.staging))
     try:
         project.switch(before[0], staging)
-        apply.write_json(project.path / "activations.json", before)
+        write_json(project.path / "activations.json", before)
     finally:
-        apply.discard(staging)
+        discard(staging)
     return before[0]

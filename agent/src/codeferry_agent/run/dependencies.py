@@ -1,7 +1,7 @@
 """What to run so that a project's dependencies are in its virtual environment.
 
-Travels in the SSM document like apply.py, under the same rules. uv where the instance has
-it, else venv and pip. What is installed stays until the files that name it change.
+uv where the instance has it, else venv and pip. What is installed stays until the files that
+name it change.
 """
 
 from __future__ import annotations

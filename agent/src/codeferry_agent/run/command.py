@@ -1,0 +1,353 @@
+"""Apply a release and run a command in it, and say how it ended.
+
+Without a command it is a Run and nothing more. With one, the first line on stdout says what was
+applied and that the command is running, the command's output follows, and the last line is kept
+for the document's second step, because Run Command shows only the head of each step's output:
+
+  <root>/.results/<run>          the last line of a run that began a command
+  <root>/.results/<run>.working  until that is so; the pid of the supervisor at work
+
+At most once: the record says "running" before anything is started. Found so when nobody holds
+the run's lock, it was interrupted, and is not started again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+from codeferry_agent.run import dependencies, restore
+from codeferry_agent.run.account import Account, account_of
+from codeferry_agent.run.apply import Run, told
+from codeferry_agent.run.cancelling import cancel, on_cancel
+from codeferry_agent.run.disk import fill, read_json, reserve, write_json
+from codeferry_agent.run.endings import complaint, interrupted, told_of, with_words
+from codeferry_agent.run.failures import Refused, described
+from codeferry_agent.run.output import Output
+from codeferry_agent.run.processes import become_supervisor, fork, kill_marked, send
+from codeferry_agent.run.program import Program
+from codeferry_agent.run.project import prune_records
+from codeferry_agent.run.result_line import TAIL_CHARACTERS, last_lines, result_line
+from codeferry_agent.run.spawn import spawn
+from codeferry_agent.run.supervise import Ended, Supervision
+from codeferry_agent.run.variables import fetch, parse_variables, whole_path
+
+INSTALL_SECONDS, HEALTH_SECONDS = 600, 60
+LINE_ROOM, RECORD_ROOM = 4096, 8192
+PASSED_ON = {"TMPDIR": "TMPDIR", "CODEFERRY_INSTANCE_ID": "AWS_SSM_INSTANCE_ID"}
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SSM_REGION_NAME")
+
+
+class CommandRun(Run):
+    """A release, and the command to run in it if there is one."""
+
+    noun = "command"
+
+    def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
+        super().__init__(payload, root, result)
+        self.root = root
+        self.last_line = root / ".results" / payload.run_id
+        self.working = self.last_line.with_name(f"{payload.run_id}.working")
+
+    def deliver(self) -> None:
+        run_id, work = self.lock.before
+        if work:  # it died, and what it had started may live on
+            self.kill_leftovers(run_id)
+        super().deliver()
+        if self.goes_on():
+            self.execute()
+
+    def kill_leftovers(self, run_id: str) -> None:
+        kill_marked(f"CODEFERRY_RUN_ID={run_id}", f"CODEFERRY_ROOT={self.root}")
+
+    def replay(self, recorded: dict[str, Any]) -> dict[str, Any]:
+        """The recorded answer; of a run that is still "running" though we have its lock, why."""
+        if recorded["status"] == "running":
+            recorded = self.interrupted(recorded)
+            self.working.unlink(missing_ok=True)
+        answered = super().replay(recorded)
+        if recorded.get("ran"):
+            self.tell(answered)
+        return answered
+
+    def interrupted(self, recorded: dict[str, Any]) -> dict[str, Any]:
+        """Record that the command's end is not known, and end what may be left of it."""
+        self.kill_leftovers(self.payload.run_id)
+        result = interrupted(recorded)
+        write_json(self.record, result)
+        return result
+
+    # --- the front: what Run Command started
+
+    def execute(self) -> NoReturn:
+        """Start the supervisor and wait for it; the last line is then in its place."""
+        self.doing = f"preparing the {self.noun}"
+        on_cancel(self.remember)
+        self.announce("command")
+        self.make_room()
+        running = dict(self.result, status="running")
+        print(result_line(running), flush=True)
+        front = os.getpid()
+        supervisor = fork()
+        if not supervisor:
+            leave(self, front)
+        on_cancel(lambda *_: send(signal.SIGTERM, [supervisor]))
+        if self.cancelled:  # just before
+            send(signal.SIGTERM, [supervisor])
+        code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
+        if code not in (0, 1):
+            self.finish(self.interrupted(running))
+        sys.exit(code and 1)
+
+    def announce(self, work: str) -> None:
+        """Say in the lock what it is held for."""
+        self.lock.note(self.payload.run_id, work)
+
+    def make_room(self) -> None:
+        """Write the worst answer, and reserve the room to replace it on a disk filled up."""
+        self.last_line.parent.mkdir(mode=0o700, exist_ok=True)
+        prune_records(self.last_line.parent)
+        reserve(self.record, len(json.dumps(self.result)) + RECORD_ROOM)
+        reserve(self.last_line, LINE_ROOM)
+        self.tell(interrupted(self.result))
+        reserve(self.last_line, LINE_ROOM)
+        self.working.touch()
+
+    def tell(self, result: Mapping[str, Any]) -> None:
+        """Leave the line that the document's second step prints."""
+        self.last_line.parent.mkdir(mode=0o700, exist_ok=True)
+        fill(self.last_line, result_line(result) + "\n")
+
+    # --- the supervisor
+
+    def supervise(self, front: int) -> int:
+        """Run the command to its end and record it; the exit code."""
+        if not become_supervisor(front):
+            self.cancelled = True
+        self.working.write_text(str(os.getpid()))
+        result = self.conclude(Output(sys.stdout.fileno()))
+        fill(self.record, json.dumps(result))
+        self.finish(result)
+        return 1 if result["error"] else 0
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        self.tell(result)
+        self.working.unlink(missing_ok=True)
+        self.announce("")
+
+    def conclude(self, output: Output) -> dict[str, Any]:
+        """The final result, whatever happens."""
+        ran: dict[str, Any] = {"ending": "not_started", "exit_code": -1, "signal": 0, "seconds": 0}
+        failure: Refused | None = None
+        try:
+            failure = self.run(output, ran)
+        except Exception as error:  # noqa: BLE001 - told() hides nothing
+            failure = told(error, self)
+            if failure.code == "cancelled":
+                ran["ending"] = "cancelled"
+        if failure and self.payload.returning:
+            failure = self.go_back(failure)
+        self.clean()
+        output.finish()
+        tail = last_lines(output.tail(), TAIL_CHARACTERS)
+        ran.update(output_bytes=output.bytes, tail=tail)
+        result = dict(self.result, ran=ran if failure or self.payload.command else None)
+        if failure:
+            result.update(status="failed", error=described(failure))
+        return result
+
+    def heed(self) -> None:
+        """Go no further when the run was cancelled."""
+        if self.cancelled:
+            raise Refused("cancelled", "cancelled")
+
+    def run(self, output: Output, ran: dict[str, Any]) -> Refused | None:
+        """The command, if there is one, then the release's health; what is wrong with them."""
+        self.heed()
+        account = account_of(self.owner, os.environ)
+        variables = self.variables(account)
+        own = self.own_variables()
+        if self.payload.install:
+            variables.update(self.install(output, {**variables, **own}, account))
+        variables.update(own)
+        if self.payload.command:
+            with self.phase("execute", f"starting the {self.noun}"):
+                ended = self.start(output, variables, account)
+            ran.update(told_of(ended))
+            failure = complaint(ended, self.payload.command_seconds)
+            if failure:
+                return failure
+        return self.check_health(output, variables, account, ran)
+
+    # --- its health
+
+    def check_health(
+        self, output: Output, variables: Mapping[str, str], account: Account, ran: dict[str, Any]
+    ) -> Refused | None:
+        """What is wrong with the release after it was left alone for a while."""
+        if self.payload.bake_seconds:
+            with self.phase("bake", "waiting before the health command"):
+                self.bake()
+        if not self.payload.health:
+            return None
+        with self.phase("health", "starting the health command"):
+            ended = self.watch(output, HEALTH_SECONDS).run(
+                self.starter(self.payload.health[0], self.payload.health, variables, account)
+            )
+        failure = complaint(ended, HEALTH_SECONDS)
+        if not failure:
+            return None
+        ran.update(told_of(ended))
+        if failure.code == "cancelled":
+            return failure
+        return Refused("health_failed", f"The health command failed: {failure}.")
+
+    def bake(self) -> None:
+        end = time.monotonic() + self.payload.bake_seconds
+        while time.monotonic() < end and not self.cancelled:
+            time.sleep(min(0.2, max(0.0, end - time.monotonic())))
+        self.heed()
+
+    def go_back(self, failure: Refused) -> Refused:
+        """Make the release before current again; the failure, and what came of that."""
+        ours, before = self.result["release_id"], self.result["previous"]
+        if before == ours:
+            return with_words(failure, f"Release {ours} was current before, and stays.")
+        try:
+            self.result["returned"] = back = restore.leave(self.project, ours)
+        except OSError as error:
+            return with_words(failure, f"Release {ours} stays: {error.strerror}.")
+        if not back:
+            return with_words(failure, f"There is no release before {ours}, so it stays.")
+        return with_words(failure, f"Release {back} is current again, not {ours}.")
+
+    def starter(
+        self, name: str, words: list[str], variables: Mapping[str, str], account: Account
+    ) -> Callable[[], tuple[int, int]]:
+        """What starts a program, called ``name``; Refused, in words, where it does not start."""
+        directory = self.directory()
+
+        def begin() -> tuple[int, int]:
+            try:
+                return spawn(words, directory, variables, account)
+            except OSError as error:
+                program = Program(self.noun, name, directory, variables["PATH"])
+                raise program.explain(error) from None
+
+        return begin
+
+    def start(self, output: Output, variables: Mapping[str, str], account: Account) -> Ended:
+        name, words = self.payload.command[0], self.arguments(variables)
+        begin = self.starter(name, words, variables, account)
+        ended = self.watch(output, self.payload.command_seconds).run(begin)
+        if ended.stragglers:
+            self.warn(f"{ended.stragglers} processes outlived the {self.noun} and were ended.")
+        if ended.survivors:
+            self.warn(f"{ended.survivors} processes could not be killed.")
+        return ended
+
+    def watch(self, output: Output, seconds: int) -> Supervision:
+        return Supervision(output, seconds=seconds, cancelled=lambda: self.cancelled)
+
+    def arguments(self, _: Mapping[str, str]) -> list[str]:
+        arguments: list[str] = self.payload.command
+        return arguments
+
+    def directory(self) -> Path:
+        return self.project.path / "current"
+
+    def clean(self) -> None:
+        """Remove what only the command needed."""
+
+    # --- its variables
+
+    def variables(self, account: Account) -> dict[str, str]:
+        """A clean environment: nothing of the agent's but where it is."""
+        environ = os.environ
+        variables = {
+            "PATH": whole_path(environ.get("PATH", "")),
+            "HOME": account.home,
+            "USER": account.name,
+            "LOGNAME": account.name,
+            "SHELL": account.shell,
+            "LANG": environ.get("LANG", "C.UTF-8"),
+            "PYTHONUNBUFFERED": "1",
+            "CODEFERRY_ROOT": str(self.root),
+            "CODEFERRY_RUN_ID": self.payload.run_id,
+            "CODEFERRY_PROJECT": self.payload.project,
+        }
+        for ours, theirs in PASSED_ON.items():
+            if environ.get(theirs):
+                variables[ours] = environ[theirs]
+        region = next((environ[name] for name in REGION_VARIABLES if environ.get(name)), "")
+        return {**variables, **dict.fromkeys(REGION_VARIABLES[:2] if region else (), region)}
+
+    def own_variables(self) -> dict[str, str]:
+        """The run's own, which may be secrets: they stay in memory."""
+        if not self.payload.environment_url:
+            return {}
+        self.doing = "fetching the command's variables"
+        on_cancel(cancel)  # not to wait for S3
+        self.heed()
+        try:
+            return parse_variables(fetch(self.payload.environment_url))
+        finally:
+            on_cancel(self.remember)
+
+    # --- its dependencies
+
+    def install(
+        self, output: Output, variables: Mapping[str, str], account: Account
+    ) -> dict[str, str]:
+        """Install what the release names; the variables that make it the command's."""
+        venv, marker = self.project.shared / "venv", self.project.path / "installed.json"
+        uv = dependencies.find_uv(variables["PATH"], account.home)
+        plan = dependencies.plan(
+            self.directory(), self.result["release_id"], venv, uv=uv, python=sys.executable
+        )
+        if not plan:
+            self.warn(f"Nothing to install: there is no {', '.join(dependencies.NAMED_IN)}.")
+            return {}
+        for warning in plan.warnings:
+            self.warn(warning)
+        active = dependencies.variables(venv, variables["PATH"])
+        done = read_json(marker) == plan.fingerprint and (venv / "bin").is_dir()
+        with self.phase("install", "installing dependencies"):
+            for step in () if done else plan.steps:
+                self.install_step(step, output, {**variables, **active}, account)
+        write_json(marker, plan.fingerprint)
+        return active
+
+    def install_step(
+        self, step: list[str], output: Output, variables: Mapping[str, str], account: Account
+    ) -> None:
+        ended = self.watch(output, INSTALL_SECONDS).run(
+            lambda: spawn(step, self.directory(), variables, account)
+        )
+        failure = complaint(ended, INSTALL_SECONDS)
+        if failure and failure.code == "cancelled":
+            raise failure
+        if failure:
+            name = os.path.basename(step[0])  # noqa: PTH119 - a name
+            raise Refused(
+                "install_failed", f"Dependencies could not be installed: {name}: {failure}."
+            )
+
+
+def leave(run: CommandRun, front: int) -> NoReturn:
+    """Be the supervisor, and never return into the front's frames."""
+    code = 2
+    try:
+        code = run.supervise(front)
+    except Exception as error:  # noqa: BLE001 - the front answers for us; told() says why
+        told(error, run)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,121 @@
+"""The archive's way from S3 to staging."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import queue
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from codeferry_agent.run.failures import Interrupted, Refused, log
+from codeferry_agent.run.limits import CHUNK
+
+CONNECTIONS, PARALLEL_FROM = 4, 32 << 20
+NETWORK_TIMEOUT = 30.0  # seconds without a byte
+ATTEMPTS, BACKOFF, BACKOFF_MAX = 8, 0.1, 10.0  # in a row without progress; seconds
+
+
+class Download:
+    """An archive on its way to ``path``; a broken range goes on where it stopped."""
+
+    def __init__(self, url: str, size: int, path: Path) -> None:
+        self.url, self.size, self.path = url, size, path
+        self.stop = threading.Event()
+        self.ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        self.path.touch()
+        count = CONNECTIONS if self.size > PARALLEL_FROM else 1
+        edges = [self.size * i // count for i in range(count + 1)]
+        try:
+            for i in range(count):
+                threading.Thread(target=self.thread, args=edges[i : i + 2], daemon=True).start()
+            for _ in range(count):
+                failure = self.ended.get()
+                if failure:
+                    raise failure
+        finally:
+            self.stop.set()
+
+    def thread(self, start: int, end: int) -> None:
+        try:
+            self.fetch(start, end)
+            self.ended.put(None)
+        except Exception as error:  # noqa: BLE001 - run() raises it in the main thread
+            self.ended.put(error)
+
+    def fetch(self, start: int, end: int) -> None:
+        idle = 0
+        with self.path.open("r+b") as file:
+            file.seek(start)
+            while start < end and not self.stop.is_set():
+                try:
+                    for chunk in self.chunks(start, end):
+                        file.write(chunk)
+                        start, idle = start + len(chunk), 0
+                except Interrupted as reason:
+                    idle += 1
+                    message = f"Download interrupted at byte {start:,}: {reason}."
+                    log(message)
+                    if idle >= ATTEMPTS:
+                        raise Refused("download_failed", message) from None
+                    self.stop.wait(min(BACKOFF * 2**idle, BACKOFF_MAX))
+
+    def chunks(self, start: int, end: int) -> Iterator[bytes]:
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        request = urllib.request.Request(self.url, headers=headers)  # noqa: S310 - checked
+        try:
+            with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as response:  # noqa: S310
+                found = response.headers["Content-Range"]
+                if not found and response.status == 206:
+                    raise Interrupted("the answer was cut")
+                if found != f"bytes {start}-{end - 1}/{self.size}":
+                    raise Refused("archive_changed", f"The archive has not {self.size:,} bytes.")
+                while start < end and not self.stop.is_set():
+                    chunk = response.read1(min(CHUNK, end - start))
+                    if not chunk:
+                        raise Interrupted("the connection closed early")
+                    start += len(chunk)
+                    yield chunk
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise http_failure(error.code) from None
+        except (OSError, http.client.HTTPException) as error:
+            # The system's own words: any others might quote the URL.
+            reason = getattr(error, "reason", error)
+            raise Interrupted(getattr(reason, "strerror", "") or type(reason).__name__) from None
+
+
+def http_failure(status: int) -> Exception:
+    if status in (408, 429) or status >= 500:
+        return Interrupted(f"HTTP {status}")
+    codes = {404: "archive_missing", 412: "archive_changed", 416: "archive_changed"}
+    # S3 says 400 ExpiredToken when the credentials of the signer have expired.
+    codes.update(dict.fromkeys((400, 401, 403), "url_expired"))
+    code = codes.get(status, "download_failed")
+    return Refused(code, f"S3 refused the download (HTTP {status}, {code.replace('_', ' ')}).")
+
+
+def file_digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: file.read(CHUNK), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_space(directory: Path, size: int, files: int) -> None:
+    """Refuse when the archive and at least as much unpacked cannot fit."""
+    disk = os.statvfs(directory)
+    free, need = disk.f_bavail * disk.f_frsize, 2 * size
+    inodes = disk.f_favail if disk.f_files else files + 16  # btrfs does not count them
+    if free < need or inodes < files + 16:
+        raise Refused(
+            "disk_full",
+            f"{free:,} bytes and {inodes:,} inodes are free, {need:,} and {files + 16:,} needed.",
+        )

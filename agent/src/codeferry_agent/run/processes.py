@@ -1,0 +1,98 @@
+"""Processes below and around this one, by /proc and prctl."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+PAUSE = 0.05
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def fork() -> int:
+    """As os.fork; a signal that reaches the child at once waits until Python in it can take it.
+
+    Python forgets those that come before its own clean-up behind the fork.
+    """
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    )
+    try:
+        return os.fork()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def become_supervisor(parent: int) -> bool:
+    """Leave the parent's session and adopt orphans; whether the parent is still there.
+
+    TERM comes when it dies.
+    """
+    os.setsid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option: int, value: int) -> None:
+    if LIBC.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def processes() -> Iterator[tuple[int, int]]:
+    """Pid and parent of every process that is not dead."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all we need, and often
+        if name.isdigit():
+            try:
+                stat = Path("/proc", name, "stat").read_bytes()
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            state, parent = stat.rpartition(b")")[2].split()[:2]
+            if state not in b"ZXx":
+                yield int(name), int(parent)
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below ``pid``, parents first."""
+    children: dict[int, list[int]] = {}
+    for each, parent in processes():
+        children.setdefault(parent, []).append(each)
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
+
+
+def send(number: int, pids: Sequence[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):  # gone; or a set-uid program's
+            continue
+
+
+def kill_marked(*marks: str) -> None:
+    """Kill every process that was started with these variables, until there is none."""
+    wanted = {os.fsencode(mark) for mark in marks}
+    for _ in range(100):
+        found = [pid for pid, _ in processes() if wanted <= variables_of(pid)]
+        if not found:
+            return
+        send(signal.SIGKILL, found)
+        time.sleep(PAUSE)
+
+
+def variables_of(pid: int) -> set[bytes]:
+    """As ``NAME=value``; nothing of our own, whose payload is none of a command's variables."""
+    try:
+        found = set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return set()
+    return set() if any(each.startswith(b"CODEFERRY_PAYLOAD=") for each in found) else found

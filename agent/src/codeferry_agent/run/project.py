@@ -1,0 +1,144 @@
+"""The directory of one project: its releases, and which of them is current."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from codeferry_agent.run.disk import (
+    discard,
+    exchange,
+    opened,
+    read_json,
+    sync_directory,
+    write_json,
+)
+from codeferry_agent.run.entries import Entry, damaged
+from codeferry_agent.run.failures import Refused, log, shown
+from codeferry_agent.run.owner import Owner, give, make_directory, parent_of
+
+RECORDS_KEPT = 200
+
+
+class Project:
+    """The releases of one project; whoever changes them holds the lock."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self.path, self.owner = path, owner
+        self.releases, self.staging = path / "releases", path / "staging"
+        self.shared, self.runs = path / "shared", path / "runs"
+
+    def create(self) -> None:
+        for directory in (self.releases, self.runs, self.staging):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.staging.chmod(0o700)
+        self.runs.chmod(0o700)  # records quote what commands print
+        with opened(self.path) as at:
+            make_directory(at, b"shared", self.owner)
+
+    def current(self) -> str:
+        """The id of the current release, or nothing."""
+        try:
+            return (self.path / "current").readlink().name
+        except FileNotFoundError:
+            return ""
+
+    def activated(self) -> list[str]:
+        """Release ids, last activated first; a killed run could not note its switch."""
+        known, current = read_json(self.path / "activations.json") or [], self.current()
+        return [current] * bool(current) + [each for each in known if each != current]
+
+    def place(self, tree: Path, release: Path, entries: Mapping[bytes, Entry]) -> list[bytes]:
+        """Move the tree to the releases; the paths at which an older copy had been changed.
+
+        An intact copy stays, so that what runs from it is not disturbed.
+        """
+        changed = damaged(release, entries) if release.is_dir() else []
+        if changed and not exchange(tree, release):
+            # No exchange on some overlays: killed here, this damaged release is missing.
+            release.rename(tree.with_name("replaced"))
+        if not release.is_dir():
+            tree.rename(release)
+        sync_directory(self.releases)
+        return changed
+
+    def switch(self, release_id: str, staging: Path) -> None:
+        write_json(self.path / "activations.json", self.activated())
+        link = staging / "current"
+        link.symlink_to(f"releases/{release_id}")
+        link.replace(self.path / "current")
+        sync_directory(self.path)
+
+    def prune(self, keep: int, staging: Path) -> None:
+        """Remove what was activated longest ago; never current nor the one before it."""
+        kept = [each for each in self.activated() if (self.releases / each).is_dir()]
+        kept = kept[: max(2, keep)]
+        write_json(self.path / "activations.json", kept)
+        for release in self.releases.iterdir():
+            if release.name not in kept:
+                log(f"Removing release {release.name}")
+                # Out of releases first, so that half a release is never seen there.
+                discard(release.rename(staging / f"pruned-{release.name}"))
+        prune_records(self.runs)
+
+    def settle(self) -> None:
+        """Clear what killed runs left; note a switch they could not."""
+        for leftover in self.staging.iterdir():
+            record = leftover / "record.json"
+            done = read_json(record)
+            if done and done["release_id"] == self.current():
+                record.replace(self.runs / f"{done['run_id']}.json")
+            log(f"Removing {leftover.name} of a killed run")
+            discard(leftover)
+
+    def persist(self, release: Path, wanted: Iterable[str]) -> list[str]:
+        """Link what outlives releases to shared; the paths the release has as its own."""
+        own, linked = [], list[bytes]()
+        for path in sorted(os.fsencode(re.sub("/+", "/", path.rstrip("/"))) for path in wanted):
+            inside = any(path.startswith(outer + b"/") for outer in linked)
+            if inside or self.link(release, path):
+                self.make_shared(path)
+                linked.append(path)
+            else:
+                own.append(path.decode("utf-8", "backslashreplace"))
+        return own
+
+    def link(self, release: Path, path: bytes) -> bool:
+        target = b"../" * (path.count(b"/") + 2) + b"shared/" + path
+        try:
+            with parent_of(release, path, self.owner) as (at, name):
+                with contextlib.suppress(FileExistsError):
+                    os.symlink(target, name, dir_fd=at)
+                    give(self.owner, at, name)
+                return os.readlink(name, dir_fd=at) == target
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTDIR):  # no link; none on the way
+                raise
+            return False
+
+    def make_shared(self, path: bytes) -> None:
+        """A directory, or what the owner has put in its place (a link to a larger disk)."""
+        try:
+            with parent_of(self.shared, path, self.owner) as (at, name):
+                make_directory(at, name, self.owner)
+        except NotADirectoryError:
+            message = f"shared/ has no directory on the way to {shown(path)}."
+            raise Refused("persist_blocked", message) from None
+
+
+def prune_records(directory: Path) -> None:
+    """Keep the latest; others may be at work there too."""
+    records = sorted(directory.iterdir(), key=written)
+    for record in records[:-RECORDS_KEPT]:
+        record.unlink(missing_ok=True)
+
+
+def written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,174 @@
+"""Run one program with everything it starts, pass its output on, and see all of it end.
+
+Run Command may kill the process it started with SIGKILL, and a program may fork twice and leave
+its session: so a supervisor in a session of its own adopts every orphan of the program (it is
+their subreaper) and ends what is left. It has no children but those, and so has ended all when
+it has none.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from codeferry_agent.run.memory import oom_kills
+from codeferry_agent.run.output import STALLED, Output
+from codeferry_agent.run.processes import PAUSE, descendants, send
+
+PIPE_CHUNK = 64 << 10
+GRACE = 5.0  # seconds from TERM to KILL
+SETTLE = 1.0  # for children to notice that the program has ended
+UNKILLABLE = 5.0  # after KILL: what waits for a dead disk does not die
+
+
+class Ended(NamedTuple):
+    """How a program ended; ``reason`` is why we ended it, if we did."""
+
+    reason: str
+    exit_code: int  # -1 unless it exited
+    signal: int  # 0 unless one ended it
+    seconds: float
+    stragglers: int  # processes that it left behind and that were then ended
+    survivors: int  # processes that not even KILL has ended
+    oom: bool  # the kernel ran out of memory and killed something meanwhile
+
+
+class Supervision:
+    """One program from its start until nothing of it is left.
+
+    ``seconds`` is its timeout, 0 for none; ``cancelled`` is asked whenever a signal comes.
+    """
+
+    def __init__(self, output: Output, *, seconds: float, cancelled: Callable[[], bool]) -> None:
+        self.output, self.cancelled = output, cancelled
+        self.seconds = seconds
+        self.status: int | None = None
+        self.reason = ""
+        self.ended_at = self.kill_at = 0.0
+        self.alone = self.pipe_ended = False
+        self.stragglers = 0
+
+    def run(self, start: Callable[[], tuple[int, int]]) -> Ended:
+        """Start the program and stay until the end."""
+        ours, its = os.pipe()
+        for end in (ours, its):
+            os.set_blocking(end, False)
+        before = signal.signal(signal.SIGCHLD, lambda *_: None)
+        wakeup = signal.set_wakeup_fd(its, warn_on_full_buffer=False)
+        try:
+            return self._run(start, ours)
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            signal.signal(signal.SIGCHLD, before)
+            os.close(ours)
+            os.close(its)
+
+    def _run(self, start: Callable[[], tuple[int, int]], signals: int) -> Ended:
+        oom, self.began = oom_kills(), time.monotonic()
+        self.pid, self.pipe = start()
+        self.signals = signals
+        try:
+            while not self.over():
+                self.wait()
+                self.reap()
+                self.enforce()
+        finally:
+            os.close(self.pipe)
+            if not self.alone:
+                send(signal.SIGKILL, descendants(os.getpid()))
+        return self.ended(oom_kills() > oom)
+
+    def over(self) -> bool:
+        """Whether nothing is left, and nothing more is to be read or worth waiting for."""
+        now = time.monotonic()
+        if self.alone:  # another's process may have our pipe
+            return self.pipe_ended or now >= self.ended_at + STALLED
+        return bool(self.kill_at) and now >= self.kill_at + UNKILLABLE
+
+    def wait(self) -> None:
+        """Until something happens or is due; read and write what can be."""
+        poll = select.poll()
+        poll.register(self.signals, select.POLLIN)
+        if self.output.waiting:
+            poll.register(self.output.descriptor, select.POLLOUT)
+        # What is not taken holds the program up, but not its end: that is one pipe full.
+        if not self.pipe_ended and (self.alone or not self.output.waiting):
+            poll.register(self.pipe, select.POLLIN)
+        for descriptor, _ in poll.poll(self.pause() * 1000):
+            if descriptor == self.signals:
+                os.read(self.signals, PIPE_CHUNK)
+            elif descriptor == self.pipe:
+                self.read()
+            else:
+                self.output.pass_on()
+
+    def pause(self) -> float:
+        if self.status is not None or self.reason:
+            return PAUSE
+        due = self.began + self.seconds - time.monotonic() if self.seconds else 60.0
+        return max(0.0, min(due, 60.0))
+
+    def read(self) -> None:
+        try:
+            chunk = os.read(self.pipe, PIPE_CHUNK)
+        except BlockingIOError:
+            return
+        self.output.take(chunk)
+        self.pipe_ended = not chunk
+
+    def reap(self) -> None:
+        """Bury the dead; without children there are no descendants either."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                if pid == self.pid:
+                    self.status, self.ended_at = status, time.monotonic()
+        except ChildProcessError:
+            self.alone = True
+
+    def enforce(self) -> None:
+        now = time.monotonic()
+        if self.alone:
+            return
+        if self.kill_at:
+            if now >= self.kill_at:
+                send(signal.SIGKILL, descendants(os.getpid()))
+        elif self.status is not None:
+            if now >= self.ended_at + SETTLE:
+                self.stragglers = len(descendants(os.getpid()))
+                self.terminate()
+        elif self.cancelled():
+            self.stop("cancelled")
+        elif self.seconds and now >= self.began + self.seconds:
+            self.stop("timed_out")
+
+    def stop(self, reason: str) -> None:
+        self.reason = reason
+        self.terminate()
+
+    def terminate(self) -> None:
+        """TERM to all; CONT, because what is stopped could not heed it."""
+        self.kill_at = time.monotonic() + GRACE
+        found = descendants(os.getpid())
+        send(signal.SIGTERM, found)
+        send(signal.SIGCONT, found)
+
+    def ended(self, oom: bool) -> Ended:
+        status = self.status
+        exited = status is not None and os.WIFEXITED(status)
+        signalled = status is not None and os.WIFSIGNALED(status)
+        return Ended(
+            reason=self.reason,
+            exit_code=os.WEXITSTATUS(status) if exited and status is not None else -1,
+            signal=os.WTERMSIG(status) if signalled and status is not None else 0,
+            seconds=round((self.ended_at or time.monotonic()) - self.began, 3),
+            stragglers=self.stragglers,
+            survivors=0 if self.alone else len(descendants(os.getpid())),
+            oom=oom,
+        )
