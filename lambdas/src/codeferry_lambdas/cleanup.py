@@ -11,12 +11,13 @@ from botocore.exceptions import ClientError
 from codeferry_contracts.layout import is_archive_key, is_environment_key
 from codeferry_lambdas import clients
 from codeferry_lambdas.ledger import Ledger
-from codeferry_lambdas.observability import Event, entry, logger
+from codeferry_lambdas.observability import Event, entry, logger, phase
 from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Record, Run
 from codeferry_lambdas.settings import Settings
 
 
 @entry
+@phase("cleanup")
 def handler(event: Event) -> None:
     """Takes ``run`` and ``request`` as it was handed in, checked or not."""
     clean_up(Settings.from_env(), Run(**event["run"]), event["request"])

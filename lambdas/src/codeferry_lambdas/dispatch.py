@@ -13,12 +13,13 @@ from codeferry_lambdas import clients, fleet, newest
 from codeferry_lambdas.command import command_arguments, find_command, send_command
 from codeferry_lambdas.errors import AwsRefused, RunClosed
 from codeferry_lambdas.ledger import Ledger
-from codeferry_lambdas.observability import Event, entry
+from codeferry_lambdas.observability import Event, entry, phase
 from codeferry_lambdas.record import Plan, Record, Run
 from codeferry_lambdas.settings import Settings
 
 
 @entry
+@phase("dispatch")
 def handler(event: Event) -> dict[str, Any]:
     """Takes ``run`` and ``batch``; returns the command's ``id`` and whether one was ``sent``."""
     settings, run, number = Settings.from_env(), Run(**event["run"]), event["batch"]

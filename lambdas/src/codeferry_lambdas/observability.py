@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -11,18 +12,20 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore import exceptions as botocore_errors
 
 from codeferry_contracts.errors import CodeferryError
-from codeferry_contracts.report import Report
 from codeferry_lambdas.errors import AwsUnavailable, from_aws, told
+from codeferry_lambdas.settings import Settings
 
 NAMESPACE = "Codeferry"
 
 logger = Logger(service="codeferry")
 
 Event = dict[str, Any]
+Action = Callable[[Event], Any]
 Handler = Callable[[Event, object], Any]
+Measured = Mapping[str, tuple[MetricUnit, float]]
 
 
-def entry(action: Callable[[Event], Any]) -> Handler:
+def entry(action: Action) -> Handler:
     """A Lambda handler that does ``action`` and lets errors out in the form Step Functions
     can match and the report can read."""
 
@@ -46,19 +49,36 @@ def _logged(error: CodeferryError) -> CodeferryError:
     return told(error)
 
 
-def count_run(report: Report, seconds: float) -> None:
-    """The run in CloudWatch metrics, by stage and workflow (embedded metric format)."""
+def phase(name: str) -> Callable[[Action], Action]:
+    """Time what is decorated as a phase of the run that its event names: each attempt by itself,
+    also one that fails."""
+
+    def timed(action: Action) -> Action:
+        @functools.wraps(action)
+        def attempt(event: Event) -> Any:
+            stage, began = Settings.from_env().stage.name, time.monotonic()
+            try:
+                return action(event)
+            finally:
+                count_phase(stage, event["run"]["workflow"], name, time.monotonic() - began)
+
+        return attempt
+
+    return timed
+
+
+def count_phase(stage: str, workflow: str, name: str, seconds: float) -> None:
+    """How long a phase of a run took, one metric by phase."""
+    measured = {"PhaseSeconds": (MetricUnit.Seconds, seconds)}
+    emit(measured, stage=stage, workflow=workflow, phase=name)
+
+
+def emit(measured: Measured, **dimensions: str) -> None:
+    """Values in CloudWatch's embedded metric format, in the log. Each combination of dimensions
+    is a metric that is paid for, so their values come from short lists: no run, no instance."""
     metrics = Metrics(namespace=NAMESPACE, service="workflow")
-    metrics.add_dimension(name="stage", value=report["stage"])
-    metrics.add_dimension(name="workflow", value=report["workflow"])
-    succeeded = report["status"] == "SUCCEEDED"
-    counts = {
-        "RunsSucceeded": int(succeeded),
-        "RunsFailed": int(not succeeded),
-        "InstancesSucceeded": report["counts"]["succeeded"],
-        "InstancesFailed": report["counts"]["failed"],
-    }
-    for name, value in counts.items():
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
-    metrics.add_metric(name="DurationSeconds", unit=MetricUnit.Seconds, value=seconds)
+    for name, value in dimensions.items():
+        metrics.add_dimension(name=name, value=value)
+    for name, (unit, amount) in measured.items():
+        metrics.add_metric(name=name, unit=unit, value=amount)
     metrics.flush_metrics()

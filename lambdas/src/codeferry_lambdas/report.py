@@ -14,9 +14,10 @@ from codeferry_contracts.report import (
 )
 from codeferry_lambdas import clients
 from codeferry_lambdas.announcement import announcement
-from codeferry_lambdas.observability import Event, count_run, entry, logger
+from codeferry_lambdas.observability import Event, entry, logger, phase
 from codeferry_lambdas.page import render
 from codeferry_lambdas.record import Record, Run
+from codeferry_lambdas.run_metrics import count_run, duration
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.summary import Known, build_report
 
@@ -24,6 +25,7 @@ _ANNOUNCED = ("run_id", "workflow", "stage", "status", "project", "target", "cou
 
 
 @entry
+@phase("report")
 def handler(event: Event) -> dict[str, Any]:
     """Takes ``run``, ``request`` and the execution's ``state``; returns whether the run
     ``succeeded`` and, if not, the ``error`` code and readable ``cause`` to end with."""
@@ -74,10 +76,9 @@ def write_page(bucket: str, run: Run, report: Report) -> None:
 
 def announce(report: Report) -> None:
     """Metrics, and one event that carries the counts but not the instances."""
-    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
-    count_run(report, (finished - started).total_seconds())
+    count_run(report)
     detail = {name: value for name, value in report.items() if name in _ANNOUNCED}
-    detail["duration_seconds"] = round((finished - started).total_seconds(), 3)
+    detail["duration_seconds"] = round(duration(report), 3)
     detail["summary"] = announcement(report)
     clients.events().put_events(
         Entries=[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -15,7 +16,7 @@ from codeferry_lambdas.archive_object import read_manifest
 from codeferry_lambdas.errors import VerificationFailed
 from codeferry_lambdas.keep import keep, succeeded
 from codeferry_lambdas.kept import Shelf
-from codeferry_lambdas.observability import Event, entry, logger
+from codeferry_lambdas.observability import Event, entry, logger, phase
 from codeferry_lambdas.record import Plan, Record, Run
 from codeferry_lambdas.settings import Settings
 
@@ -23,6 +24,7 @@ _LISTED_FILES = 1000
 
 
 @entry
+@phase("verify")
 def handler(event: Event) -> None:
     """Takes ``run``; writes verification.json. VerificationFailed names who differs;
     WaveFailed and WaveReturned say that a roll-out has stopped."""
@@ -39,7 +41,7 @@ def handler(event: Event) -> None:
             f"{_expected(verification)}: {', '.join(verification['mismatched'][:20])}.",
             hint="Run it again; if it stays, something on these instances changes the files.",
         )
-    rollout.require_healthy(plan, run, outcomes)
+    rollout.require_healthy(plan, run, outcomes, settings.stage.name)
     warnings = _keep(settings, run, plan, outcomes)
     if warnings:
         changed = {**verification, "warnings": [*verification["warnings"], *warnings]}
@@ -49,7 +51,7 @@ def handler(event: Event) -> None:
 def _keep(settings: Settings, run: Run, plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
     """Keep the release for those who join later; why that was not possible, as warnings."""
     try:
-        keep(Shelf(settings.bucket), run, plan, outcomes)
+        keep(Shelf(settings.bucket), run, plan, outcomes, datetime.now(UTC))
     except (CodeferryError, ClientError, BotoCoreError) as error:
         logger.warning("The release was not kept.", exc_info=error)
         return [f"Instances that join later will not get this release by themselves: {error}"]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from codeferry_agent.drain.errors import SettingsInvalid
-from codeferry_agent.drain.settings import Settings, account_of, bucket_map
+from codeferry_agent.drain.settings import Settings, account_of, bucket_map, stage_name
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _FROM_ZERO = click.FloatRange(min=0)
@@ -92,6 +92,14 @@ _OPTIONS = (
         help="Seconds the last drain after SIGTERM may take.",
     ),
     click.option("--json-logs", is_flag=True, help="Log JSON lines, with CloudWatch metrics."),
+    click.option(
+        "--stage",
+        default="",
+        envvar="CODEFERRY_STAGE",
+        show_envvar=True,
+        callback=lambda _, __, value: _usable(stage_name, value),
+        help="Stage whose metrics these are.",
+    ),
     click.option("-v", "--verbose", is_flag=True, help="Log every file."),
 )
 _SETTINGS = (
@@ -103,6 +111,7 @@ _SETTINGS = (
     "any_owner",
     "workers",
     "last_drain",
+    "stage",
 )
 
 
@@ -119,8 +128,8 @@ def drain_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_settings
 
 
-def _usable(parse: Callable[[tuple[str, ...]], dict[str, str]], values: tuple[str, ...]) -> Any:
+def _usable(parse: Callable[[Any], Any], value: Any) -> Any:
     try:
-        return parse(values)
+        return parse(value)
     except SettingsInvalid as error:
         raise click.BadParameter(str(error)) from None

@@ -41,7 +41,8 @@ def serve(settings: Settings, clients: Clients, *, once: bool) -> int:
         drain = Drain(settings, S3Store(clients.of), waiter.watch)
         at_the_end.callback(drain.close)
         instance = surroundings.instance
-        status = StatusWriter(instance.instance_id if instance else socket.gethostname())
+        name = instance.instance_id if instance else socket.gethostname()
+        status = StatusWriter(name, settings.stage)
         daemon = Daemon(drain, settings, waiter, ending, status)
         if once:
             return 1 if daemon.run_once().errors else 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from codeferry_agent.drain.delivery import Sizes
 from codeferry_agent.drain.errors import SettingsInvalid
 from codeferry_agent.drain.naming import is_bucket_name
+from codeferry_contracts.names import STAGE_PATTERN
 
 DEFAULT_REGION = "eu-west-1"
 _ACCOUNT = re.compile(r"\d{12}")
@@ -20,7 +21,7 @@ class Settings:
 
     ``directories`` may be patterns. ``bucket_map`` is directory name to bucket. ``owners`` is
     the account that may own a bucket that is not the agent's account's; ``any_owner`` asks
-    for none.
+    for none. ``stage`` is whose metrics these are, empty for nobody's.
     """
 
     directories: tuple[str, ...] = ("output/s3",)
@@ -31,7 +32,15 @@ class Settings:
     any_owner: bool = False
     workers: int = 16
     last_drain: float = 60.0
+    stage: str = ""
     sizes: Sizes = field(default_factory=Sizes)
+
+
+def stage_name(value: str) -> str:
+    """The stage, or an empty one as it is. Raises SettingsInvalid for what no stage is called."""
+    if value and not re.fullmatch(STAGE_PATTERN, value):
+        raise SettingsInvalid(f"No stage can be called {value!r}.")
+    return value
 
 
 def bucket_map(values: Sequence[str]) -> dict[str, str]:

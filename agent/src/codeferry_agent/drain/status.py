@@ -34,9 +34,11 @@ _METRICS = {
 class StatusWriter:
     """Tells about each scan: one log line, with metrics, and the state file of each root."""
 
-    def __init__(self, name: str) -> None:
-        """``name`` is the instance id or host name the metrics are under."""
+    def __init__(self, name: str, stage: str) -> None:
+        """``name`` is the instance id or host name the metrics are under, and ``stage`` the
+        stage, which may be empty."""
         self._name = name
+        self._stage = stage
         self._started = time.time()
         self._recent: deque[tuple[float, int, int]] = deque()
         self._unwritable: set[str] = set()
@@ -47,7 +49,8 @@ class StatusWriter:
         self._note(metrics["UploadedFiles"], metrics["UploadedBytes"])
         idle = not (tally.uploaded or tally.errors or tally.already_there)
         level = logging.DEBUG if quiet and idle else logging.INFO
-        _log.log(level, "%s", tally.line(), extra={FIELDS: embedded(metrics, self._name)})
+        fields = embedded(metrics, self._name, self._stage)
+        _log.log(level, "%s", tally.line(), extra={FIELDS: fields})
         state = self._state(drain, tally, metrics)
         for path in drain.roots:
             self._write(path, state)
@@ -106,16 +109,18 @@ def _measured(tally: Tally) -> dict[str, Any]:
     }
 
 
-def embedded(metrics: dict[str, Any], name: str) -> dict[str, Any]:
+def embedded(metrics: dict[str, Any], name: str, stage: str) -> dict[str, Any]:
     """The metrics in CloudWatch's embedded metric format, for the fields of a JSON log line.
 
-    Once for all agents together and once under the instance. Source: "Specification: Embedded
-    metric format", CloudWatch user guide.
+    Once for all agents of the stage together and once by instance; agents of no stage are
+    together without a dimension. Source: "Specification: Embedded metric format", CloudWatch
+    user guide.
     """
+    together = {"Stage": stage} if stage else {}
     directive = {
         "Namespace": NAMESPACE,
-        "Dimensions": [[], ["Instance"]],
+        "Dimensions": [[*together], [*together, "Instance"]],
         "Metrics": [{"Name": metric, "Unit": unit} for metric, unit in _METRICS.items()],
     }
     aws = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
-    return {"_aws": aws, "Instance": name, **metrics}
+    return {"_aws": aws, **together, "Instance": name, **metrics}

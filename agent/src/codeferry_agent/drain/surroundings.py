@@ -5,35 +5,40 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from codeferry_agent.drain.errors import CredentialsMissing, OwnerUnknown, SettingsInvalid
 from codeferry_agent.drain.metadata import Instance, Metadata, MetadataUnreachable
 from codeferry_agent.drain.settings import DEFAULT_REGION
-from codeferry_transfer.s3 import S3
+from codeferry_transfer.s3 import S3, Plain, from_environment
+
+if TYPE_CHECKING:
+    from boto3.session import Session
 
 _log = logging.getLogger(__name__)
 
 _PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
-_STS = Config(
-    connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3, "mode": "standard"}
-)
 # An upload has patience of its own, so a request is soon given back to it.
 ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """``instance`` and ``metadata`` are None where there is no instance metadata."""
+    """``instance`` and ``metadata`` are None where there is no instance metadata; ``plain`` is
+    what the environment says of S3, None where it takes ``session`` to know."""
 
-    session: boto3.Session
+    make_session: Callable[[], Session]
     instance: Instance | None
     metadata: Metadata | None
+    plain: Plain | None = None
+
+    @cached_property
+    def session(self) -> Session:
+        """Made on first use: without need of it the agent starts in half the time."""
+        return self.make_session()
 
     @classmethod
     def find(cls, *, region: str | None, profile: str | None) -> Surroundings:
@@ -46,14 +51,28 @@ class Surroundings:
         instance = _instance(metadata)
         if instance is not None:
             _ignore_profile(profile)
-            return cls(boto3.Session(region_name=region or instance.region), instance, metadata)
-        session = _laptop_session(region, profile)
-        if session.get_credentials() is None:
+            return _found(region or instance.region, None, instance, metadata)
+        found = _found(region, profile, None, None)
+        if found.plain is None and found.session.get_credentials() is None:
             raise CredentialsMissing(
                 "There are no AWS credentials, and this is no EC2 instance.",
                 hint="Sign in (aws sso login, aws configure), or name a profile with --profile.",
             )
-        return cls(session, None, None)
+        return found
+
+
+def _found(
+    region: str | None,
+    profile: str | None,
+    instance: Instance | None,
+    metadata: Metadata | None,
+) -> Surroundings:
+    def session() -> Session:
+        return _session(region, profile)
+
+    chosen = region or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+    plain = None if profile else from_environment(os.environ, session, region=chosen)
+    return Surroundings(session, instance, metadata, plain)
 
 
 def _instance(metadata: Metadata | None) -> Instance | None:
@@ -70,7 +89,11 @@ def _ignore_profile(profile: str | None) -> None:
         _log.info("This is an EC2 instance: its role is used, not the profile %s.", profile)
 
 
-def _laptop_session(region: str | None, profile: str | None) -> boto3.Session:
+def _session(region: str | None, profile: str | None) -> Session:
+    """Raises SettingsInvalid."""
+    import boto3
+    from botocore.exceptions import ProfileNotFound
+
     try:
         session = boto3.Session(profile_name=profile, region_name=region)
     except ProfileNotFound as error:
@@ -131,12 +154,18 @@ class Clients:
         )
 
     def _made(self, owner: str) -> S3:
-        return S3(self.surroundings.session, expected_owner=owner or None, attempts=ATTEMPTS)
+        source = self.surroundings.plain or self.surroundings.session
+        return S3(source, expected_owner=owner or None, attempts=ATTEMPTS)
 
 
 def _account(surroundings: Surroundings) -> str:
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    retries = {"total_max_attempts": 3, "mode": "standard"}
+    config = Config(connect_timeout=3, read_timeout=5, retries=retries)  # type: ignore[arg-type]
     try:
-        identity = surroundings.session.client("sts", config=_STS).get_caller_identity()
+        identity = surroundings.session.client("sts", config=config).get_caller_identity()
     except (ClientError, BotoCoreError) as error:
         if surroundings.instance is not None:
             _log.warning("sts:GetCallerIdentity failed (%s); the instance says who it is.", error)
