@@ -8,8 +8,9 @@ from codeferry_contracts.report import Outcome, RanRecord, Report
 from codeferry_lambdas import summary
 from codeferry_lambdas.fleet import Instance
 from codeferry_lambdas.outcomes import blank
+from codeferry_lambdas.waves import Schedule, rollout_schedule
 
-RELEASE = "4be1c0d2a97f6b3e8c51"
+RELEASE, BEFORE = "4be1c0d2a97f6b3e8c51", "b015f7af66ecea078e39"
 DISK_FULL = {
     "code": "disk_full",
     "message": "The archive's 412.0 MB do not fit: /opt/codeferry has 96.3 MB free.",
@@ -24,6 +25,17 @@ NOT_SENT = {
     "code": "error_budget_spent",
     "message": "SSM stopped before this instance because too many others had failed.",
     "hint": "Read the failed instances first; options.max_errors sets how many may fail.",
+}
+ILL = {
+    "code": "health_failed",
+    "message": "The health command failed: exit code 1. "
+    f"Release {BEFORE} is current again, not {RELEASE}.",
+    "hint": "See the end of its output.",
+}
+UNREACHABLE = {
+    "code": "agent_offline",
+    "message": "The instance is running but its SSM agent is not online.",
+    "hint": "Look at its network and its role.",
 }
 TRACEBACK = """\
 epoch 9/10  loss 0.0412  2,113 samples  1.9 s
@@ -185,6 +197,57 @@ def fleet(size: int) -> Report:
     made = [failed(n) if n % 61 == 7 else one for n, one in enumerate(made)]
     made[-20:] = [skipped(size - 20 + n) for n in range(20)]
     return report(made)
+
+
+def roll_out(size: int = 12, *, waves: tuple[str, ...] = ("1", "50%", "100%")) -> Report:
+    """A roll-out whose second wave failed on an instance and was returned; one was unreachable."""
+    cut = rollout_schedule(size, "100%", waves)
+    numbers = [n for n, stage in enumerate(cut.stages, start=1) for _ in range(_size(cut, stage))]
+    times = {"lock": 0.02, "download": 1.4, "extract": 0.7, "bake": 5.0, "health": 0.3}
+    made = [
+        _in_wave(n, wave, times | {"download": 1.1 + n % 7 * 0.3}) for n, wave in enumerate(numbers)
+    ]
+    absent = failed(size, UNREACHABLE, release_id="", seconds={})
+    found = report([*made, absent])
+    found["error"] = {
+        "code": "wave_failed",
+        "message": f"Wave 2 of {len(cut.stages)} failed on 1 of {numbers.count(2)} instances. "
+        f"{made[1]['instance_id']}: {ILL['message']}",
+        "hint": "Read why it failed, then push again. Wave 1 keeps the new release; to return "
+        f"that too: ferry rollback run:{found['run_id']} --stage prod",
+        "phase": "apply",
+    }
+    found["rollout"] = {
+        "waves": [
+            {
+                "instances": numbers.count(number),
+                "succeeded": {1: 1, 2: numbers.count(2) - 1}.get(number, 0),
+                "status": {1: "done", 2: "returned"}.get(number, "untouched"),  # type: ignore[typeddict-item]
+            }
+            for number in range(1, len(cut.stages) + 1)
+        ],
+        "bake_seconds": 5,
+        "health": ["curl", "-fsS", "http://localhost:8080/health"],
+        "rollback": f"back-{found['run_id']}",
+    }
+    return found
+
+
+def _size(cut: Schedule, stage: tuple[int, ...]) -> int:
+    return sum(cut.sizes[batch] for batch in stage)
+
+
+def _in_wave(number: int, wave: int, seconds: dict[str, float]) -> Outcome:
+    """Wave 1 went well; the first of wave 2 is ill and the rest of it was returned."""
+    if wave == 1:
+        return outcome(number, wave=wave, seconds=seconds, previous=BEFORE)
+    if wave > 2:
+        return {**skipped(number), "wave": wave}
+    back: Any = {"wave": wave, "seconds": seconds, "previous": BEFORE, "returned": BEFORE}
+    if number == 1:
+        return failed(number, ILL, ran=ran("no CUDA device\n", exit_code=1), **back)
+    message = f"Its wave failed, so it was returned to release {BEFORE}."
+    return failed(number, {"code": "wave_returned", "message": message, "hint": ""}, **back)
 
 
 def hostile() -> Report:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import DESK, PHONE
-from tests.browser.reports import failed_run, fleet, hostile, report
+from tests.browser.reports import failed_run, fleet, hostile, report, roll_out
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -18,6 +18,7 @@ REPORTS = {
     "failure": failed_run,
     "hostile": hostile,
     "fleet": lambda: fleet(1000),
+    "roll-out": lambda: roll_out(1000, waves=("1", "10%", "50%", "100%")),
 }
 
 
@@ -102,10 +103,11 @@ def test_light_and_dark_follow_the_reader(look):
     assert brightness("dark", "color") > 200
 
 
+@pytest.mark.parametrize("made", [failed_run, roll_out])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_enough_contrast(look, scheme):
+def test_every_text_has_enough_contrast(look, scheme, made):
     """4.5 to 1 at least, for all text in both schemes."""
-    seen = look(failed_run(), scheme=scheme)
+    seen = look(made(), scheme=scheme)
     found = seen.page.evaluate(CONTRASTS)
     assert len(found) > 100
     assert [one for one in found if one[0] < 4.5] == []
@@ -127,6 +129,25 @@ def test_a_thousand_instances_are_a_thousand_cells(look, size):
         for status in ("succeeded", "failed", "skipped")
     }
     assert len(set(looks.values())) == 3
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_the_waves_of_a_thousand_instances_can_be_told_apart(look, size):
+    """Each wave's cells are near its own words, and four fates look different."""
+    seen = look(REPORTS["roll-out"](), size=size)
+    waves = seen.page.locator(".wave")
+    assert [w.locator(".grid .cell").count() for w in waves.all()] == [1, 99, 400, 500, 1]
+    for wave in waves.all():
+        words, grid = wave.locator("h3").bounding_box(), wave.locator(".grid").bounding_box()
+        below = grid["y"] - (words["y"] + words["height"])
+        assert below < 20 if size == PHONE else words["x"] + words["width"] < grid["x"]
+    looks = {
+        kind: seen.page.eval_on_selector(
+            f".grid .{kind}", "(e) => getComputedStyle(e).backgroundImage"
+        )
+        for kind in ("succeeded", "failed", "returned", "skipped")
+    }
+    assert len(set(looks.values())) == 4
 
 
 def test_a_cell_leads_to_its_row(look):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_contracts.layout import ReleaseKeys
+from codeferry_contracts.layout import ReleaseKeys, RunKeys
 from codeferry_local.instances import launch_more
 from tests.e2e.conftest import until
 
@@ -57,6 +57,15 @@ def fleet(aws):
 
 
 @pytest.fixture
+def lone(aws):
+    """A target of one instance."""
+    found = Fleet(aws)
+    found.launch()
+    yield found
+    found.end()
+
+
+@pytest.fixture
 def push(aws, fleet, project):
     """``push(*options)`` after an edit: how it ended, and the release it was."""
 
@@ -98,6 +107,17 @@ def test_who_joins_late_gets_the_last_good_release(aws, fleet, project, push):
     assert len(welcomes(aws, project)) == 2
     assert kept(aws, fleet, project)["archive"]["key"] in aws.keys("releases/")
     assert [key for key in aws.keys("archives/") if project.name in key] == []
+
+
+def test_who_joins_late_gets_the_dependencies_too(aws, lone, project):
+    """What was installed with the release is installed with it there; it counts only then."""
+    (project / "requirements.txt").write_text("# none, but an environment all the same\n")
+    # Time runs fast here, and making an environment does not.
+    done = aws.ferry("push", lone.target, project, "--install", "--timeout", "12h", "--json")
+    assert done.exit == 0, done.err
+    (late,) = lone.launch()
+    until(lambda: late.instance_id in kept(aws, lone, project)["instances"])
+    assert (aws.root(late, project.name) / "shared/venv/bin/python").exists()
 
 
 def test_a_rollback_switches_and_is_what_who_joins_then_gets(aws, fleet, project, push):
@@ -156,11 +176,17 @@ def test_a_wave_that_fails_goes_back_and_stops_the_rest(aws, fleet, project, pus
         "wave_returned",
         "error_budget_spent",
     ]
+    assert [o["wave"] for o in report["instances"]] == [1, 2, 2, 3]
+    told = aws.ferry("status", report["run_id"]).out
+    assert "Wave 2 of 3: failed on 1 of 2 instances, and the release before is back" in told
+    page = aws.client("s3").get_object(Bucket=aws.bucket, Key=RunKeys(report["run_id"]).page)
+    assert b"failed on 1 of 2 instances, and the release before is back" in page["Body"].read()
     assert kept(aws, fleet, project)["release_id"] == old
     assert [key for key in aws.keys("archives/") if project.name in key] == []
 
     undone = aws.ferry("rollback", f"run:{report['run_id']}", "--json")
     assert undone.exit == 0, undone.err
+    assert undone.json["report"]["counts"]["total"] == 1
     assert set(fleet.current(project)) == {old}
     assert kept(aws, fleet, project)["release_id"] == old
 

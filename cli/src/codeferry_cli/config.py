@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
+
 from codeferry_cli.errors import ConfigInvalid
+from codeferry_cli.params import BAKE, DURATION, WAVES, WORDS
 
 FILE_NAME = "codeferry.toml"
 PYPROJECT = "pyproject.toml"
@@ -22,6 +25,7 @@ _TEXT = "a string"
 _NUMBER = "a whole number"
 _SHARE = 'a number or a percentage such as "10%"'
 _SPAN = 'seconds, or a duration such as "10m"'
+_WAVES = 'a string such as "1,10%,50%,100%"'
 _LIST = "a list of strings"
 _FLAG = "true or false"
 _EXPECT = "a table with files and directories, each a list of strings"
@@ -39,12 +43,23 @@ KEYS: Mapping[str, str] = {
     "max_concurrency": _SHARE,
     "max_errors": _SHARE,
     "timeout_seconds": _SPAN,
+    "waves": _WAVES,
+    "bake": _SPAN,
+    "health": _TEXT,
     "strict": _FLAG,
     "install": _FLAG,
     "user": _TEXT,
     "persist": _LIST,
     "expect": _EXPECT,
     "wait_timeout": _SPAN,
+}
+# Of these the value is looked at as well, where the file it stands in can be named.
+_TYPES: Mapping[str, click.ParamType[Any]] = {
+    "timeout_seconds": DURATION,
+    "waves": WAVES,
+    "bake": BAKE,
+    "health": WORDS,
+    "wait_timeout": DURATION,
 }
 
 
@@ -135,6 +150,15 @@ def _check(path: Path, text: str, key: str, value: Any) -> None:
         )
     if not _fits(KEYS[key], value):
         raise ConfigInvalid(f"{where}: '{key}' must be {KEYS[key]}.")
+    if key in _TYPES:
+        _convert(where, key, value)
+
+
+def _convert(where: str, key: str, value: Any) -> None:
+    try:
+        _TYPES[key].convert(value, None, None)
+    except click.BadParameter as problem:
+        raise ConfigInvalid(f"{where}: '{key}': {problem.message}") from problem
 
 
 def line_of(key: str, text: str, *, pyproject: bool) -> int:

@@ -31,6 +31,7 @@ _DOING = {
     "apply": "Applying",
     "run": "Running",
     "verify": "Verifying",
+    "return": "Returning the wave",
     "cleanup": "Cleaning up",
     "report": "Reporting",
 }
@@ -131,9 +132,10 @@ class Follower:
         started = self._timeline.spans[phase].started
         elapsed = max(0.0, (datetime.now(tz=started.tzinfo) - started).total_seconds())
         done = len(self._told_instances)
-        arrived = f", {amounts.counted(done, 'instance')} done" if done else ""
-        clock = f" {amounts.seconds(elapsed)}" if elapsed >= 1 else ""
-        return f"{_DOING[self._label(phase)]}…{clock}{arrived}"
+        arrived = f"{amounts.counted(done, 'instance')} done" if done else ""
+        clock = amounts.seconds(elapsed) if elapsed >= 1 else ""
+        further = ", ".join(filter(None, (clock, arrived)))
+        return f"{_DOING[self._label(phase)]}… {further}".rstrip()
 
     def _label(self, phase: str) -> str:
         return label(phase, command=self._output is not None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import click
 
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN, STAGE_PATTERN
-from codeferry_contracts.request import RELEASE_PATTERN
+from codeferry_contracts.request import RELEASE_PATTERN, SHARE_PATTERN
 from codeferry_contracts.target import parse_target
+from codeferry_contracts.timing import LONGEST_BAKE_SECONDS
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -39,15 +41,51 @@ class NameType(click.ParamType[str]):
 
 
 class DurationType(click.ParamType[int]):
-    """Seconds as a number, or with a unit: ``90``, ``90s``, ``15m``, ``2h``."""
+    """Seconds as a number, or with a unit: ``90``, ``90s``, ``15m``, ``2h``; ``most`` of them."""
 
     name = "duration"
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         found = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", str(value).strip())
         if not found or int(found.group(1)) == 0:
             self.fail(f"{value!r} is not a duration such as 90, 90s, 15m or 2h.", param, ctx)
-        return int(found.group(1)) * _UNITS[found.group(2)]
+        seconds = int(found.group(1)) * _UNITS[found.group(2)]
+        if self._most is not None and seconds > self._most:
+            self.fail(f"{value!r} is too long: at most {self._most} s.", param, ctx)
+        return seconds
+
+
+class WavesType(click.ParamType[tuple[str, ...]]):
+    """The ends of a roll-out's waves: ``1,10%,50%,100%``; empty text is none."""
+
+    name = "waves"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        waves = tuple(part.strip() for part in str(value).split(",")) if value else ()
+        for wave in waves:
+            if not re.fullmatch(SHARE_PATTERN, wave):
+                wanted = "a number or a percentage, such as 1,10%,50%,100%"
+                self.fail(f"{wave!r} cannot be a wave: each is {wanted}.", param, ctx)
+        return waves
+
+
+class WordsType(click.ParamType[tuple[str, ...]]):
+    """A command in one text, split into words as a shell would; empty text is none."""
+
+    name = "command"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        try:
+            return tuple(shlex.split(value))
+        except ValueError as error:
+            self.fail(f"{value!r} cannot be split into words: {error}.", param, ctx)
 
 
 TARGET = TargetType()
@@ -57,3 +95,6 @@ PROJECT = NameType("project", PROJECT_PATTERN)
 RUN = NameType("run", RUN_ID_PATTERN)
 RELEASE = NameType("release", RELEASE_PATTERN)
 DURATION = DurationType()
+BAKE = DurationType(most=LONGEST_BAKE_SECONDS)
+WAVES = WavesType()
+WORDS = WordsType()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-PHASES = ("plan", "dispatch", "apply", "verify", "cleanup", "report")
+PHASES = ("plan", "dispatch", "apply", "verify", "return", "cleanup", "report")
 
 # The state names of stacks/definitions/run.asl.json that do a phase's work.
 _PHASE_OF_STATE = {
@@ -19,7 +19,7 @@ _PHASE_OF_STATE = {
     "Collect": "apply",
     "CollectFailure": "apply",
     "Verify": "verify",
-    "Return": "verify",
+    "Return": "return",
     "Cleanup": "cleanup",
     "Report": "report",
 }

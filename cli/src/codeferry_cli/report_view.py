@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
-from typing import TypeVar
+import shlex
+from collections.abc import Iterator
 
 from codeferry_cli import amounts
 from codeferry_cli.escaping import one_line
 from codeferry_cli.output import Output
+from codeferry_contracts import wording
 from codeferry_contracts.names import ROLLBACK, SCRIPT
 from codeferry_contracts.report import ErrorRecord, Outcome, Report, Verification
 
-_MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "-"}
-_WAVES = {
-    "done": "has the release",
-    "failed": "failed",
-    "returned": "failed and has the release before again",
-    "untouched": "untouched",
-}
+_MARKS = {"succeeded": "✓", "failed": "✗", "returned": "↩", "skipped": "-"}
 _MOST_ROWS = 200
 _MOST_WARNINGS = 50
 _MOST_TAILS, _TAIL_LINES = 5, 20
 _LINE_END = re.compile(r"\r\n|\n|\r")
-
-K = TypeVar("K", bound=Hashable)
 
 HEADS = ("instance", "name", "result", "release", "files", "seconds")
 
 
 def outcome_line(outcome: Outcome) -> str:
     """One instance in one line, as it is told while the run goes on."""
-    mark = _MARKS[outcome["status"]]
-    return " ".join(filter(None, (mark, outcome["instance_id"], outcome["name"], _result(outcome))))
+    wave = f"wave {outcome['wave']}:" if "wave" in outcome else ""
+    words = (_MARKS[wording.kind(outcome)], wave, outcome["instance_id"], outcome["name"])
+    return " ".join(filter(None, (*words, _told(outcome))))
 
 
 def rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
     """The cells of the table of instances: first those that did not succeed."""
-    ordered = sorted(outcomes, key=lambda o: (o["status"] == "succeeded", o["instance_id"]))
+    ordered = sorted(outcomes, key=lambda o: (wording.worst_first(o), o["instance_id"]))
     return [
         (
-            f"{_MARKS[outcome['status']]} {outcome['instance_id']}",
+            f"{_MARKS[wording.kind(outcome)]} {outcome['instance_id']}",
             outcome["name"],
-            _change(outcome),
-            outcome["release_id"],
-            f"{outcome['files']:,}" if outcome["release_id"] else "",
+            _result(outcome),
+            wording.release(outcome),
+            f"{outcome['files']:,}" if outcome["files"] else "",
             f"{sum(outcome['seconds'].values()):.1f}" if outcome["seconds"] else "",
         )
         for outcome in ordered
@@ -52,7 +46,7 @@ def rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
 
 
 def show(report: Report, output: Output) -> None:
-    """Print the whole report: table, reasons, warnings, verification, the last line."""
+    """Print the whole report: table, waves, reasons, warnings, verification, the last line."""
     table = rows(report["instances"])
     if table:
         output.table(HEADS, table[:_MOST_ROWS])
@@ -64,11 +58,11 @@ def show(report: Report, output: Output) -> None:
 
 
 def _lines(report: Report) -> Iterator[str]:
+    yield from rollout_lines(report)
     yield from reasons(report)
     yield from tails(report)
     yield from warnings(report)
     yield from verification_lines(report)
-    yield from rollout_lines(report)
     yield from cost_lines(report)
 
 
@@ -80,11 +74,9 @@ def cost_lines(report: Report) -> list[str]:
 
 def reasons(report: Report) -> list[str]:
     """Why instances failed: each different reason once, with the instances it holds for."""
-    errors = [(outcome, outcome["error"]) for outcome in report["instances"]]
-    found = [((e["message"], e["hint"]), o["instance_id"]) for o, e in errors if e]
     lines = []
-    for (message, hint), ids in _grouped(found).items():
-        lines.append(f"{_names(ids)}: {message}")
+    for (message, hint), ids in wording.reasons(report["instances"]).items():
+        lines.append(f"{wording.named(ids)}: {message}")
         lines += [f"  {line}" for line in hint.splitlines()]
     return lines
 
@@ -92,10 +84,10 @@ def reasons(report: Report) -> list[str]:
 def tails(report: Report) -> list[str]:
     """The end of what failed instances printed, where errors are."""
     failed = [o for o in report["instances"] if o["status"] == "failed"]
-    said = _grouped((tail, o["instance_id"]) for o in failed if (tail := _tail(o)))
+    said = wording.grouped((tail, o["instance_id"]) for o in failed if (tail := _tail(o)))
     lines = []
     for tail, ids in list(said.items())[:_MOST_TAILS]:
-        lines.append(f"{_names(ids)} printed last:")
+        lines.append(f"{wording.named(ids)} printed last:")
         lines += [f"  {line}" for line in tail]
     rest = len(said) - _MOST_TAILS
     return (
@@ -110,49 +102,30 @@ def _tail(outcome: Outcome) -> tuple[str, ...]:
 
 
 def warnings(report: Report) -> list[str]:
-    """Warnings of the run, of its verification, and of instances, each text once.
-
-    Verification already has the unmet expectations; without one the instances' own count.
-    """
-    general = list(report["warnings"])
-    said = [(text, o["instance_id"]) for o in report["instances"] for text in o["warnings"]]
-    if report["verification"]:
-        general += report["verification"]["warnings"]
-    else:
-        said += [
-            (f"{path} does not exist.", o["instance_id"])
-            for o in report["instances"]
-            for path in o["unmet"]
-        ]
-    general += [f"{_names(ids)}: {text}" for text, ids in _grouped(said).items()]
-    return _some([f"Warning: {text}" for text in dict.fromkeys(general)])
-
-
-def _some(lines: list[str]) -> list[str]:
+    """Each different warning, up to a number."""
+    lines = [f"Warning: {text}" for text in wording.warnings(report)]
     rest = len(lines) - _MOST_WARNINGS
     return [*lines[:_MOST_WARNINGS], f"… and {rest:,} more warnings"] if rest > 0 else lines
 
 
-def _grouped(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
-    """Instance ids by what is said of them, so that a fleet's common fate is one line."""
-    groups: dict[K, list[str]] = {}
-    for said, instance_id in found:
-        groups.setdefault(said, []).append(instance_id)
-    return groups
-
-
 def rollout_lines(report: Report) -> list[str]:
-    """A line per wave of a roll-out."""
+    """A line per wave of a roll-out, then how instances were asked and who was sent back."""
     found = report.get("rollout")
     if not found:
         return []
-    width = len(str(len(found["waves"])))
+    waves = found["waves"]
+    width = len(str(len(waves)))
     lines = [
-        f"Wave {number:>{width}}: {amounts.counted(wave['instances'], 'instance')}, "
-        f"{_WAVES[wave['status']]}"
-        for number, wave in enumerate(found["waves"], start=1)
+        f"Wave {number:>{width}} of {len(waves)}: {wording.wave(wave)}"
+        for number, wave in enumerate(waves, start=1)
     ]
-    return [*lines, f"Returned by the run {found['rollback']}"] if found["rollback"] else lines
+    if found["health"]:
+        bake = found["bake_seconds"]
+        after = f", {amounts.seconds(bake)} after the switch" if bake else ""
+        lines.append(f"Health command{after}: {shlex.join(found['health'])}")
+    if found["rollback"]:
+        lines.append(f"The wave was returned by the run {found['rollback']}")
+    return lines
 
 
 def verification_lines(report: Report) -> list[str]:
@@ -165,7 +138,7 @@ def verification_lines(report: Report) -> list[str]:
     if found["python_file_count"]:
         lines.append(f"Python files synced: {found['python_file_count']:,}")
     if found["mismatched"]:
-        lines.append(f"Not what was sent: {_names(found['mismatched'])}")
+        lines.append(f"Not what was sent: {wording.named(found['mismatched'])}")
     return lines
 
 
@@ -199,22 +172,16 @@ def _against(found: Verification) -> str:
     return " (the archive has no manifest; the instances agree with one another)"
 
 
-def _names(ids: list[str]) -> str:
-    shown = ", ".join(ids[:5])
-    return f"{shown} and {len(ids) - 5} more" if len(ids) > 5 else shown
-
-
-def _change(outcome: Outcome) -> str:
-    if outcome["status"] == "succeeded":
-        return outcome["change"] or "applied"
-    error = outcome["error"]
-    if error is None:
-        return outcome["status"]
-    # How a command ended is short and says more than its code; other messages are sentences.
-    return error["message"] if outcome.get("ran") else error["code"]
-
-
 def _result(outcome: Outcome) -> str:
+    """A table's cell. How a command ended is short and says more than its code; what a roll-out
+    adds to that is not."""
+    error = outcome["error"]
+    if error and outcome.get("ran") and "wave" not in outcome:
+        return error["message"]
+    return wording.result(outcome)
+
+
+def _told(outcome: Outcome) -> str:
     if outcome["error"]:
         return one_line(outcome["error"]["message"])
-    return f"{_change(outcome)} {outcome['release_id']}".strip()
+    return f"{wording.result(outcome)} {outcome['release_id']}".strip()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 
 from codeferry_cli.options import Decorator, gathered, option
-from codeferry_cli.params import DURATION
+from codeferry_cli.params import BAKE, DURATION, WAVES, WORDS
 from codeferry_cli.variables import Variables, parse_variables
 from codeferry_contracts.request import Rollout
 
@@ -30,15 +29,15 @@ class RunOptions:
     expect_files: tuple[str, ...] = ()
     expect_directories: tuple[str, ...] = ()
     waves: tuple[str, ...] = ()
-    bake_seconds: int | None = None
+    bake: int | None = None
     health: tuple[str, ...] = ()
 
     @property
     def rollout(self) -> Rollout | None:
         """What was asked of a roll-out; without waves it is one of everybody."""
-        if not (self.waves or self.bake_seconds or self.health):
+        if not (self.waves or self.bake or self.health):
             return None
-        return Rollout(self.waves or ("100%",), self.bake_seconds or 0, self.health)
+        return Rollout(self.waves or ("100%",), self.bake or 0, self.health)
 
 
 def _timeout(what: str) -> Decorator:
@@ -52,6 +51,11 @@ _LIMITS = (
 _RELEASE = (
     option("--keep-releases", type=click.IntRange(1, 100), help="Releases kept on an instance."),
     option("--strict", is_flag=True, help="An unmet expectation fails the instance."),
+    option(
+        "--install",
+        is_flag=True,
+        help="Install what requirements.txt, pyproject.toml or uv.lock names.",
+    ),
     option("--user", help="Owner of the tree on the instance, and who a command runs as."),
     option("--persist", multiple=True, metavar="PATH", help="Lives on between releases."),
     option(
@@ -67,32 +71,21 @@ _RELEASE = (
 )
 
 
-def _words(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text or ""))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: {error}.") from error
-
-
-def _listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",")) if text else ()
-
-
 _ROLLOUT = (
     option(
         "--waves",
+        type=WAVES,
+        default="",
         metavar="N,N%,…",
-        callback=_listed,
         help="Carry it out in waves: how many have it after each, such as 1,10%,50%,100%. "
         "A wave that fails is returned, and the rest stays untouched.",
     ),
-    option(
-        "--bake", "bake_seconds", type=DURATION, help="Leave each instance alone for this long."
-    ),
+    option("--bake", type=BAKE, help="Leave each instance alone for this long."),
     option(
         "--health",
+        type=WORDS,
+        default="",
         metavar="CMD",
-        callback=_words,
         help="Run this in the release after that; other than exit code 0 it goes back.",
     ),
 )
@@ -117,11 +110,6 @@ command_options = gathered(
     "run",
     RunOptions,
     _timeout("Of the command on each instance, such as 90, 15m, 2h; without it 48 h."),
-    option(
-        "--install",
-        is_flag=True,
-        help="First install what requirements.txt, pyproject.toml or uv.lock names.",
-    ),
     *_LIMITS,
     *_ROLLOUT,
     *_RELEASE,

@@ -28,8 +28,11 @@ project = {project}
 # timeout_seconds = 900              # of the work or the command on each instance; or "15m"
 # max_concurrency = "100%"           # instances at a time: a number or a percentage
 # max_errors = "0"                   # failed instances a run may have and still go on
+# waves = "1,10%,50%,100%"           # how many have the release after each wave
+# bake = "60s"                       # leave each instance alone for this long, then
+# health = "./scripts/health.sh"     # this must end with 0, or the release before comes back
 # strict = false                     # an unmet expectation fails the instance
-# install = false                    # `ferry run` installs dependencies first
+# install = false                    # install dependencies, before the command if there is one
 # wait_timeout = "1h"                # stop waiting (not the run) after this time
 
 # What is on the instance.

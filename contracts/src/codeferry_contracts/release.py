@@ -31,7 +31,8 @@ class KeptRelease:
     joins then gets nothing until the next push, rather than something else. ``earlier`` are
     the archives of the releases before, newest first. ``settled_at`` is when the run began
     that has made it the right one (ISO 8601, UTC). ``expect`` and ``options`` are that
-    run's, as a request states them; ``instances`` have the release.
+    run's, as a request states them; ``instances`` have the release, each with the time at which
+    that was noted.
     """
 
     project: str
@@ -43,19 +44,21 @@ class KeptRelease:
     earlier: tuple[KeptArchive, ...] = ()
     expect: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    instances: tuple[str, ...] = ()
+    instances: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def joined_by(self, instances: Iterable[str]) -> KeptRelease:
+    def joined_by(self, instances: Iterable[str], noted_at: str) -> KeptRelease:
         """The same release, had by these instances as well."""
-        return dataclasses.replace(self, instances=_sorted(self.instances, instances))
+        joined = dict.fromkeys(instances, noted_at)
+        return dataclasses.replace(self, instances={**self.instances, **joined})
 
     def without(self, instances: Iterable[str]) -> KeptRelease:
-        """The same release, which these instances have lost again."""
-        left = set(self.instances) - set(instances)
-        return dataclasses.replace(self, instances=_sorted(left))
+        """The same release, which these instances may not have: they count as late joiners."""
+        lost = set(instances)
+        left = {i: noted_at for i, noted_at in self.instances.items() if i not in lost}
+        return dataclasses.replace(self, instances=left)
 
     def archives(self) -> tuple[KeptArchive, ...]:
         """Every archive that is kept, that of the right release first, each release once."""
@@ -70,9 +73,4 @@ def parse_kept(document: Mapping[str, Any]) -> KeptRelease:
     fields = dict(document)
     fields["archive"] = KeptArchive(**fields["archive"]) if fields["archive"] else None
     fields["earlier"] = tuple(KeptArchive(**archive) for archive in fields["earlier"])
-    fields["instances"] = tuple(fields["instances"])
     return KeptRelease(**fields)
-
-
-def _sorted(*groups: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted({instance for group in groups for instance in group}))

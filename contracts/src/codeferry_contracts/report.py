@@ -40,7 +40,8 @@ class Outcome(TypedDict):
     ``ssm_status`` is Run Command's own StatusDetails. ``change`` is ``applied``,
     ``unchanged``, of a rollback ``restored`` or, of a script, ``ran``. ``ran`` is None where
     no command was started. ``returned`` is the release that a failed instance of a roll-out
-    has again, absent or empty otherwise. ``seconds`` is by phase on the instance.
+    has again, absent or empty otherwise. ``wave`` is the wave of a roll-out it belongs to, from
+    1, absent without one. ``seconds`` is by phase on the instance.
     """
 
     instance_id: str
@@ -58,6 +59,7 @@ class Outcome(TypedDict):
     warnings: list[str]
     unmet: list[str]
     returned: NotRequired[str]
+    wave: NotRequired[int]
     seconds: dict[str, float]
     ran: RanRecord | None
     error: ErrorRecord | None
@@ -120,7 +122,7 @@ class Cost(TypedDict):
 
 class WaveRecord(TypedDict):
     """``status``: ``done``, ``failed``, ``returned`` (failed, and the release before is back),
-    ``untouched``."""
+    ``untouched``. ``succeeded`` had the release and were healthy when the wave ended."""
 
     instances: int
     succeeded: int

@@ -32,7 +32,7 @@ _RELATIVE_PATH = {
 }
 _PATHS = {"type": "array", "maxItems": 100, "items": _RELATIVE_PATH}
 _WORD = {"type": "string", "maxLength": 16_384, "pattern": r"^[^\x00]*$", "x-says": "without NUL"}
-_SHARE = r"^([1-9][0-9]{0,5}|[1-9][0-9]?%|100%)$"
+SHARE_PATTERN = r"^([1-9][0-9]{0,5}|[1-9][0-9]?%|100%)$"
 RELEASE_PATTERN = r"^[0-9a-f]{20}$"
 
 SCHEMA: dict[str, Any] = {
@@ -134,7 +134,7 @@ SCHEMA: dict[str, Any] = {
                     "description": "Instances at a time over the whole fleet, "
                     "a number or N%; all when absent.",
                     "type": "string",
-                    "pattern": _SHARE,
+                    "pattern": SHARE_PATTERN,
                     "x-says": "a number or a percentage such as 10%",
                 },
                 "max_errors": {
@@ -158,7 +158,7 @@ SCHEMA: dict[str, Any] = {
                 },
                 "install": {
                     "description": "Install what requirements.txt, pyproject.toml or uv.lock "
-                    "names before the command.",
+                    "names, before the command if there is one.",
                     "type": "boolean",
                 },
                 "user": {
@@ -188,7 +188,7 @@ SCHEMA: dict[str, Any] = {
                             "maxItems": 20,
                             "items": {
                                 "type": "string",
-                                "pattern": _SHARE,
+                                "pattern": SHARE_PATTERN,
                                 "x-says": "a number or a percentage such as 10%",
                             },
                         },

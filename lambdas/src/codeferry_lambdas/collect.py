@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts.report import ErrorRecord, Outcome
-from codeferry_lambdas import clients, outcomes
+from codeferry_lambdas import clients, outcomes, rollout
 from codeferry_lambdas.errors import read_failure
 from codeferry_lambdas.fleet import Instance
 from codeferry_lambdas.ledger import Ledger
@@ -28,9 +28,9 @@ def handler(event: Event) -> None:
     """Takes ``run``, ``batch`` and, when the batch failed as a whole, its ``error``."""
     settings, run, number = Settings.from_env(), Run(**event["run"]), event["batch"]
     record, ledger = Record(settings.bucket, run.keys), Ledger(settings.table)
-    batch = record.plan().batches[number]
+    plan = record.plan()
     error = read_failure(event["error"]) if "error" in event else None
-    found = collect(ledger, run, number, batch, error)
+    found = rollout.placed(plan, collect(ledger, run, number, plan.batches[number], error))
     record.write_outcomes(number, found)
     failed = sum(outcome["status"] == "failed" for outcome in found)
     ledger.set_collected(run.id, number, failed=failed, ended=error is None)

@@ -8,7 +8,8 @@ none is when its archive is not there any more.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from codeferry_contracts.layout import ReleaseKeys, is_kept_key, kept_record_key
@@ -21,20 +22,22 @@ from codeferry_lambdas.kept import Shelf
 from codeferry_lambdas.record import PinnedArchive, Plan, Run
 
 # What a later run of the release repeats; the rest is about the command or about the fleet.
-_REPEATED = ("keep_releases", "strict", "user", "persist")
+_REPEATED = ("keep_releases", "strict", "install", "user", "persist")
 
 
-def keep(shelf: Shelf, run: Run, plan: Plan, outcomes: Sequence[Outcome]) -> None:
+def keep(
+    shelf: Shelf, run: Run, plan: Plan, outcomes: Sequence[Outcome], noted_at: datetime
+) -> None:
     """Bring the kept releases up to date with a run whose instances are known and verified."""
     request = plan.run_request
     if run.workflow == ROLLBACK:
-        _keep_restored(shelf, run, plan, outcomes)
+        _keep_restored(shelf, run, plan, outcomes, noted_at.isoformat())
     elif run.workflow != SYNC or plan.archive is None:
         return
     elif is_kept_key(plan.archive.key):
-        _note_joiners(shelf, plan.archive, outcomes)
+        _note_joiners(shelf, plan.archive, outcomes, noted_at.isoformat())
     elif _whole(plan, outcomes) and parse_target(request.target).kind != "instance":
-        _keep_release(shelf, run, plan, plan.archive, outcomes)
+        _keep_release(shelf, run, plan, plan.archive, outcomes, noted_at.isoformat())
 
 
 def succeeded(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -48,11 +51,17 @@ def _whole(plan: Plan, outcomes: Sequence[Outcome]) -> bool:
 
 
 def _keep_release(
-    shelf: Shelf, run: Run, plan: Plan, archive: PinnedArchive, outcomes: Sequence[Outcome]
+    shelf: Shelf,
+    run: Run,
+    plan: Plan,
+    archive: PinnedArchive,
+    outcomes: Sequence[Outcome],
+    noted_at: str,
 ) -> None:
     request, keys = plan.run_request, ReleaseKeys(plan.run_request.target, plan.project)
     before = shelf.find(keys.record)
     if before and before.settled_at > run.started_at:
+        shelf.change(keys.record, lambda known: known and known.without(_took(known, outcomes)))
         return
     version_id = shelf.copy(archive, keys.archive)
     first = outcomes[0]
@@ -69,42 +78,71 @@ def _keep_release(
         archive=own,
         expect=_stated(request, "expect"),
         options=_repeated(request),
-        instances=tuple(sorted(outcome["instance_id"] for outcome in outcomes)),
+        instances=dict.fromkeys(_ids(outcomes), noted_at),
     )
-    shelf.change(keys.record, lambda known: _newer(known, fresh))
+    shelf.change(keys.record, lambda known: _newer(known, fresh, outcomes))
+    shelf.hold(keys.record)
 
 
-def _newer(known: KeptRelease | None, fresh: KeptRelease) -> KeptRelease | None:
-    """``fresh`` with the archives of before, unless what is known is of a later run."""
+def _newer(
+    known: KeptRelease | None, fresh: KeptRelease, outcomes: Sequence[Outcome]
+) -> KeptRelease:
+    """``fresh`` with the archives of before, unless what is known is of a later run. Either way
+    without the instances that another run may have changed last: the next look sends it to them.
+    """
     if known is None:
         return fresh
     if known.settled_at > fresh.settled_at:
-        return None
+        return known.without(_took(known, outcomes))
     earlier = [a for a in known.archives() if a.release_id != fresh.release_id]
-    return dataclasses.replace(fresh, earlier=tuple(earlier[:MOST_EARLIER]))
+    kept = dataclasses.replace(fresh, earlier=tuple(earlier[:MOST_EARLIER]))
+    return kept.without(_doubtful(known, fresh, outcomes))
 
 
-def _note_joiners(shelf: Shelf, archive: PinnedArchive, outcomes: Sequence[Outcome]) -> None:
-    joined = [outcome["instance_id"] for outcome in succeeded(outcomes)]
-    if joined:
-        shelf.change(
-            kept_record_key(archive.key), lambda known: _joined(known, archive.version_id, joined)
-        )
+def _took(known: KeptRelease, outcomes: Sequence[Outcome]) -> list[str]:
+    """Whom a run has taken the release from that is known to be the right one."""
+    return _ids(
+        o
+        for o in outcomes
+        if o["previous"] == known.release_id and o["release_id"] != o["previous"]
+    )
 
 
-def _joined(
-    known: KeptRelease | None, version_id: str, joined: Sequence[str]
-) -> KeptRelease | None:
-    """What is known, with these instances. When it is another release by now, they do not have
-    that one, whatever they had before: the next look sends it to them."""
-    if known is None or known.archive is None:
-        return None
-    if known.archive.version_id == version_id:
-        return known.joined_by(joined)
-    return known.without(joined)
+def _doubtful(known: KeptRelease, fresh: KeptRelease, outcomes: Sequence[Outcome]) -> list[str]:
+    """Who was noted to have another release since the fresh one's run began, unless that run
+    has found it there: then it came after."""
+    if known.release_id == fresh.release_id:
+        return []
+    began = datetime.fromisoformat(fresh.settled_at)
+    noted = {i for i, at in known.instances.items() if datetime.fromisoformat(at) > began}
+    return _ids(
+        o for o in outcomes if o["instance_id"] in noted and o["previous"] != known.release_id
+    )
 
 
-def _keep_restored(shelf: Shelf, run: Run, plan: Plan, outcomes: Sequence[Outcome]) -> None:
+def _ids(outcomes: Iterable[Outcome]) -> list[str]:
+    return sorted(outcome["instance_id"] for outcome in outcomes)
+
+
+def _note_joiners(
+    shelf: Shelf, archive: PinnedArchive, outcomes: Sequence[Outcome], noted_at: str
+) -> None:
+    """Note who has the release now. When it is another one by now, whoever was sent this one may
+    not have that: the next look sends it to them."""
+
+    def joined(known: KeptRelease | None) -> KeptRelease | None:
+        if known is None or known.archive is None:
+            return None
+        if known.archive.version_id == archive.version_id:
+            return known.joined_by(_ids(succeeded(outcomes)), noted_at)
+        return known.without(_ids(o for o in outcomes if o["status"] != "skipped"))
+
+    shelf.change(kept_record_key(archive.key), joined)
+
+
+def _keep_restored(
+    shelf: Shelf, run: Run, plan: Plan, outcomes: Sequence[Outcome], noted_at: str
+) -> None:
     """Keep the release that was gone back to. Where its archive is known, an instance that
     failed to go back is a late joiner; where it is not, or they went back to several, nobody is.
     """
@@ -124,9 +162,16 @@ def _keep_restored(shelf: Shelf, run: Run, plan: Plan, outcomes: Sequence[Outcom
         archive=_archive_of(shelf, before, release_id),
         expect=before.expect if before else {},
         options=before.options if before else {},
-        instances=tuple(sorted(outcome["instance_id"] for outcome in restored)),
+        instances=dict.fromkeys(_ids(restored), noted_at),
     )
-    shelf.change(key, lambda known: _newer(known, fresh))
+
+    def settled(known: KeptRelease | None) -> KeptRelease | None:
+        if plan.settles_run not in ("", _run_of(known)):
+            return None
+        return _newer(known, fresh, restored)
+
+    shelf.change(key, settled)
+    shelf.hold(key)
 
 
 def _run_of(kept: KeptRelease | None) -> str | None:
@@ -134,13 +179,12 @@ def _run_of(kept: KeptRelease | None) -> str | None:
 
 
 def _archive_of(shelf: Shelf, kept: KeptRelease | None, release_id: str) -> KeptArchive | None:
-    """The release's archive, as the object's current version, which does not expire."""
+    """The release's archive, for good."""
     archives = kept.archives() if kept else ()
     found = next((a for a in archives if a.release_id == release_id), None)
     if found is None or (kept and found == kept.archive):
         return found
-    source = PinnedArchive(found.key, found.version_id, found.size, found.sha256)
-    return dataclasses.replace(found, version_id=shelf.copy(source, found.key))
+    return shelf.renewed(found)
 
 
 def _stated(request: RunRequest, part: str) -> dict[str, Any]:
@@ -150,4 +194,6 @@ def _stated(request: RunRequest, part: str) -> dict[str, Any]:
 
 def _repeated(request: RunRequest) -> dict[str, Any]:
     stated = _stated(request, "options")
-    return {name: stated[name] for name in _REPEATED if name in stated}
+    # Without a command the timeout is that of what a later run does as well.
+    names = _REPEATED if request.command else (*_REPEATED, "timeout_seconds")
+    return {name: stated[name] for name in names if name in stated}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts import layout
-from codeferry_contracts.release import KeptRelease, parse_kept
+from codeferry_contracts.release import KeptArchive, KeptRelease, parse_kept
 from codeferry_lambdas import clients
 from codeferry_lambdas.errors import AwsUnavailable
 from codeferry_lambdas.record import PinnedArchive
@@ -22,6 +23,7 @@ _TRIES = 5
 COPY_LIMIT = 5 * 1024**3  # of one CopyObject; beyond it goes in parts
 PART_BYTES = 512 * 1024**2
 _THREADS = 8
+
 
 Change = Callable[[KeptRelease | None], KeptRelease | None]
 
@@ -53,9 +55,34 @@ class Shelf:
         for _ in range(_TRIES):
             known, tag = self._read(key)
             changed = change(known)
-            if changed is None or self._write(key, changed, tag):
+            if changed in (None, known) or self._write(key, changed, tag):
                 return
-        raise AwsUnavailable(f"{key} was changed by others again and again.")
+        raise _restless(key)
+
+    def hold(self, key: str) -> None:
+        """See to it that the archive of the record is the current version of its object.
+
+        Versions that are not current expire, and current is the one that was copied last: by
+        two runs at once perhaps the one that does not count. So everyone who copies an archive
+        calls this once the record is written; the last one to look finds both as they stay.
+        """
+        for _ in range(_TRIES):
+            known, _tag = self._read(key)
+            held = known.archive if known else None
+            if held is None or self._version(held.key) == held.version_id:
+                return
+            self.change(key, _instead_of(held, self.renewed(held)))
+        raise _restless(key)
+
+    def renewed(self, archive: KeptArchive) -> KeptArchive:
+        """The archive as the current version of its object, which does not expire."""
+        source = PinnedArchive(archive.key, archive.version_id, archive.size, archive.sha256)
+        return dataclasses.replace(archive, version_id=self.copy(source, archive.key))
+
+    def _version(self, key: str) -> str:
+        """The current version of an object that is there."""
+        answer = clients.s3().head_object(Bucket=self.bucket, Key=key)
+        return answer.get("VersionId", "null")
 
     def _read(self, key: str) -> tuple[KeptRelease | None, str]:
         """The record and its ETag; None and nothing when there is none."""
@@ -120,3 +147,18 @@ class Shelf:
             s3.abort_multipart_upload(**place, UploadId=upload)
             raise
         return answer.get("VersionId", "null")
+
+
+def _instead_of(held: KeptArchive, renewed: KeptArchive) -> Change:
+    """The change of a record that still has the archive ``held``."""
+
+    def change(known: KeptRelease | None) -> KeptRelease | None:
+        if known is None or known.archive != held:
+            return None
+        return dataclasses.replace(known, archive=renewed)
+
+    return change
+
+
+def _restless(key: str) -> AwsUnavailable:
+    return AwsUnavailable(f"{key} was changed by others again and again.")

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from codeferry_contracts import wording
 from codeferry_contracts.amounts import counted, seconds, size
 from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report, Verification
 from codeferry_lambdas.page_fleet import (
+    COMMAND_CHARACTERS,
     MOST_REASONS,
     SENTENCE_CHARACTERS,
     Instance,
     Reason,
     Tails,
     failed_first,
-    grouped,
     instance,
     named,
     reason,
@@ -25,13 +26,11 @@ from codeferry_lambdas.page_fleet import (
 )
 from codeferry_lambdas.page_text import NAME_CHARACTERS, number, one_line, when
 from codeferry_lambdas.page_timeline import Timeline, timeline
+from codeferry_lambdas.page_waves import Fleet, fleet
 
-COMMAND_CHARACTERS = 2000
 PATH_CHARACTERS = 200
 MOST_WARNINGS = 50
 MOST_FILES = 200
-# Cells of the grid shrink so that the fleet stays in view: 10,000 fit a laptop's screen.
-_ROOMY, _DENSE = 100, 1500
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -54,7 +53,8 @@ class Verified:
 
 @dataclass(frozen=True)
 class Content:
-    """The page. ``fleet`` is in the plan's order, ``table`` has the failed first."""
+    """The page. ``fleet`` is in the plan's order, ``table`` has the failed first and says in
+    which wave each was where there were ``waves``."""
 
     status: str
     project: str
@@ -69,9 +69,8 @@ class Content:
     facts: Facts
     error: Reason | None
     error_code: str
-    counts: Counts
-    density: str
-    fleet: tuple[Instance, ...]
+    fleet: Fleet | None
+    waves: bool
     reasons: tuple[Reason, ...]
     reasons_omitted: int
     timeline: Timeline | None
@@ -101,15 +100,14 @@ def content(report: Report) -> Content:
         facts=tuple(_facts(report)),
         error=reason(report["error"]) if report["error"] else None,
         error_code=_code(report["error"]) if report["error"] else "",
-        counts=report["counts"],
-        density=_density(len(outcomes)),
-        fleet=tuple(map(instance, outcomes)),
+        fleet=fleet(report),
+        waves=bool(report.get("rollout")),
         reasons=tuple(found[:MOST_REASONS]),
         reasons_omitted=max(0, len(found) - MOST_REASONS),
         timeline=timeline(outcomes),
         table=tuple(map(instance, failed_first(outcomes))),
         tails=tails(outcomes),
-        warnings=_warnings(report),
+        warnings=_some(wording.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
         verified=_verified(report["verification"], len(outcomes)),
         cost=_cost(report["cost"]) if report["cost"] else (),
     )
@@ -119,12 +117,6 @@ def _headline(counts: Counts) -> str:
     if not counts["total"]:
         return "The run ended before it reached an instance."
     return f"{counts['succeeded']:,} of {counted(counts['total'], 'instance')} succeeded."
-
-
-def _density(instances: int) -> str:
-    if instances <= _ROOMY:
-        return "roomy"
-    return "dense" if instances <= _DENSE else "packed"
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -141,25 +133,6 @@ def _code(error: ErrorRecord) -> str:
     """``no_instances in plan``: what to search for, and the phase."""
     phase = f" in {error['phase']}" if "phase" in error else ""
     return one_line(f"{error['code']}{phase}", 2 * NAME_CHARACTERS)
-
-
-def _warnings(report: Report) -> Some:
-    """Warnings of the run, of its verification and of instances, each text once.
-
-    Verification already has the unmet expectations; without one the instances' own count.
-    """
-    general = list(report["warnings"])
-    said = [(str(text), o["instance_id"]) for o in report["instances"] for text in o["warnings"]]
-    if report["verification"]:
-        general += report["verification"]["warnings"]
-    else:
-        said += [
-            (f"{path} does not exist.", o["instance_id"])
-            for o in report["instances"]
-            for path in o["unmet"]
-        ]
-    general += [f"{named(ids)}: {text}" for text, ids in grouped(said).items()]
-    return _some(list(dict.fromkeys(general)), MOST_WARNINGS, SENTENCE_CHARACTERS)
 
 
 def _some(texts: Sequence[str], most: int, characters: int) -> Some:

@@ -6,10 +6,10 @@ What did not succeed comes first, in everything but the grid.
 from __future__ import annotations
 
 import signal
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
+from codeferry_contracts import wording
 from codeferry_contracts.amounts import seconds, size
 from codeferry_contracts.report import ErrorRecord, Outcome, RanRecord
 from codeferry_lambdas.page_text import NAME_CHARACTERS, lines, number, one_line, visible
@@ -17,24 +17,24 @@ from codeferry_lambdas.page_timeline import phases
 
 WORD_CHARACTERS = 40
 SENTENCE_CHARACTERS = 600
+COMMAND_CHARACTERS = 2000
 MOST_REASONS = 30
 MOST_TAILS = 50
 MOST_GOOD_TAILS = 10
 TAIL_CHARACTERS = 4000
 ALL_TAILS_CHARACTERS = 100_000
 _OPEN_TAILS = 3
-_NAMED = 5
-
-K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance: ``result`` is what became of it, ``ended`` how its command did."""
+    """One instance: ``result`` is what became of it, ``ended`` how its command did; ``kind`` is
+    as wording has it; ``wave`` is empty without a roll-out."""
 
     id: str
     name: str
-    status: str
+    kind: str
+    wave: str
     result: str
     ended: str
     release: str
@@ -43,7 +43,8 @@ class Instance:
     @property
     def title(self) -> str:
         """The grid's tooltip; the script finds the instance's row by the first word."""
-        return " ".join(filter(None, (self.id, self.name, self.result, self.ended)))
+        wave = f"wave {self.wave}" if self.wave else ""
+        return " ".join(filter(None, (self.id, self.name, wave, self.result, self.ended)))
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,8 @@ class Tails:
 
 
 def failed_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Failed, skipped, succeeded; in each the order there was."""
-    order = ("failed", "skipped", "succeeded")
-    return sorted(outcomes, key=lambda outcome: order.index(outcome["status"]))
+    """Failed, returned, skipped, succeeded; in each the order there was."""
+    return sorted(outcomes, key=wording.worst_first)
 
 
 def instance(outcome: Outcome) -> Instance:
@@ -82,20 +82,13 @@ def instance(outcome: Outcome) -> Instance:
     return Instance(
         id=one_line(outcome["instance_id"], NAME_CHARACTERS),
         name=one_line(outcome["name"], NAME_CHARACTERS),
-        status=outcome["status"],
-        result=one_line(_result(outcome), WORD_CHARACTERS),
+        kind=wording.kind(outcome),
+        wave=str(outcome.get("wave", "")),
+        result=one_line(wording.result(outcome), WORD_CHARACTERS),
         ended=ended(outcome["ran"]) if outcome["ran"] else "",
-        release=one_line(outcome["release_id"], 12).rstrip("…"),
+        release=one_line(wording.release(outcome), 12).rstrip("…"),
         took=seconds(sum(spent.values())) if spent else "",
     )
-
-
-def _result(outcome: Outcome) -> str:
-    if outcome["status"] == "succeeded":
-        return outcome["change"] or "applied"
-    if outcome["error"] is None:
-        return outcome["status"]
-    return str(outcome["error"]["code"]).replace("_", " ")
 
 
 def ended(ran: RanRecord) -> str:
@@ -123,26 +116,15 @@ def reason(error: ErrorRecord, ids: Sequence[str] = ()) -> Reason:
 
 def reasons(outcomes: Sequence[Outcome]) -> list[Reason]:
     """Each different error once, with the instances it holds for."""
-    found = {outcome["instance_id"]: outcome["error"] for outcome in outcomes}
-    said = [((str(e["message"]), str(e["hint"])), id_) for id_, e in found.items() if e]
     return [
         reason({"code": "", "message": message, "hint": hint}, ids)
-        for (message, hint), ids in grouped(said).items()
+        for (message, hint), ids in wording.reasons(outcomes).items()
     ]
 
 
-def grouped(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
-    """Instance ids by what is said of them, so that a fleet's common fate is one line."""
-    groups: dict[K, list[str]] = {}
-    for said, instance_id in found:
-        groups.setdefault(said, []).append(instance_id)
-    return groups
-
-
 def named(ids: Sequence[str]) -> str:
-    """``i-1, i-2 and 998 more``."""
-    shown = ", ".join(one_line(id_, NAME_CHARACTERS) for id_ in ids[:_NAMED])
-    return f"{shown} and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else shown
+    """``i-1, i-2 and 998 more``, harmless."""
+    return wording.named([one_line(id_, NAME_CHARACTERS) for id_ in ids])
 
 
 def tails(outcomes: Sequence[Outcome]) -> Tails:

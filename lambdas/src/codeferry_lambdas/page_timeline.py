@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from codeferry_contracts import wording
 from codeferry_contracts.amounts import seconds
 from codeferry_contracts.report import Outcome
 from codeferry_lambdas.page_text import NAME_CHARACTERS, number, one_line
 
-PHASES = ("lock", "download", "extract", "activate", "install", "execute")
+PHASES = ("lock", "download", "extract", "activate", "install", "execute", "bake", "health")
 MOST_BARS = 60
 _MOST_TICKS = 5
 _MOST_PHASES = 12  # an instance may name phases as it likes
@@ -38,7 +39,8 @@ class Segment:
 class Bar:
     instance_id: str
     name: str
-    status: str
+    kind: str
+    wave: str
     segments: tuple[Segment, ...]
     total: str
 
@@ -69,7 +71,7 @@ def timeline(outcomes: Sequence[Outcome]) -> Timeline | None:
     timed = [(outcome, phases(outcome)) for outcome in outcomes if phases(outcome)]
     if not timed:
         return None
-    timed.sort(key=lambda item: (item[0]["status"] == "succeeded", -sum(item[1].values())))
+    timed.sort(key=lambda item: (wording.worst_first(item[0]), -sum(item[1].values())))
     shown = timed[:MOST_BARS]
     longest = max(sum(spent.values()) for _, spent in shown)
     return Timeline(
@@ -105,7 +107,8 @@ def _bar(outcome: Outcome, spent: Mapping[str, float], longest: float) -> Bar:
     return Bar(
         instance_id=one_line(outcome["instance_id"], NAME_CHARACTERS),
         name=one_line(outcome["name"], NAME_CHARACTERS),
-        status=outcome["status"],
+        kind=wording.kind(outcome),
+        wave=str(outcome.get("wave", "")),
         segments=tuple(segments),
         total=seconds(left),
     )

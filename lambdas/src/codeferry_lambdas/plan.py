@@ -21,7 +21,7 @@ from codeferry_contracts.request import Archive, Expect, RunRequest, parse_reque
 from codeferry_contracts.target import parse_target
 from codeferry_contracts.timing import step_seconds
 from codeferry_lambdas import archive_object, clients, fleet, limits, newest, way_back
-from codeferry_lambdas.observability import Event, entry
+from codeferry_lambdas.observability import Event, entry, phase
 from codeferry_lambdas.obstacles import lines, no_instances
 from codeferry_lambdas.record import (
     PinnedArchive,
@@ -36,6 +36,7 @@ from codeferry_lambdas.waves import amount, rollout_schedule
 
 
 @entry
+@phase("plan")
 def handler(event: Event) -> dict[str, Any]:
     """Takes ``run``, ``document`` and ``request``; returns the ``waves`` of batch numbers and
     the ``sweep``: how often a long wait looks again, in seconds."""
@@ -80,7 +81,6 @@ def _require_command(request: RunRequest, workflow: str) -> None:
     for name, stated in (
         ("a script run", workflow == SCRIPT),
         ("environment", request.environment is not None),
-        ("options.install", request.options.install),
     ):
         if stated:
             raise RequestInvalid(

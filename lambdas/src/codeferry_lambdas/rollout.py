@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codeferry_contracts.report import Outcome, RolloutRecord, WaveRecord, WaveStatus
+from codeferry_contracts.wording import WAVE_RETURNED
 from codeferry_lambdas.errors import WaveFailed, WaveReturned
 from codeferry_lambdas.record import Plan, Run
 
@@ -20,6 +21,19 @@ def may_be_changed(outcome: Outcome) -> bool:
         return False
     unchanged = outcome["release_id"] and outcome["release_id"] == outcome["previous"]
     return outcome["change"] != "unchanged" and not unchanged
+
+
+def placed(plan: Plan, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, each with its wave of the roll-out if there is one."""
+    waves = {
+        instance.instance_id: number
+        for number, wave in enumerate(plan.rollout, start=1)
+        for batch in wave
+        for instance in plan.batches[batch]
+    }
+    return [
+        {**o, "wave": waves[o["instance_id"]]} if o["instance_id"] in waves else o for o in outcomes
+    ]
 
 
 def by_wave(plan: Plan, outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
@@ -50,7 +64,7 @@ def failed_wave(plan: Plan, outcomes: Sequence[Outcome]) -> int | None:
     return _last(by_wave(plan, outcomes))
 
 
-def require_healthy(plan: Plan, run: Run, outcomes: Sequence[Outcome]) -> None:
+def require_healthy(plan: Plan, run: Run, outcomes: Sequence[Outcome], stage: str) -> None:
     """WaveFailed when a wave has failed of which instances are to be returned, WaveReturned
     when all of it has returned by itself."""
     number = failed_wave(plan, outcomes)
@@ -64,16 +78,16 @@ def require_healthy(plan: Plan, run: Run, outcomes: Sequence[Outcome]) -> None:
         f"instances. {failed[0]['instance_id'] if failed else '-'}: {reason}"
     )
     kind = WaveFailed if any(map(may_be_changed, wave)) else WaveReturned
-    raise kind(message, hint=_hint(number, run))
+    raise kind(message, hint=_hint(number, run, stage))
 
 
-def _hint(failed: int, run: Run) -> str:
+def _hint(failed: int, run: Run, stage: str) -> str:
     if not failed:
         return "Read why it failed, then push again. Nothing else was touched."
     keeping = "Wave 1 keeps" if failed == 1 else f"Waves 1 to {failed} keep"
     return (
         f"Read why it failed, then push again. {keeping} the new release; "
-        f"to return that too: ferry rollback run:{run.id}"
+        f"to return that too: ferry rollback run:{run.id} --stage {stage}"
     )
 
 
@@ -144,5 +158,5 @@ def _sent_back(outcome: Outcome) -> Outcome:
         **outcome,
         "status": "failed",
         "returned": outcome["previous"],
-        "error": {"code": "wave_returned", "message": message, "hint": ""},
+        "error": {"code": WAVE_RETURNED, "message": message, "hint": ""},
     }

@@ -98,7 +98,8 @@ def all_outcomes(known: Known) -> list[Outcome]:
         for batch in known.plan.batches
         for i in batch
     ]
-    judged = [_mismatched(o) if o["instance_id"] in wrong else o for o in planned]
+    placed = rollout.placed(known.plan, planned)
+    judged = [_mismatched(o) if o["instance_id"] in wrong else o for o in placed]
     return [*judged, *map(outcomes.unreachable, known.plan.unreachable)]
 
 

@@ -44,7 +44,8 @@ def find(settings: Settings, request: RunRequest) -> WayBack:
 
 def _of_run(record: Record, target: Target) -> WayBack:
     plan = record.plan()
-    outcomes = record.outcomes(len(plan.batches))
+    report = record.read(record.keys.report)  # it knows who was returned with a wave
+    outcomes = report["instances"] if report else record.outcomes(len(plan.batches))
     if target.kind == "wave":
         outcomes = rollout.last_wave(plan, outcomes)
     changed = [outcome for outcome in outcomes if rollout.may_be_changed(outcome)]

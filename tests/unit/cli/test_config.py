@@ -87,7 +87,11 @@ def test_every_key_reaches_the_request(ferry: Any, project: Path) -> None:
         max_concurrency = 3
         max_errors = "10%"
         timeout_seconds = "15m"
+        waves = "1, 50%"
+        bake = "1m"
+        health = "./check.sh 'a b'"
         strict = true
+        install = true
         user = "app"
         persist = ["logs"]
         [expect]
@@ -101,11 +105,24 @@ def test_every_key_reaches_the_request(ferry: Any, project: Path) -> None:
         "keep_releases": 7,
         "max_concurrency": "3",
         "max_errors": "10%",
+        "rollout": {
+            "waves": ["1", "50%"],
+            "bake_seconds": 60,
+            "health": ["./check.sh", "a b"],
+        },
         "strict": True,
+        "install": True,
         "user": "app",
         "persist": ["logs"],
         "timeout_seconds": 900,
     }
+
+
+def test_an_empty_option_turns_a_configured_roll_out_off(ferry: Any, project: Path) -> None:
+    """One push without waves, in a project whose pushes have them."""
+    write(project / "codeferry.toml", 'waves = "1,100%"\nhealth = "true"\n')
+    request = pushed(ferry, "fleet", str(project), "--waves", "", "--health", "")["request"]
+    assert "options" not in request
 
 
 def test_a_configured_target_need_not_be_typed(
@@ -137,6 +154,11 @@ def test_include_and_allow_secrets_are_lists(ferry: Any, project: Path) -> None:
         ("codeferry.toml", "\nstrict = 1\n", 2, "'strict' must be true or false"),
         ("codeferry.toml", 'persist = "logs"\n', 1, "'persist' must be a list of strings"),
         ("codeferry.toml", "[expect]\nfile = ['a']\n", 1, "'expect' must be a table"),
+        ("codeferry.toml", 'waves = ["1"]\n', 1, "'waves' must be a string such as"),
+        ("codeferry.toml", 'waves = "1,all"\n', 1, "'waves': 'all' cannot be a wave"),
+        ("codeferry.toml", '\nbake = "2h"\n', 2, "'bake': '2h' is too long: at most 3600 s"),
+        ("codeferry.toml", 'health = "it\'s"\n', 1, "'health': \"it's\" cannot be split"),
+        ("codeferry.toml", 'timeout_seconds = "soon"\n', 1, "'timeout_seconds': 'soon' is not a"),
         ("codeferry.toml", "a = 1\n[other]\nstrict = true", 1, "unknown key 'a'"),
         (
             "pyproject.toml",

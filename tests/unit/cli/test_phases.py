@@ -82,7 +82,7 @@ def test_a_run_that_fails_in_plan_goes_on_in_cleanup() -> None:
 def test_with_a_command_applying_is_called_running() -> None:
     """Only that phase has another word."""
     assert [label(phase, command=True) for phase in PHASES] == [
-        "plan", "dispatch", "run", "verify", "cleanup", "report",
+        "plan", "dispatch", "run", "verify", "return", "cleanup", "report",
     ]  # fmt: skip
     assert [label(phase, command=False) for phase in PHASES] == list(PHASES)
 
@@ -110,5 +110,8 @@ def test_reading_in_pieces_and_twice_gives_what_reading_at_once_gives(cuts: list
 
 
 def test_every_phase_name_is_one_a_state_can_lead_to() -> None:
-    """No phase is listed that no state stands for."""
-    assert set(advance(NOTHING_YET, WHOLE).spans) == set(PHASES)
+    """No phase is listed that no state stands for; only a wave that failed is returned."""
+    returned = history(*[("other", "", 0)] * len(WHOLE), ("entered", "Return", 60))[-1:]
+    whole = advance(NOTHING_YET, WHOLE)
+    assert set(whole.spans) == set(PHASES) - {"return"}
+    assert set(advance(whole, returned).spans) == set(PHASES)

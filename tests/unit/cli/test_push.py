@@ -81,7 +81,7 @@ def test_some_instances_failing_is_exit_1_with_their_reasons(
     """The failed instance comes first, its reason with the remedy, then who has it."""
     answer = ferry("push", "partial", str(project))
     assert answer.exit == 1
-    assert re.search(r"^✗ i-00000000000000003 +web-3 +disk_full", answer.out, re.MULTILINE)
+    assert re.search(r"^✗ i-00000000000000003 +web-3 +disk full", answer.out, re.MULTILINE)
     assert "  Free some space under /opt." in answer.out
     assert "2/3 instances have release" in answer.out
     assert "Error: 2/3 instances have the release." in answer.err

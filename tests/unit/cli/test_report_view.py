@@ -78,6 +78,29 @@ def test_those_that_failed_come_first() -> None:
     assert [row[0][0] for row in table] == ["✗", "✓", "✓"]
 
 
+def test_a_roll_out_says_of_each_instance_its_wave_and_what_it_has_now() -> None:
+    """Who was ill, who only went back with it, and who was left alone; in few words."""
+    ill = {"code": "health_failed", "message": "It is ill. B is current again.", "hint": ""}
+    back = {"code": "wave_returned", "message": "Its wave failed.", "hint": ""}
+    unsent = {"code": "error_budget_spent", "message": "Nothing was sent.", "hint": ""}
+    fate: Any = {"status": "failed", "returned": "b" * 20, "ran": None}
+    found = [
+        outcome(1, wave=1),
+        outcome(2, wave=2, error=back, **fate),
+        outcome(3, wave=2, error=ill, **fate | {"ran": {"tail": ""}}),
+        outcome(4, wave=3, status="skipped", error=unsent, release_id="", files=0),
+    ]
+    table = [(row[0][0], row[2], row[3]) for row in report_view.rows(found)]
+    assert table == [
+        ("✗", "health failed, returned", "b" * 20),
+        ("↩", "returned with its wave", "b" * 20),
+        ("-", "untouched", ""),
+        ("✓", "applied", DIGEST[:20]),
+    ]
+    line = report_view.outcome_line(found[2])
+    assert line == "✗ wave 2: i-00000000000000003 web-3 It is ill. B is current again."
+
+
 def test_one_reason_for_many_instances_is_said_once() -> None:
     """A fleet with one fault gives one line, with the number of the instances."""
     document = report([failed(number, "No space left.") for number in range(1, 1001)])

@@ -78,10 +78,10 @@ def test_health_alone_is_one_wave_of_everybody(ferry: Any, project: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--waves", "1,all"], "rollout.waves[1]"),
-        (["--waves", "0"], "rollout.waves[0]"),
-        (["--waves", ","], "rollout.waves[0]"),
-        (["--bake", "2h"], "bake_seconds"),
+        (["--waves", "1,all"], "'all' cannot be a wave"),
+        (["--waves", "0"], "'0' cannot be a wave"),
+        (["--waves", ","], "'' cannot be a wave"),
+        (["--bake", "2h"], "at most 3600 s"),
         (["--health", "it's"], "No closing quotation"),
     ],
 )
@@ -108,16 +108,20 @@ def report(**changes: Any) -> Any:
 
 
 def test_the_report_has_a_line_for_each_wave() -> None:
-    """What became of it, and the run that returned it; without a roll-out there is nothing."""
+    """What became of it, how instances were asked, and the run that returned it; without a
+    roll-out there is nothing."""
     statuses = ["done", "returned", "untouched"]
-    waves = [{"instances": n, "succeeded": 0, "status": s} for n, s in enumerate(statuses, 1)]
-    rollout = {"waves": waves, "bake_seconds": 0, "health": [], "rollback": "back-1"}
+    waves = [{"instances": n, "succeeded": 1, "status": s} for n, s in enumerate(statuses, 1)]
+    rollout = {"waves": waves, "bake_seconds": 90, "health": ["a b"], "rollback": "back-1"}
     assert rollout_lines(report(rollout=rollout)) == [
-        "Wave 1: 1 instance, has the release",
-        "Wave 2: 2 instances, failed and has the release before again",
-        "Wave 3: 3 instances, untouched",
-        "Returned by the run back-1",
+        "Wave 1 of 3: 1 instance has the release",
+        "Wave 2 of 3: failed on 1 of 2 instances, and the release before is back",
+        "Wave 3 of 3: 3 instances untouched",
+        "Health command, 1 min 30 s after the switch: 'a b'",
+        "The wave was returned by the run back-1",
     ]
+    quiet = {"waves": waves, "bake_seconds": 0, "health": [], "rollback": ""}
+    assert len(rollout_lines(report(rollout=quiet))) == 3
     assert rollout_lines(report(rollout=None)) == rollout_lines(report()) == []
 
 

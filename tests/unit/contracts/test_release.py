@@ -24,7 +24,7 @@ ARCHIVES = [
 ]
 KEPT = KeptRelease(
     "demo", "web", "a" * 20, "run-1", "2026-11-12", ARCHIVES[0], tuple(ARCHIVES[1:]),
-    {"files": ["x"]}, {"user": "app"}, ("i-1", "i-2"),
+    {"files": ["x"]}, {"user": "app"}, {"i-1": "then", "i-2": "then"},
 )  # fmt: skip
 
 
@@ -35,9 +35,10 @@ def test_a_kept_release_survives_its_json() -> None:
 
 
 def test_instances_come_and_go() -> None:
-    """Each once, in order, whatever happens twice."""
-    assert KEPT.joined_by(["i-3", "i-2"]).instances == ("i-1", "i-2", "i-3")
-    assert KEPT.without(["i-1", "i-9"]).instances == ("i-2",)
+    """Each with the time at which it was noted last."""
+    joined = {"i-1": "then", "i-2": "now", "i-3": "now"}
+    assert KEPT.joined_by(["i-3", "i-2"], "now").instances == joined
+    assert KEPT.without(["i-1", "i-9"]).instances == {"i-2": "then"}
 
 
 def test_archives_are_listed_once_each_with_the_right_one_first() -> None:

@@ -56,6 +56,19 @@ def test_pages(ssm: Stubber, run: Run, record: Record, ledger: Ledger) -> None:
     assert (found.failed, found.ended) == (2, True)
 
 
+def test_the_wave_is_told_as_soon_as_an_instance_is(
+    ssm: Stubber, run: Run, record: Record, ledger: Ledger
+) -> None:
+    """Who follows the run reads it in the instance's own file."""
+    made = plan(1, 1, rollout=((1,), (0,)))
+    record.write_plan(made)
+    reserve(ledger, run)
+    (host,) = made.batches[0]
+    listed(ssm, [invocation(host, output=result_line())])
+    collect.handler(event(run, batch=0), None)
+    assert record.read(run.keys.instance(host.instance_id))["wave"] == 2
+
+
 def test_late_invocations(ssm: Stubber, run: Run, record: Record, ledger: Ledger) -> None:
     """An event that was ahead of the invocations' own status is given some seconds."""
     made = plan(1)

@@ -52,7 +52,6 @@ def test_a_command_expects_its_entry_script() -> None:
     [
         (REQUEST, "script", "a script run needs a command"),
         ({**REQUEST, "environment": {"key": ENVIRONMENT}}, "sync", "environment needs a command"),
-        ({**REQUEST, "options": {"install": True}}, "sync", "options.install needs a command"),
         ({**REQUEST, "command": []}, "sync", "at least 1 is needed"),
         ({**REQUEST, "command": ["a\0b"]}, "sync", "NUL"),
         ({**REQUEST, "command": ["\udc80"]}, "sync", "not valid Unicode"),
@@ -63,6 +62,14 @@ def test_unusable_requests(request_: Any, workflow: str, words: str) -> None:
     """What a command needs, or cannot be, is said by name."""
     with pytest.raises(RequestInvalid, match=words):
         read_request(request_, workflow)
+
+
+def test_dependencies_may_be_installed_without_a_command(settings: Settings, run: Run) -> None:
+    """A service's release needs them too, and so does who joins late."""
+    request = read_request({**REQUEST, "options": {"install": True}}, "sync").to_json()
+    arguments = command.command_arguments(settings, plan(1, request=request), run, 0)
+    payload = decode_payload(arguments["Parameters"][PAYLOAD_PARAMETER][0])
+    assert (payload["install"], payload["command"]) == (True, [])
 
 
 def test_the_instance_is_told_the_command(settings: Settings, run: Run) -> None:

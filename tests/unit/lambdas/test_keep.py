@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -41,9 +43,23 @@ def had(release: str, *which: Any, **changes: Any) -> list[Outcome]:
     return [outcome(i, release_id=release, **changes) for i in which or (ONE, TWO)]
 
 
-def pushed(shelf: Shelf, release: str, minute: int, run_id: str = "run-1", **changes: Any) -> None:
+def noted(minute: int) -> datetime:
+    return datetime(2026, 11, 12, 0, minute, 30, tzinfo=UTC)
+
+
+def pushed(
+    shelf: Shelf,
+    release: str,
+    minute: int,
+    run_id: str = "run-1",
+    *,
+    outcomes: list[Outcome] | None = None,
+    ended: int | None = None,
+    **changes: Any,
+) -> None:
+    """A run that began in that minute, and ended half a minute or some minutes later."""
     made = plan(2, archive=uploaded(release.encode()), **changes)
-    keep(shelf, at(minute, run_id), made, had(release))
+    keep(shelf, at(minute, run_id), made, outcomes or had(release), noted(ended or minute))
 
 
 def body_of(shelf: Shelf, archive: KeptArchive | None) -> bytes:
@@ -62,16 +78,30 @@ def known(shelf: Shelf) -> KeptRelease:
 
 def test_a_release_that_all_of_a_target_have_is_kept(shelf: Shelf) -> None:
     """Its archive is copied, and who has it, by which run and with what options is noted."""
-    asked = {"expect": {"files": ["app.py"]}, "options": {"user": "app", "max_errors": "1"}}
+    options = {"user": "app", "install": True}
+    asked = {"expect": {"files": ["app.py"]}, "options": {**options, "max_errors": "1"}}
     request = {"archive": {"key": KEY}, "target": "web", **asked}
     pushed(shelf, A, 1, request=request)
     found = known(shelf)
     assert (found.release_id, found.run_id, found.target) == (A, "run-1", "web")
-    assert found.instances == (ONE.instance_id, TWO.instance_id)
-    assert (found.expect, found.options) == ({"files": ["app.py"]}, {"user": "app"})
+    assert found.instances == dict.fromkeys(
+        (ONE.instance_id, TWO.instance_id), "2026-11-12T00:01:30+00:00"
+    )
+    assert (found.expect, found.options) == ({"files": ["app.py"]}, options)
     assert found.archive is not None
     assert found.archive.key == KEYS.archive
     assert body_of(shelf, found.archive) == A.encode()
+
+
+@pytest.mark.parametrize(("command", "kept_options"), [([], {"timeout_seconds": 9}), (["x"], {})])
+def test_the_timeout_of_a_command_is_nobody_elses(
+    shelf: Shelf, command: list[str], kept_options: dict[str, Any]
+) -> None:
+    """Without a command it is the work's own, which a later run does as well."""
+    options = {"timeout_seconds": 9}
+    request: Any = {"archive": {"key": KEY}, "target": "web", "options": options}
+    pushed(shelf, A, 1, request=request | ({"command": command} if command else {}))
+    assert known(shelf).options == kept_options
 
 
 @pytest.mark.parametrize(
@@ -92,7 +122,7 @@ def test_what_not_all_have_or_one_instance_is_no_release_of_a_target(
 
 def test_a_script_is_no_release(shelf: Shelf) -> None:
     """Nor is anything else that is not carried by sync."""
-    keep(shelf, at(1, workflow="script"), plan(2, archive=uploaded(b"x")), had(A))
+    keep(shelf, at(1, workflow="script"), plan(2, archive=uploaded(b"x")), had(A), noted(1))
     assert list(shelf.all()) == []
 
 
@@ -122,7 +152,7 @@ def test_two_at_once_lose_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch)
         assert found is not None
         if between:
             between.pop()()
-        return found.joined_by([THREE.instance_id])
+        return found.joined_by([THREE.instance_id], noted(6).isoformat())
 
     shelf.change(KEYS.record, change)
     assert known(shelf).release_id == B
@@ -136,7 +166,7 @@ def test_a_record_that_never_rests_is_given_up(shelf: Shelf) -> None:
 
     def change(found: KeptRelease | None) -> KeptRelease | None:
         pushed(shelf, B, next(minutes))
-        return found
+        return found and found.joined_by([THREE.instance_id], "now")
 
     with pytest.raises(AwsUnavailable):
         shelf.change(KEYS.record, change)
@@ -145,30 +175,146 @@ def test_a_record_that_never_rests_is_given_up(shelf: Shelf) -> None:
 def test_who_joined_is_noted(shelf: Shelf) -> None:
     """After a run of the kept release, whoever succeeded has it."""
     pushed(shelf, A, 1)
-    archive = known(shelf).archive
-    assert archive is not None
-    sent = PinnedArchive(archive.key, archive.version_id, archive.size, archive.sha256)
-    ended = [*had(A, THREE), *had(A, *instances(1, 3), status="failed")]
-    keep(shelf, at(2, "welcome"), plan(2, archive=sent), ended)
-    assert known(shelf).instances == tuple(i.instance_id for i in (ONE, TWO, THREE))
+    welcomed(shelf, sent(shelf), [*had(A, THREE), *had(A, *instances(1, 3), status="failed")])
+    assert having(shelf) == [ONE, TWO, THREE]
     assert known(shelf).run_id == "run-1"
 
 
 def test_who_got_what_is_no_longer_the_right_one_does_not_have_it(shelf: Shelf) -> None:
     """A newer release was kept meanwhile: the instance is looked at again."""
     pushed(shelf, A, 1)
+    archive = sent(shelf)
+    pushed(shelf, B, 2)
+    welcomed(shelf, archive, had(A, TWO, status="failed"))
+    assert having(shelf) == [ONE]
+
+
+def test_who_was_sent_the_old_release_while_the_new_one_came_is_looked_at_again(
+    shelf: Shelf,
+) -> None:
+    """Unless the new one's run has found the old one there, and so came after it."""
+    pushed(shelf, A, 1)
+    archive = sent(shelf)
+    welcomed(shelf, archive, had(A, ONE, TWO, THREE), minute=7)
+    outcomes = [*had(B, ONE, THREE, previous=""), *had(B, TWO, previous=A)]
+    pushed(shelf, B, 5, outcomes=outcomes, ended=9, batches=(instances(3),))
+    assert having(shelf) == [TWO]
+    welcomed(shelf, sent(shelf), had(B, ONE, THREE), minute=10)
+    assert having(shelf) == [ONE, TWO, THREE]
+
+
+def test_who_joined_before_a_push_began_has_what_it_brought(shelf: Shelf) -> None:
+    """Also when something else was there than what is known of."""
+    pushed(shelf, A, 1)
+    welcomed(shelf, sent(shelf), had(A, ONE, TWO), minute=3)
+    pushed(shelf, B, 5, outcomes=had(B, previous=C))
+    assert having(shelf) == [ONE, TWO]
+
+
+def test_of_two_pushes_at_once_the_one_that_began_last_is_right_for_everybody(
+    shelf: Shelf,
+) -> None:
+    """Whoever the other one may have changed last is a late joiner, whichever ends first."""
+    older, newer = had(A, ONE, previous=C) + had(A, TWO, previous=B), had(B, ONE, previous=A)
+    newer += had(B, TWO, previous=C)
+    pushed(shelf, B, 5, "newer", outcomes=newer, ended=6)
+    pushed(shelf, A, 4, "older", outcomes=older, ended=7)
+    assert (known(shelf).run_id, having(shelf)) == ("newer", [ONE])
+
+
+def test_and_so_when_the_older_one_ends_first(shelf: Shelf) -> None:
+    """The newer one has not found the older one's release there: who came last is not known."""
+    newer = had(B, ONE, previous=A) + had(B, TWO, previous=C)
+    pushed(shelf, A, 4, "older", outcomes=had(A, previous=C), ended=6)
+    pushed(shelf, B, 5, "newer", outcomes=newer, ended=7)
+    assert (known(shelf).run_id, having(shelf)) == ("newer", [ONE])
+
+
+@pytest.mark.parametrize("copied_last", ["older", "newer"])
+def test_of_two_copies_at_once_the_kept_one_is_current(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, copied_last: str
+) -> None:
+    """What is not current expires: whoever writes or copies last sees to it."""
+    copy = shelf.copy
+    between: list[Callable[[], None]] = [lambda: pushed(shelf, B, 9, "newer")]
+
+    def interrupted(self: Shelf, archive: PinnedArchive, key: str) -> str:
+        if not between:
+            return copy(archive, key)
+        act = between.pop()
+        if copied_last == "older":
+            act()
+            return copy(archive, key)
+        version = copy(archive, key)
+        act()
+        return version
+
+    monkeypatch.setattr(Shelf, "copy", interrupted)
+    pushed(shelf, A, 3, "older")
+    found = known(shelf)
+    assert (found.run_id, found.release_id) == ("newer", B)
+    assert body_of(shelf, found.archive) == B.encode()
+    assert is_current(shelf, found.archive)
+
+
+def test_a_copy_that_came_between_is_made_good_by_the_writer(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one had written before, and saw nothing wrong."""
+    copy, between = shelf.copy, [lambda: pushed(shelf, A, 3, "older")]
+
+    def interrupted(self: Shelf, archive: PinnedArchive, key: str) -> str:
+        version = copy(archive, key)
+        if between:
+            between.pop()()
+        return version
+
+    monkeypatch.setattr(Shelf, "copy", interrupted)
+    pushed(shelf, B, 9, "newer")
+    found = known(shelf)
+    assert found.release_id == B
+    assert body_of(shelf, found.archive) == B.encode()
+    assert is_current(shelf, found.archive)
+
+
+def test_an_archive_that_never_rests_is_given_up(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a record that never does."""
+    pushed(shelf, A, 1)
+    monkeypatch.setattr(Shelf, "_version", lambda self, key: "another")
+    with pytest.raises(AwsUnavailable):
+        shelf.hold(KEYS.record)
+
+
+def sent(shelf: Shelf) -> PinnedArchive:
+    """The kept archive, as a run of it takes it."""
     archive = known(shelf).archive
     assert archive is not None
-    pushed(shelf, B, 2)
-    sent = PinnedArchive(archive.key, archive.version_id, archive.size, archive.sha256)
-    keep(shelf, at(3, "welcome"), plan(1, archive=sent), had(A, TWO))
-    assert known(shelf).instances == (ONE.instance_id,)
+    return PinnedArchive(archive.key, archive.version_id, archive.size, archive.sha256)
+
+
+def welcomed(
+    shelf: Shelf, archive: PinnedArchive, outcomes: list[Outcome], minute: int = 3
+) -> None:
+    keep(shelf, at(minute, "welcome"), plan(2, archive=archive), outcomes, noted(minute))
+
+
+def having(shelf: Shelf) -> list[Any]:
+    ids = known(shelf).instances
+    return [i for i in (ONE, TWO, THREE, *instances(1, 3)) if i.instance_id in ids]
+
+
+def is_current(shelf: Shelf, archive: KeptArchive | None) -> bool:
+    assert archive is not None
+    head = clients.s3().head_object(Bucket=shelf.bucket, Key=archive.key)
+    return head["VersionId"] == archive.version_id
 
 
 def rolled_back(shelf: Shelf, outcomes: list[Outcome], **changes: Any) -> None:
     fields = {"request": {"target": "web", "project": "demo"}, "settles": "web"} | changes
     made: Plan = dataclasses.replace(plan(2), archive=None, **fields)
-    keep(shelf, at(30, "back-1", "rollback"), made, outcomes)
+    keep(shelf, at(30, "back-1", "rollback"), made, outcomes, noted(30))
 
 
 def test_a_rollback_settles_what_was_gone_back_to(shelf: Shelf) -> None:
@@ -179,7 +325,7 @@ def test_a_rollback_settles_what_was_gone_back_to(shelf: Shelf) -> None:
     before = known(shelf).earlier[0]
     rolled_back(shelf, [*had(A, ONE, change="restored"), *had(B, TWO, status="failed")])
     found = known(shelf)
-    assert (found.release_id, found.instances) == (A, (ONE.instance_id,))
+    assert (found.release_id, having(shelf)) == (A, [ONE])
     assert found.archive is not None
     assert found.archive.version_id != before.version_id
     assert body_of(shelf, found.archive) == A.encode()
@@ -206,6 +352,26 @@ def test_undoing_a_run_settles_only_what_that_run_has_settled(shelf: Shelf) -> N
     assert known(shelf).release_id == B
     rolled_back(shelf, had(A), settles_run="run-2")
     assert known(shelf).release_id == A
+
+
+def test_a_release_that_comes_between_is_not_undone(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at what is kept and the writing another run has settled it."""
+    pushed(shelf, A, 1)
+    pushed(shelf, B, 2, run_id="run-2")
+    copy, between = shelf.copy, [lambda: pushed(shelf, C, 29, run_id="run-3")]
+
+    def interrupted(self: Shelf, archive: PinnedArchive, key: str) -> str:
+        if between:
+            between.pop()()
+        return copy(archive, key)
+
+    monkeypatch.setattr(Shelf, "copy", interrupted)
+    rolled_back(shelf, had(A), settles_run="run-2")
+    found = known(shelf)
+    assert (found.run_id, found.release_id) == ("run-3", C)
+    assert is_current(shelf, found.archive)
 
 
 def test_a_wave_settles_nothing(shelf: Shelf) -> None:

@@ -25,6 +25,7 @@ from tests.browser.reports import (
     outcome,
     ran,
     report,
+    roll_out,
     skipped,
 )
 
@@ -140,6 +141,60 @@ def test_the_grid_has_a_cell_for_every_instance_in_the_plans_order() -> None:
     assert (grid[0]["aria-label"] or "").startswith("1 succeeded, 1 failed, 1 skipped")
 
 
+def test_a_roll_out_has_its_waves_apart() -> None:
+    """Each wave has its own cells and what became of it; who was in none stands by itself."""
+    shown = rendered(roll_out(12))
+    assert shown.texts("h3") == [
+        "Wave 1 ✓ 1 instance has the release",
+        "Wave 2 ✕ failed on 1 of 5 instances, and the release before is back",
+        "Wave 3 – 6 instances untouched",
+        "In no wave ✕ 1 instance could not be reached",
+    ]
+    grids = [(a["aria-label"] or "").split(";")[0] for a, _ in shown.all("div", "grid")]
+    assert grids[1:3] == [
+        "Wave 2: 0 succeeded, 1 failed, 4 returned, 0 skipped",
+        "Wave 3: 0 succeeded, 0 failed, 6 skipped",
+    ]
+    cells = [cell for cell, _ in shown.all("i", "cell") if "title" in cell]
+    kinds = [(cell["class"] or "").split()[1] for cell in cells]
+    back, left = ["failed", *["returned"] * 4], ["skipped"] * 6
+    assert kinds == ["succeeded", *back, *left, "failed"]
+    assert "wave 2 health failed, returned exit code 1" in (cells[1]["title"] or "")
+
+
+def test_a_roll_out_says_how_it_asked_and_who_went_back() -> None:
+    """The health command, how long instances were left alone, the run that returned the wave;
+    in the table the wave of each, and the release that it has now."""
+    shown = rendered(roll_out(12))
+    fleet_section = shown.texts("section", "fleet")[0]
+    for said in ("curl -fsS http://localhost:8080/health", "5.0 s", "back-20261112-093000"):
+        assert said in fleet_section
+    cells = [" ".join(text[0].split()) for tag, _, text in shown.elements if tag in ("th", "td")]
+    table = [tuple(cells[start + 1 : start + 5]) for start in range(6, len(cells), 6)]
+    assert table[0] == ("2", "✕ health failed, returned", "exit code 1", "b015f7af66ec")
+    assert table[1] == ("", "✕ agent offline", "", "")
+    assert table[2] == ("2", "↩ returned with its wave", "", "b015f7af66ec")
+    assert table[6] == ("3", "– untouched", "", "")
+    assert table[-1] == ("1", "✓ applied", "", "4be1c0d2a97f")
+    bars = [text for text in shown.texts("li") if text.startswith(("✓", "✕", "↩"))]
+    assert bars[0].startswith("✕")
+    assert "gpu-01 wave 2" in bars[0]
+
+
+def test_a_roll_out_that_went_well_shows_its_waves_too() -> None:
+    """And without a health command nothing is said of one."""
+    made = report([outcome(n, wave=n + 1) for n in range(2)])
+    made["rollout"] = {
+        "waves": [{"instances": 1, "succeeded": 1, "status": "done"}] * 2,
+        "bake_seconds": 0,
+        "health": [],
+        "rollback": "",
+    }
+    shown = rendered(made)
+    assert shown.texts("h3") == [f"Wave {n} ✓ 1 instance has the release" for n in (1, 2)]
+    assert "Health command" not in shown.text
+
+
 def test_the_table_has_the_failed_first() -> None:
     """Failed, skipped, succeeded; with result, how the command ended, release and time."""
     ended = outcome(2, ran=ran())
@@ -231,7 +286,7 @@ def test_a_long_timeline_is_cut_with_a_note() -> None:
     """Of many instances the failed and the slowest are shown, and the rest counted."""
     made = page_timeline.timeline([outcome(n) for n in range(200)] + [failed(200)])
     assert made is not None
-    assert (len(made.bars), made.omitted, made.bars[0].status) == (60, 141, "failed")
+    assert (len(made.bars), made.omitted, made.bars[0].kind) == (60, 141, "failed")
     assert "141 more are in the table" in rendered(report([outcome(n) for n in range(201)])).text
 
 

@@ -16,6 +16,7 @@ from codeferry_lambdas.errors import NothingToReturn, WaveFailed, WaveReturned
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.record import Plan, Record, Run
 from codeferry_lambdas.settings import Settings
+from codeferry_lambdas.summary import Known, build_report
 from codeferry_lambdas.waves import rollout_schedule, schedule
 from tests.unit.lambdas.factories import KEY, instances, outcome, plan
 from tests.unit.lambdas.test_fleet import answer, launch
@@ -91,7 +92,7 @@ def test_stages_are_cumulative(fleet: int, stages: list[str], sizes: list[int]) 
 def test_a_roll_out_that_goes_well_has_no_failed_wave(run: Run) -> None:
     """Nothing is raised, and every wave is done."""
     outcomes = ended("++++++")
-    rollout.require_healthy(rolled_out(), run, outcomes)
+    rollout.require_healthy(rolled_out(), run, outcomes, "prod")
     found = rollout.describe(rolled_out(), outcomes, {})
     assert found is not None
     assert [wave["status"] for wave in found["waves"]] == ["done"] * 3
@@ -113,8 +114,10 @@ def test_the_last_wave_that_was_sent_is_the_one_that_failed(
 ) -> None:
     """It is to be returned if any of it has the release now and had another before."""
     outcomes = ended(statuses)
-    with pytest.raises(error, match="It is ill"):
-        rollout.require_healthy(rolled_out(), run, outcomes)
+    with pytest.raises(error, match="It is ill") as raised:
+        rollout.require_healthy(rolled_out(), run, outcomes, "prod")
+    keeps = f"ferry rollback run:{run.id} --stage prod" in raised.value.hint
+    assert keeps == (shown[0] == "done")
     found = rollout.describe(rolled_out(), outcomes, {})
     assert found is not None
     assert [wave["status"] for wave in found["waves"]] == shown
@@ -132,16 +135,29 @@ def test_what_was_returned_does_not_count_as_a_success() -> None:
     assert (found["waves"][1]["status"], found["rollback"]) == ("returned", "back-1")
 
 
+def test_each_outcome_says_its_wave() -> None:
+    """Also of instances that no record is left of; without a roll-out there is no such word."""
+    outcomes = ended("+!+...")
+    assert [o.get("wave") for o in rollout.placed(rolled_out(), outcomes)] == [1, 2, 2, 3, 3, 3]
+    known = Known(
+        run=Run("run-1", "2026-11-12T00:00:00.000Z", "sync"), stage="dev", request=REQUEST,
+        finished_at="2026-11-12T00:01:00.000+00:00", state={}, plan=rolled_out(),
+        outcomes=outcomes[:3],
+    )  # fmt: skip
+    assert [o.get("wave") for o in build_report(known)["instances"]] == [1, 2, 2, 3, 3, 3]
+    assert "wave" not in rollout.placed(plan(1, 2, 3), outcomes)[0]
+
+
 def test_a_budget_lets_a_wave_have_failures(run: Run) -> None:
     """As many as the request says, over all waves."""
-    rollout.require_healthy(rolled_out(budget=1), run, ended("+!++++"))
+    rollout.require_healthy(rolled_out(budget=1), run, ended("+!++++"), "prod")
     with pytest.raises(WaveFailed):
-        rollout.require_healthy(rolled_out(budget=1), run, ended("+!+!++"))
+        rollout.require_healthy(rolled_out(budget=1), run, ended("+!+!++"), "prod")
 
 
 def test_without_a_roll_out_nothing_is_judged(run: Run) -> None:
     """A run that many instances failed in is no matter of waves."""
-    rollout.require_healthy(plan(1, 2, 3, budget=0), run, ended("!!!!!!"))
+    rollout.require_healthy(plan(1, 2, 3, budget=0), run, ended("!!!!!!"), "prod")
 
 
 def test_who_is_unreachable_does_not_stop_a_roll_out(
@@ -186,6 +202,18 @@ def test_the_way_back_of_a_wave_is_for_those_it_has_changed(settings: Settings, 
     found = find(settings, "run:run-9")
     assert [i.instance_id for i in found.fleet.reachable] == ids[:2]
     assert (found.settles, found.settles_run) == ("web", "run-9")
+
+
+def test_who_was_returned_with_its_wave_is_not_returned_again(settings: Settings, ssm: Any) -> None:
+    """Once there is a report: it knows, and what the batches left does not."""
+    ids = sorted(launch(6, codeferry="web"))
+    recorded(settings, "run-9", "+<+...", ids)
+    keys = Run("run-9", "2026-11-12T00:00:00Z", "sync").keys
+    found = [{**o, "instance_id": i} for o, i in zip(ended("+<<..."), ids, strict=True)]
+    Record(settings.bucket, keys).write(keys.report, {"instances": found})
+    answer(ssm, ids[0])
+    reachable = find(settings, "run:run-9").fleet.reachable
+    assert [i.instance_id for i in reachable] == ids[:1]
 
 
 def test_a_run_that_changed_nothing_cannot_be_undone(settings: Settings) -> None:

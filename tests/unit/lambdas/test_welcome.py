@@ -85,7 +85,7 @@ def test_who_has_no_release_is_missing_it() -> None:
         machine("i-4", target="other"),
         machine("i-5", tags={"Role": "worker"}),
     ]
-    assert lacking(release(instances=("i-1",)), machines=machines) == {"web": ("i-2",)}
+    assert lacking(release(instances={"i-1": "then"}), machines=machines) == {"web": ("i-2",)}
     assert lacking(release("all"), machines=machines) == {"all": ("i-1", "i-2", "i-4")}
     assert lacking(release("tag:Role=worker"), machines=machines) == {
         "tag:Role=worker": ("i-1", "i-2", "i-4")
@@ -110,7 +110,7 @@ def test_a_late_joiner_is_sent_the_kept_version(
     that is kept was asked for."""
     ids, requests = sorted(launch(2, codeferry="web")), list[Any]()
     expect, options = {"files": ["app.py"]}, {"persist": ["state"]}
-    keep(settings, release(instances=(ids[0],), expect=expect, options=options))
+    keep(settings, release(instances={ids[0]: "then"}, expect=expect, options=options))
     answer(ssm, ids[1])
     started(states, requests)
     welcome.handler({"source": "aws.events"}, None)

@@ -16,7 +16,7 @@ function show() {
 }
 
 function lead(event) {
-  const cell = event.target.closest(".cell");
+  const cell = event.target.closest(".grid .cell");
   const row = cell && document.getElementById(cell.title.split(" ")[0]);
   if (!row) return;
   filter.reset();
@@ -30,6 +30,6 @@ if (filter) {
   filter.hidden = rows.length < 2;
   filter.addEventListener("input", show);
   filter.addEventListener("submit", (event) => event.preventDefault());
-  document.querySelector(".grid").addEventListener("click", lead);
+  document.querySelector(".fleet").addEventListener("click", lead);
   show();
 }
