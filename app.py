@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aws_cdk import App, Tags, Validations
-from aws_cdk import aws_sqs as sqs
+from aws_cdk import App, Stack, Tags, Validations
+from aws_cdk import aws_iam as iam
 from cdk_nag import AwsSolutionsChecks
 
 from stacks.documents import DocumentsStack
@@ -14,6 +14,10 @@ from stacks.monitoring import MonitoringStack
 from stacks.settings import Settings
 from stacks.storage import StorageStack
 from stacks.workflow import WorkflowStack
+
+# Stack traces name the directory jsii has unpacked itself to, another one each time: without
+# them the same sources are the same assembly, and what was reviewed can be told by its digest.
+NO_TRACES = {"aws:cdk:disable-creation-stack-traces": True}
 
 
 def build(app: App) -> App:
@@ -26,7 +30,7 @@ def build(app: App) -> App:
     workflow.add_stack_dependency(documents)
     kept = FleetStorageStack(app, stage.fleet_storage_stack, settings=settings)
     monitoring = MonitoringStack(
-        app, stage.monitoring_stack, settings=settings, undelivered=_undelivered(workflow)
+        app, stage.monitoring_stack, settings=settings, undelivered=workflow.undelivered
     )
     if settings.fleet:
         fleet = FleetStack(
@@ -41,6 +45,8 @@ def build(app: App) -> App:
         fleet.add_stack_dependency(workflow)
     if settings.gitops:
         GitOpsStack(app, stage.gitops_stack, settings=settings, gitops=settings.gitops)
+    if settings.permissions_boundary:
+        _bound(app, settings.permissions_boundary)
     # Both are meant as cost allocation tags: docs/fleet.md says how to turn them on.
     Tags.of(app).add("codeferry:stage", stage.name)
     for stack in app.node.children:
@@ -49,11 +55,13 @@ def build(app: App) -> App:
     return app
 
 
-def _undelivered(workflow: WorkflowStack) -> sqs.Queue:
-    queue = workflow.node.find_child("Triggers").node.find_child("Undelivered")
-    assert isinstance(queue, sqs.Queue)
-    return queue
+def _bound(app: App, policy: str) -> None:
+    """No role of any stack reaches further than the managed policy of that name."""
+    for stack in app.node.children:
+        assert isinstance(stack, Stack)
+        boundary = iam.ManagedPolicy.from_managed_policy_name(stack, "Boundary", policy)
+        iam.PermissionsBoundary.of(stack).apply(boundary)
 
 
 if __name__ == "__main__":
-    build(App()).synth()
+    build(App(stack_traces=False, post_cli_context=NO_TRACES)).synth()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +23,7 @@ from codeferry_contracts.errors import CodeferryError  # noqa: E402 - the checko
 from codeferry_contracts.names import OUTPUT_PERMANENT, Stage  # noqa: E402
 from scripts.bootstrap_aws import Aws  # noqa: E402
 from scripts.bootstrap_errors import NotThere, StepFailed, ToolMissing  # noqa: E402
+from scripts.bootstrap_rights import rights  # noqa: E402
 
 CDK = ROOT / "scripts" / "cdk.py"
 CDK_CLI = ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk"
@@ -43,6 +44,7 @@ class Plan:
     probe: str = ""
     context: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
+    narrow: bool = False
     agent: Path = ROOT / "build" / "codeferry-agent.pyz"
 
     def permanent_bucket(self, account: str) -> str:
@@ -100,6 +102,7 @@ def parse(arguments: list[str] | None) -> Plan:
     add(
         "--leave-out", action="append", default=[], metavar="STACK", help="Documents, Monitoring, …"
     )
+    add("--narrow", action="store_true", help="leave CloudFormation only what Codeferry needs")
     chosen = parser.parse_args(arguments)
     return Plan(
         stage=Stage(chosen.project),
@@ -109,6 +112,7 @@ def parse(arguments: list[str] | None) -> Plan:
         probe=chosen.probe,
         context=tuple(chosen.context),
         leave_out=tuple(chosen.leave_out),
+        narrow=chosen.narrow,
     )
 
 
@@ -121,8 +125,11 @@ def bootstrap(plan: Plan) -> Iterator[str]:
     yield f"✓ signed in to account {account}, region {plan.region}"
     build_agent()
     yield f"✓ agent built: {plan.agent.name}"
-    cdk(plan, "bootstrap", f"aws://{account}/{plan.region}")
+    given = rights(aws, plan.region, account, narrow=plan.narrow)
+    cdk(plan, "bootstrap", f"aws://{account}/{plan.region}", *given.options)
     yield "✓ the CDK's own stack"
+    yield given.said
+    plan = replace(plan, context=(*plan.context, *given.context))
     # The fleet comes last: its instances fetch what the upload brings.
     fleet = [name for name in plan.stacks() if name == plan.stage.fleet_stack]
     rest = [name for name in plan.stacks() if name not in fleet]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import boto3
 from botocore import exceptions as botocore_errors
 
 from scripts.bootstrap_errors import NotSignedIn, NotThere
+
+# IAM User Guide, "IAM and AWS STS quotas".
+_VERSIONS = 5
 
 
 class Aws:
@@ -19,6 +23,10 @@ class Aws:
 
     def account(self) -> str:
         found: str = self._ask(lambda: self._client("sts").get_caller_identity()["Account"])
+        return found
+
+    def partition(self) -> str:
+        found: str = self._session.get_partition_for_region(self._session.region_name)
         return found
 
     def status(self, stack: str) -> str:
@@ -32,6 +40,33 @@ class Aws:
         if name not in outputs:
             raise NotThere(f"{stack} has no output {name}.", hint="Run this again.")
         return outputs[name]
+
+    def parameter(self, stack: str, name: str) -> str:
+        """The value a stack was deployed with, "" when there is none."""
+        found = (self._describe(stack) or {}).get("Parameters", [])
+        return {p["ParameterKey"]: str(p["ParameterValue"]) for p in found}.get(name, "")
+
+    def put_policy(self, arn: str, document: Mapping[str, Any], description: str) -> None:
+        """Make the managed policy, or bring it up to date."""
+        iam, text = self._client("iam"), json.dumps(document)
+        try:
+            current = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        except iam.exceptions.NoSuchEntityException:
+            name = arn.rpartition("/")[2]
+            iam.create_policy(PolicyName=name, PolicyDocument=text, Description=description)
+            return
+        answer = iam.get_policy_version(PolicyArn=arn, VersionId=current)
+        if _read(answer["PolicyVersion"]["Document"]) != document:
+            self._make_room(arn)
+            iam.create_policy_version(PolicyArn=arn, PolicyDocument=text, SetAsDefault=True)
+
+    def _make_room(self, arn: str) -> None:
+        """A policy has five versions at most."""
+        iam = self._client("iam")
+        versions = iam.list_policy_versions(PolicyArn=arn)["Versions"]
+        old = sorted((v for v in versions if not v["IsDefaultVersion"]), key=_made)
+        for version in old[: max(0, len(versions) + 1 - _VERSIONS)]:
+            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
 
     def size(self, bucket: str, key: str) -> int | None:
         """Bytes of an object; None when it is not there."""
@@ -64,3 +99,13 @@ class Aws:
 
     def _client(self, service: str) -> Any:
         return self._session.client(service)
+
+
+def _made(version: Mapping[str, Any]) -> int:
+    """Versions are counted: v1, v2, …"""
+    return int(version["VersionId"].removeprefix("v"))
+
+
+def _read(document: Any) -> Any:
+    """botocore has decoded a document already, unless an emulator sent it otherwise."""
+    return json.loads(document) if isinstance(document, str) else document

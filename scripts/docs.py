@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from codeferry_contracts.names import WORKFLOWS  # noqa: E402 - the checkout is no package
+from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402 - the checkout is no package
 from codeferry_contracts.request import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
+from stacks import instance_permissions as instance  # noqa: E402
+from stacks.cloudformation_permissions import cloudformation_permissions  # noqa: E402
+from stacks.gitops_permissions import Place, deploy_permissions, plan_permissions  # noqa: E402
 from stacks.permissions import (  # noqa: E402
     EVENT_FUNCTIONS,
-    EVERY_FUNCTION,
     INVOKED_BY_EVENTS,
+    LOGGING,
+    TRACING,
     Arns,
     Permission,
     permissions,
@@ -33,6 +37,7 @@ ARNS = Arns(
     state_machines=dict.fromkeys(WORKFLOWS, "the stage's state machines"),
     event_bus="the default event bus",
 )
+PLACE = Place("aws", "REGION", "ACCOUNT", Stage("stage"))
 
 
 def pages() -> dict[str, str]:
@@ -85,13 +90,50 @@ def _iam_page() -> Iterator[str]:
     yield "each role with the calls its function makes: every call is allowed, and what is allowed"
     yield "without having been used in a run of that test has its reason here, marked *unseen*."
     yield from ("", "## Every function", "", "| actions | on | why |", "|---|---|---|")
-    yield from (f"| `{a}` | its own log group | {why} |" for a, why in EVERY_FUNCTION.items())
+    yield from (f"| `{a}` | its own log group | {why} |" for a, why in LOGGING.items())
+    yield from (f"| `{a}` | \\* | {why} |" for a, why in TRACING.items())
     only = f"the dead-letter queue; only {', '.join(EVENT_FUNCTIONS)}"
     yield from (f"| `{a}` | {only} | {why} |" for a, why in INVOKED_BY_EVENTS.items())
     for function, granted in permissions(ARNS).items():
-        yield from ("", f"## {function}", "", "| actions | on | why |", "|---|---|---|")
-        yield from (_permission_row(permission) for permission in granted)
+        yield from _table(f"## {function}", granted)
+    yield from _instances()
+    yield from _deploying()
     yield from ("", *(ROOT / "docs" / "iam-others.md").read_text().rstrip().splitlines())
+
+
+def _instances() -> Iterator[str]:
+    yield from ("", "# Instances", "")
+    yield "Receiving code needs `AmazonSSMManagedInstanceCore` on the instance role and nothing"
+    yield "else: the archive comes through a presigned GET. An end-to-end test compares the rest"
+    yield "with what first start and drain call. The source is `stacks/instance_permissions.py`."
+    output = instance.command_output("the stage's command log group")
+    yield from _table("## `codeferry-<stage>-instance`, for any instance", output)
+    buckets = ("outputs bucket", "checkpoints bucket")
+    drain = instance.drain(buckets, "the stage's drain log group")
+    yield from _table("## `codeferry-<stage>-drain`, for instances that drain", drain)
+    fleet = instance.first_start("the agent's object", "the fleet's group")
+    fleet += instance.models("permanent bucket", "fleet_models")
+    yield from _table("## The fleet's role, beside all three", fleet)
+    yield from (f"| `{a}` | the fleet's stack | {why} |" for a, why in instance.SIGNALS.items())
+
+
+def _deploying() -> Iterator[str]:
+    yield from ("", "# Whoever deploys", "")
+    yield "`codeferry-<stage>-plan` and `-deploy` are taken by GitHub's workflows. What"
+    yield "CloudFormation then does, for `-deploy` or for a laptop, it may do by policies that the"
+    yield "bootstrap makes (`cdk-hnb659fds-codeferry-<part>-<region>`). The sources are"
+    yield "`stacks/gitops_permissions.py` and `stacks/cloudformation_permissions.py`; who is"
+    yield "trusted, and how far every role reaches at most, is in"
+    yield "[gitops.md](gitops.md#who-may-do-what)."
+    yield from _table("## GitHub: plan", plan_permissions(PLACE))
+    yield from _table("## GitHub: deploy", deploy_permissions(PLACE))
+    for part, granted in cloudformation_permissions(PLACE).items():
+        yield from _table(f"## CloudFormation: {part}", granted)
+
+
+def _table(title: str, granted: Sequence[Permission]) -> Iterator[str]:
+    yield from ("", title, "", "| actions | on | why |", "|---|---|---|")
+    yield from (_permission_row(permission) for permission in granted)
 
 
 def _permission_row(permission: Permission) -> str:

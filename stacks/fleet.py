@@ -85,7 +85,9 @@ class FleetStack(Stack):
                 "sha256": sha256(self._fleet.agent),
                 "path": agent_path(),
             },
-            files=drain_files(region=self.region, log_group=storage.drain_log),
+            files=drain_files(
+                stage=self._stage.name, region=self.region, log_group=storage.drain_log
+            ),
             models=models if self._fleet.models else "",
         )
         return ec2.UserData.custom(user_data(first_start))

@@ -7,8 +7,11 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from codeferry_contracts.names import Stage
-from stacks.acknowledgements import acknowledge, acknowledge_wildcard
+from stacks.acknowledgements import acknowledge
 from stacks.fleet_storage import FleetStorageStack
+from stacks.instance_permissions import first_start
+from stacks.instance_permissions import models as fetch_models
+from stacks.statements import grant
 
 
 class FleetRole(Construct):
@@ -39,11 +42,11 @@ class FleetRole(Construct):
                 storage.drain_policy,
             ],
         )
-        self._allow(["s3:GetObject"], f"{agent.bucket.bucket_arn}/{agent.s3_object_key}")
-        self._allow(["autoscaling:CompleteLifecycleAction"], group_arn)
-        acknowledge_wildcard(self.role, group_arn, "A group's ARN has a number in the middle.")
+        agent_arn = f"{agent.bucket.bucket_arn}/{agent.s3_object_key}"
+        granted = first_start(agent_arn, group_arn)
         if models:
-            self._read_models(storage, models)
+            granted += fetch_models(storage.permanent_arn, models)
+        grant(self.role, granted)
         acknowledge(
             self.role,
             {
@@ -52,18 +55,3 @@ class FleetRole(Construct):
                 "which changes with the agent."
             },
         )
-
-    def _read_models(self, storage: FleetStorageStack, prefix: str) -> None:
-        objects = f"{storage.permanent_arn}/{prefix}/*"
-        self._allow(["s3:GetObject"], objects)
-        acknowledge_wildcard(self.role, objects, "Weights come in as many files as they like.")
-        self.role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["s3:ListBucket"],
-                resources=[storage.permanent_arn],
-                conditions={"StringLike": {"s3:prefix": [f"{prefix}/*"]}},
-            )
-        )
-
-    def _allow(self, actions: list[str], resource: str) -> None:
-        self.role.add_to_policy(iam.PolicyStatement(actions=actions, resources=[resource]))

@@ -19,8 +19,11 @@ from constructs import Construct
 
 from codeferry_contracts import names
 from stacks.acknowledgements import acknowledge, acknowledge_wildcard
+from stacks.emptying import keep_no_log_of_emptying
+from stacks.instance_permissions import drain
 from stacks.retention import retention
 from stacks.settings import Settings
+from stacks.statements import accept_wildcards, statement
 
 # Who may still do this is the break-glass role alone. To expire versions by a lifecycle rule
 # would be another way to lose them; CloudFormation has to stay able to write the rules.
@@ -54,6 +57,7 @@ class FleetStorageStack(Stack):
                 (names.OUTPUT_CHECKPOINTS, "Checkpoints", settings.checkpoint_days),
             )
         }
+        keep_no_log_of_emptying(self, retention(settings.log_days))
         self.drain_log = f"/codeferry/{stage.name}/drain"
         log = logs.LogGroup(
             self,
@@ -187,36 +191,16 @@ def ephemeral_bucket(scope: Construct, id_: str, *, days: int, empty: bool) -> s
 def drain_policy(
     scope: Construct, name: str, *, buckets: list[s3.Bucket], log: logs.LogGroup
 ) -> iam.ManagedPolicy:
-    """What the drain agent needs to upload into ``buckets``, to prove that it did, and to log."""
-    objects = [bucket.arn_for_objects("*") for bucket in buckets]
+    """The exported policy of whoever drains into ``buckets``."""
+    permissions = drain([bucket.bucket_arn for bucket in buckets], log.log_group_arn)
     policy = iam.ManagedPolicy(
         scope,
         "DrainPolicy",
         managed_policy_name=name,
         description="For instance roles: carry outputs to the stage's output buckets.",
-        statements=[
-            # GetObject is what HeadObject asks for: the checksum of what is there already.
-            iam.PolicyStatement(
-                actions=[
-                    "s3:PutObject",
-                    "s3:GetObject",
-                    "s3:AbortMultipartUpload",
-                    "s3:ListMultipartUploadParts",
-                ],
-                resources=objects,
-            ),
-            # Without it a missing key answers 403, which is no answer to "is it there?".
-            iam.PolicyStatement(
-                actions=["s3:ListBucket"], resources=[bucket.bucket_arn for bucket in buckets]
-            ),
-            iam.PolicyStatement(
-                actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                resources=[log.log_group_arn],
-            ),
-        ],
+        statements=[statement(permission) for permission in permissions],
     )
-    for resource in objects:
-        acknowledge_wildcard(policy, resource, "Programs choose the names of their outputs.")
+    accept_wildcards(policy, permissions)
     return policy
 
 

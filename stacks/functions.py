@@ -14,6 +14,7 @@ from constructs import Construct
 from codeferry_contracts.names import Stage
 from stacks.acknowledgements import acknowledge, acknowledge_wildcard
 from stacks.permissions import Permission
+from stacks.statements import grant
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class WorkflowFunction(Construct):
             timeout=Duration.seconds(shape.seconds),
             memory_size=shape.memory_mib,
             environment=dict(environment),
+            # Adds what permissions.TRACING lists to the role.
+            tracing=lambda_.Tracing.ACTIVE,
         )
         acknowledge(
             self.function,
@@ -93,17 +96,6 @@ def _role(
 ) -> iam.Role:
     role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     log_group.grant_write(role)
-    for permission in permissions:
-        role.add_to_policy(_statement(permission))
-        for resource in permission.resources:
-            if "*" in resource:
-                acknowledge_wildcard(role, resource, permission.why)
+    acknowledge_wildcard(role, "*", "Traces are no resources that a statement could name.")
+    grant(role, permissions)
     return role
-
-
-def _statement(permission: Permission) -> iam.PolicyStatement:
-    return iam.PolicyStatement(
-        actions=list(permission.actions),
-        resources=list(permission.resources),
-        conditions=dict(permission.conditions),
-    )

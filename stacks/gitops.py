@@ -2,7 +2,8 @@
 
 ``plan`` looks, from pull requests and from the branch; ``deploy`` changes, from the protected
 environment only. Each has its whole policy as its permission boundary too: attaching another
-policy to the role, even AdministratorAccess, gives it nothing.
+policy to the role, even AdministratorAccess, gives it nothing. Where the account has a boundary
+for all roles (``stacks/permissions_boundary.py``), that one takes its place and says the same.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.acknowledgements import acknowledge_wildcard
-from stacks.github_trust import AUDIENCE, ISSUER, subjects, trust_conditions
-from stacks.gitops_permissions import Place, deploy_permissions, plan_permissions
+from stacks.github_trust import AUDIENCE, subjects, trust_conditions
+from stacks.gitops_permissions import ISSUER, Place, deploy_permissions, plan_permissions
 from stacks.permissions import Permission
 from stacks.settings import GitOpsSettings, Settings
+from stacks.statements import accept_wildcards, statement
 
 
 class GitOpsStack(Stack):
@@ -97,16 +98,7 @@ class GitHubRole(Construct):
             "Policy",
             managed_policy_name=name,
             description="What the role may do and, as its boundary, the most it ever may",
-            statements=[_statement(permission) for permission in permissions],
+            statements=[statement(permission) for permission in permissions],
         )
-        for permission in permissions:
-            for resource in permission.resources:
-                if "*" in resource:
-                    acknowledge_wildcard(policy, resource, permission.why)
+        accept_wildcards(policy, permissions)
         return policy
-
-
-def _statement(permission: Permission) -> iam.PolicyStatement:
-    return iam.PolicyStatement(
-        actions=list(permission.actions), resources=list(permission.resources)
-    )

@@ -1,7 +1,8 @@
 """What the two GitHub roles may do, and why: values, for the stack, the docs and the tests.
 
 ``plan`` reads what `cdk diff`, `cdk drift` and `ferry doctor` read: how things are configured,
-never what is in them, and only of this stage. ``deploy`` may become the CDK's own roles.
+never what is in them, and only of this stage. ``deploy`` may become the CDK's own roles that
+deploy.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from codeferry_contracts.names import Stage
 from stacks.permissions import Permission
 
+# Whose tokens are trusted ("OpenID Connect reference", GitHub Docs).
+ISSUER = "token.actions.githubusercontent.com"
 # The CDK's default qualifier ("Bootstrap your environment", CDK guide).
 QUALIFIER = "hnb659fds"
 BOOTSTRAP_STACK = "CDKToolkit"
-BOOTSTRAP_ROLES = ("deploy", "file-publishing", "lookup")
+# Not "lookup", which reads the whole account: a deployment looks nothing up.
+BOOTSTRAP_ROLES = ("deploy", "file-publishing")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The metrics that dashboard and alarms are made of, by the names they are emitted under.
 
-The workflow's are emitted by ``lambdas/…/observability.py``, the drain's by the agent; the
-rest are AWS's own.
+The workflow's are emitted by ``lambdas/…/observability.py`` and ``run_metrics.py``, the
+drain's by ``agent/…/drain/status.py``; the rest are AWS's own.
 """
 
 from __future__ import annotations
@@ -31,23 +31,32 @@ class Metrics:
 
     def of_runs(self, name: str, statistic: str = "Sum") -> cloudwatch.IMetric:
         """A metric of the workflow's own, one line per workflow."""
-        dimensions = f'"service"="workflow" "stage"="{self._stage.name}"'
-        return _search(WORKFLOW_NAMESPACE, "service,stage,workflow", name, dimensions, statistic)
+        return self._of_workflow("service,stage,workflow", name, statistic)
+
+    def of_phases(self, statistic: str) -> cloudwatch.IMetric:
+        """Seconds that the phases of runs take, one line per workflow and phase."""
+        return self._of_workflow("phase,service,stage,workflow", "PhaseSeconds", statistic)
+
+    def _of_workflow(self, dimensions: str, name: str, statistic: str) -> cloudwatch.IMetric:
+        terms = f'"service"="workflow" "stage"="{self._stage.name}"'
+        return _search(WORKFLOW_NAMESPACE, dimensions, name, terms, statistic)
 
     def of_functions(self, name: str, statistic: str = "Sum") -> cloudwatch.IMetric:
-        """A metric of all functions, one line each: they are the phases of a run."""
+        """A metric of all functions, one line each."""
         prefix = f'"{self._stage.function("")}"'
         return _search("AWS/Lambda", "FunctionName", name, prefix, statistic)
 
     def of_drain(self, name: str, statistic: str = "Sum") -> cloudwatch.IMetric:
-        """A metric of the drain agents, one line per instance."""
-        return _search(DRAIN_NAMESPACE, "Instance", name, "", statistic)
+        """A metric of the stage's drain agents, one line per instance."""
+        stage = f'"Stage"="{self._stage.name}"'
+        return _search(DRAIN_NAMESPACE, "Instance,Stage", name, stage, statistic)
 
     def oldest_output(self) -> cloudwatch.Metric:
-        """Seconds that the oldest output has been waiting, on any instance of the account."""
+        """Seconds that the oldest output has been waiting, on any instance of the stage."""
         return cloudwatch.Metric(
             namespace=DRAIN_NAMESPACE,
             metric_name="OldestAge",
+            dimensions_map={"Stage": self._stage.name},
             statistic="Maximum",
             period=FIVE_MINUTES,
         )
@@ -73,13 +82,13 @@ class Metrics:
             period=FIVE_MINUTES,
         )
 
-    def fleet_in_service(self) -> cloudwatch.IMetric:
-        """Instances in service: of this stage's fleet, or of groups that are named as one."""
+    def of_fleet(self, name: str) -> cloudwatch.IMetric:
+        """A metric of this stage's fleet, or of groups that are named as one."""
         group = self._stage.fleet(self._fleet.target if self._fleet else "")
         return _search(
             "AWS/AutoScaling",
             "AutoScalingGroupName",
-            "GroupInServiceInstances",
+            name,
             f'"{group}"',
             "Average",
         )

@@ -13,6 +13,7 @@ from typing import Any
 from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
@@ -79,8 +80,22 @@ class AlarmTopic(Construct):
     def __init__(self, scope: Construct, id_: str, *, name: str, email: str) -> None:
         super().__init__(scope, id_)
         self.topic = sns.Topic(self, "Topic", topic_name=name, enforce_ssl=True)
+        self._let_alarms_publish()
         if email:
             self.topic.add_subscription(subscriptions.EmailSubscription(email))
+
+    def _let_alarms_publish(self) -> None:
+        """A topic with a policy of its own has lost the one that lets the account's services in."""
+        stack = Stack.of(self)
+        owner = f"{stack.partition}:cloudwatch:{stack.region}:{stack.account}"
+        self.topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[self.topic.topic_arn],
+                conditions={"ArnLike": {"aws:SourceArn": f"arn:{owner}:alarm:codeferry-*"}},
+            )
+        )
 
 
 class Dashboard(Construct):
@@ -95,7 +110,11 @@ class Dashboard(Construct):
             ],
             [
                 _graph("Instances", *_instances(metrics)),
-                _graph("Time by phase, ms", metrics.of_functions("Duration", "Average")),
+                _graph("Duration by phase, s", metrics.of_phases("Average")),
+            ],
+            [
+                _graph("Archives, bytes", metrics.of_runs("ArchiveBytes", "Average")),
+                _graph("Bytes delivered", metrics.of_runs("DeliveredBytes")),
             ],
             [
                 _graph("Functions: errors", metrics.of_functions("Errors")),
@@ -105,7 +124,10 @@ class Dashboard(Construct):
                 _graph("Drain: backlog", metrics.of_drain("PendingFiles", "Maximum")),
                 _graph("Drain: bytes uploaded", metrics.of_drain("UploadedBytes")),
             ],
-            [_graph("Fleet in service", metrics.fleet_in_service())],
+            [
+                _graph("Drain: oldest output, s", metrics.oldest_output()),
+                _graph("Fleet: wanted and in service", *_fleet(metrics)),
+            ],
         ]
         cloudwatch.Dashboard(self, "Overview", dashboard_name=name, widgets=rows)
 
@@ -151,6 +173,10 @@ def _function_watches(metrics: Metrics) -> Iterator[Watch]:
 
 def _instances(metrics: Metrics) -> Sequence[cloudwatch.IMetric]:
     return [metrics.of_runs("InstancesSucceeded"), metrics.of_runs("InstancesFailed")]
+
+
+def _fleet(metrics: Metrics) -> Sequence[cloudwatch.IMetric]:
+    return [metrics.of_fleet("GroupDesiredCapacity"), metrics.of_fleet("GroupInServiceInstances")]
 
 
 def _graph(title: str, *shown: cloudwatch.IMetric) -> cloudwatch.GraphWidget:

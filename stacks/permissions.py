@@ -44,10 +44,17 @@ class Permission:
 
 # Not for our code: the Lambda service acts with the function's role, and this is granted for
 # it beside the rest. The queue's part goes to the functions that events invoke.
-EVERY_FUNCTION: Mapping[str, str] = {
+LOGGING: Mapping[str, str] = {
     "logs:CreateLogStream": "Lambda writes the function's log.",
     "logs:PutLogEvents": "Lambda writes the function's log.",
 }
+TRACING: Mapping[str, str] = {
+    "xray:PutTraceSegments": "Lambda adds the function to its run's trace. Cannot be narrowed to "
+    "resources.",
+    "xray:PutTelemetryRecords": "Lambda tells X-Ray how many segments it has sent. Cannot be "
+    "narrowed to resources.",
+}
+EVERY_FUNCTION: Mapping[str, str] = {**LOGGING, **TRACING}
 INVOKED_BY_EVENTS: Mapping[str, str] = {
     "sqs:SendMessage": "Lambda hands on the event that the function has failed on.",
     "sqs:GetQueueAttributes": "Comes with the CDK's grant to send.",

@@ -26,6 +26,8 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[A-Za-z0-9._
 _IDS = re.compile(r"\d+/\d+")
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+# "CreatePolicy", IAM API reference.
+_POLICY = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _ADDRESS = re.compile(r'[^\s@"<>,;]+@[^\s@"<>,;]+\.[^\s@"<>,;.]+')
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
@@ -87,6 +89,7 @@ class Settings:
     checkpoint_days: int = 14
     empty_on_destroy: bool = True
     permanent_bucket: str = ""
+    permissions_boundary: str = ""
     alarm_email: str = ""
     notify: str = ""
     fleet: FleetSettings | None = None
@@ -109,6 +112,7 @@ class Settings:
             checkpoint_days=context.number("checkpoint_days", cls.checkpoint_days),
             empty_on_destroy=context.switch("empty_on_destroy", cls.empty_on_destroy),
             permanent_bucket=context.text("permanent_bucket", pattern=_BUCKET),
+            permissions_boundary=context.text("permissions_boundary", pattern=_POLICY),
             alarm_email=context.address("alarm_email"),
             notify=context.address("notify"),
             fleet=_fleet(context),

@@ -1,4 +1,8 @@
-"""Where archives, run records and the dispatcher's reservations live."""
+"""Where archives, run records and the dispatcher's reservations live.
+
+All of it goes with its stack: archives and releases are of no use without the instances' workflow,
+and records that have to outlive a stage belong into a bucket of whoever keeps them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from constructs import Construct
 
 from codeferry_contracts import layout
 from stacks.acknowledgements import acknowledge
+from stacks.emptying import keep_no_log_of_emptying
+from stacks.retention import retention
 from stacks.settings import Settings
 
 
@@ -19,7 +25,16 @@ class StorageStack(Stack):
 
     def __init__(self, scope: Construct, id_: str, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(scope, id_, description="Codeferry: archives and run records", **kwargs)
-        self.bucket = ArtifactBucket(self, "Artifacts", record_days=settings.record_days).bucket
+        # W3005: the CDK's own emptying function has a DependsOn beside the reference that
+        # implies it.
+        self.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
+        self.bucket = ArtifactBucket(
+            self,
+            "Artifacts",
+            record_days=settings.record_days,
+            empty=settings.empty_on_destroy,
+        ).bucket
+        keep_no_log_of_emptying(self, retention(settings.log_days))
         self.ledger = Ledger(self, "Ledger").table
         # Exported by name here, so that the importing stack can tell what it is importing.
         self.bucket_arn = self.export_value(self.bucket.bucket_arn)
@@ -27,9 +42,13 @@ class StorageStack(Stack):
 
 
 class ArtifactBucket(Construct):
-    """Versioned, private, TLS only, self-emptying; announces its uploads on EventBridge."""
+    """Versioned, private, TLS only, self-emptying; announces its uploads on EventBridge.
 
-    def __init__(self, scope: Construct, id_: str, *, record_days: int) -> None:
+    Goes with its stack, emptied before. Without ``empty`` the stack is destroyed only when
+    nothing is in it any more.
+    """
+
+    def __init__(self, scope: Construct, id_: str, *, record_days: int, empty: bool) -> None:
         super().__init__(scope, id_)
         self.bucket = s3.Bucket(
             self,
@@ -39,7 +58,8 @@ class ArtifactBucket(Construct):
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.DESTROY,
+            auto_delete_objects=empty,
             lifecycle_rules=_lifecycle(record_days),
         )
         self._announce_uploads()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from aws_cdk import Duration
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_lambda as lambda_
@@ -23,7 +22,8 @@ from stacks.storage import StorageStack
 
 class Triggers(Construct):
     """The EventBridge rules: an upload starts, an instance that joins is welcomed, a finished
-    command resumes, a stop cleans up."""
+    command resumes, a stop cleans up. ``undelivered`` holds the events that no function could
+    take; the monitoring stack watches it."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Triggers(Construct):
         machines: Sequence[sfn.StateMachine],
     ) -> None:
         super().__init__(scope, id_)
-        self._undelivered = _dead_letters(self)
+        self.undelivered = _dead_letters(self)
         self._rule(
             "Upload",
             functions["start"],
@@ -97,7 +97,7 @@ class Triggers(Construct):
             targets=[
                 targets.LambdaFunction(
                     function,
-                    dead_letter_queue=self._undelivered,
+                    dead_letter_queue=self.undelivered,
                     retry_attempts=8,
                     max_event_age=Duration.hours(2),
                 )
@@ -105,21 +105,11 @@ class Triggers(Construct):
         )
         # A delivered event whose handler keeps failing must not vanish either.
         function.configure_async_invoke(
-            retry_attempts=2, on_failure=destinations.SqsDestination(self._undelivered)
+            retry_attempts=2, on_failure=destinations.SqsDestination(self.undelivered)
         )
 
 
 def _dead_letters(scope: Construct) -> sqs.Queue:
-    """Events that no function could take, with an alarm on the first of them."""
     queue = sqs.Queue(scope, "Undelivered", enforce_ssl=True, retention_period=Duration.days(14))
     acknowledge(queue, {"AwsSolutions-SQS3": "This is the dead-letter queue."})
-    cloudwatch.Alarm(
-        scope,
-        "UndeliveredAlarm",
-        alarm_description="Codeferry: an event was given up; an upload or a stop had no effect.",
-        metric=queue.metric_approximate_number_of_messages_visible(),
-        threshold=1,
-        evaluation_periods=1,
-        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-    )
     return queue

@@ -62,13 +62,13 @@ def user_data(settings: FirstStart) -> str:
     return script
 
 
-def drain_files(*, region: str, log_group: str) -> dict[str, str]:
-    """The drain service on an instance of the fleet: path to text."""
+def drain_files(*, stage: str, region: str, log_group: str) -> dict[str, str]:
+    """The drain service on an instance of the fleet of ``stage``: path to text."""
     unit = f"etc/systemd/system/{UNIT.name}"
     return {
         unit: UNIT.read_text(),
         f"{unit}.d/fleet.conf": _filled("drain_service.conf", COMMAND=_command()),
-        "etc/codeferry/drain.env": f"AWS_REGION={region}\n",
+        "etc/codeferry/drain.env": f"AWS_REGION={region}\nCODEFERRY_STAGE={stage}\n",
         "etc/codeferry/cloudwatch.json": _filled("cloudwatch.json", LOG_GROUP=log_group),
         "etc/logrotate.d/codeferry": _filled("logrotate.conf"),
     }

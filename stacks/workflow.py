@@ -15,18 +15,21 @@ from constructs import Construct
 from codeferry_contracts import names
 from stacks.acknowledgements import acknowledge_wildcard
 from stacks.functions import SHAPES, WorkflowFunction
+from stacks.instance_permissions import command_output
 from stacks.notifications import Notifications
 from stacks.permissions import Arns, permissions
 from stacks.retention import retention
 from stacks.settings import Settings
 from stacks.state_machine import RunStateMachine
+from stacks.statements import statement
 from stacks.storage import StorageStack
 from stacks.triggers import Triggers
 from stacks.vendoring import lambda_asset
 
 
 class WorkflowStack(Stack):
-    """Composes the workflow; its outputs are how the CLI finds the stage."""
+    """Composes the workflow; its outputs are how the CLI finds the stage. ``undelivered`` is
+    the queue of events that were given up."""
 
     def __init__(
         self,
@@ -58,14 +61,14 @@ class WorkflowStack(Stack):
             ).machine
             for workflow in names.WORKFLOWS
         }
-        Triggers(
+        self.undelivered = Triggers(
             self,
             "Triggers",
             stage=self._stage,
             storage=storage,
             functions=functions,
             machines=tuple(machines.values()),
-        )
+        ).undelivered
         if settings.notify:
             Notifications(self, "Notifications", stage=self._stage, email=settings.notify)
         self._outputs(storage, functions, machines)
@@ -107,18 +110,7 @@ class WorkflowStack(Stack):
             managed_policy_name=f"codeferry-{self._stage.name}-instance",
             description="For instance roles: stream command output. Receiving code needs only "
             "AmazonSSMManagedInstanceCore.",
-            statements=[
-                iam.PolicyStatement(
-                    actions=[
-                        "logs:CreateLogStream",
-                        "logs:PutLogEvents",
-                        "logs:DescribeLogStreams",
-                    ],
-                    resources=[f"{group.log_group_arn}"],
-                ),
-                # The SSM agent looks the group up by listing; that call has no narrower resource.
-                iam.PolicyStatement(actions=["logs:DescribeLogGroups"], resources=["*"]),
-            ],
+            statements=[statement(p) for p in command_output(group.log_group_arn)],
         )
         acknowledge_wildcard(policy, "*", "DescribeLogGroups lists; it has no narrower resource.")
         CfnOutput(self, "InstancePolicyArn", value=policy.managed_policy_arn)

@@ -7,18 +7,15 @@ only, so nothing is emptied; and it has no public AMI parameters, so one is made
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import time
-import urllib.request
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
 
 from codeferry_contracts.names import Stage
@@ -26,12 +23,17 @@ from codeferry_local.emulator import Emulator, free_port
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is no package
 
-from stacks.gitops_permissions import Place, plan_permissions
+from stacks import instance_permissions
+from stacks.cloudformation_permissions import cloudformation_permissions, document, policy_name
+from stacks.gitops_permissions import Place, deploy_permissions, plan_permissions
+from tests.e2e.fleet_instance import LARGE, Instance
+from tests.e2e.laptop import REGION, ROOT, Laptop
+from tests.e2e.needs import needs_of, refused, statements_of, unused
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-bootstrap")]
 
-ROOT = Path(__file__).resolve().parents[2]
-ACCOUNT, REGION, STAGE = "000000000000", "eu-west-1", Stage("dev")
+ACCOUNT, STAGE = "000000000000", Stage("dev")
+PLACE = Place("aws", REGION, ACCOUNT, STAGE)
 IMAGE = "/codeferry/tests/image"
 FOR_MINISTACK = [
     *("--leave-out", "Documents"),
@@ -39,59 +41,23 @@ FOR_MINISTACK = [
     *("--context", f"fleet_image={IMAGE}"),
 ]
 BUCKET = f"codeferry-dev-models-{ACCOUNT}-{REGION}"
-
-
-@dataclass
-class Laptop:
-    """A machine that is signed in to an empty account."""
-
-    url: str
-    directory: Path
-
-    @property
-    def environment(self):
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CODEFERRY_"))}
-        return kept | {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "laptop",
-            "AWS_SECRET_ACCESS_KEY": "laptop",
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "HOME": str(self.directory),
-        }
-
-    def run(self, command, **changes):
-        return subprocess.run(
-            [str(part) for part in command],
-            cwd=ROOT,
-            env=self.environment | changes,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def cdk(self, *arguments):
-        return self.run([sys.executable, ROOT / "scripts/cdk.py", *arguments])
-
-    def synthesise(self, directory, *context):
-        """The assembly that the bootstrap deployed, made again."""
-        words = ("stage=dev", f"permanent_bucket={BUCKET}", *FOR_MINISTACK[3::2], *context)
-        options = [part for word in words for part in ("-c", word)]
-        made = self.cdk("synth", "--quiet", "--all", "--output", directory, *options)
-        assert made.returncode == 0, made.stderr
-
-    def client(self, service):
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
-
-    def calls(self):
-        with urllib.request.urlopen(f"{self.url}/_codeferry/calls") as answer:
-            return json.load(answer)["calls"]
+BOUNDARY = policy_name("boundary", REGION)
+# What the bootstrap deploys, as settings of the CDK app; and without what MiniStack refuses.
+CONTEXT = (
+    "stage=dev",
+    f"permanent_bucket={BUCKET}",
+    *FOR_MINISTACK[3::2],
+    f"permissions_boundary={BOUNDARY}",
+    "fleet=workers",
+    "fleet_models=models",
+)
+STACKS = (
+    STAGE.storage_stack,
+    STAGE.workflow_stack,
+    STAGE.fleet_storage_stack,
+    STAGE.monitoring_stack,
+    STAGE.fleet_stack,
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +89,13 @@ def documented(weights):
 
 
 @pytest.fixture(scope="module")
-def bootstrapped(laptop, documented):
+def before(laptop):
+    """What an empty account has: a default network, the image of the tests."""
+    return laptop.inventory()
+
+
+@pytest.fixture(scope="module")
+def bootstrapped(laptop, before, documented):
     return laptop.run([*documented, *FOR_MINISTACK])
 
 
@@ -131,7 +103,7 @@ def last(done):
     return done.stdout.rstrip().splitlines()[-1]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_documented_command_makes_a_stage(bootstrapped):
     """It says what it did and ends successful; what remains to be done is in it."""
     assert bootstrapped.returncode == 0, bootstrapped.stdout + bootstrapped.stderr[-3000:]
@@ -160,7 +132,7 @@ def test_the_fleet_is_there(laptop, bootstrapped):
     assert tags["codeferry:target"] == "workers"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_doing_it_again_changes_nothing(laptop, bootstrapped, documented):
     """Every step finds its work done."""
     assert bootstrapped.returncode == 0
@@ -176,38 +148,92 @@ def stacks(laptop):
     return {s["StackName"]: (s["StackStatus"], s.get("LastUpdatedTime")) for s in found}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_plan_needs_no_more_than_the_plan_role_has(laptop, bootstrapped, tmp_path):
     """Every call of `cdk diff` and `ferry doctor` is one that the role allows."""
     assert bootstrapped.returncode == 0
-    laptop.synthesise(tmp_path, "fleet=workers", "fleet_models=models")
+    laptop.synthesise(tmp_path, *CONTEXT)
     begun = time.time()
-    diff = laptop.cdk("diff", "--app", tmp_path, "--method=template", "--ci", "--no-color")
+    who = {"AWS_ACCESS_KEY_ID": "plan"}
+    diff = laptop.cdk("diff", "--app", tmp_path, "--method=template", "--ci", "--no-color", **who)
     assert diff.returncode == 0, diff.stderr
-    doctor = laptop.run([Path(sys.executable).with_name("ferry"), "doctor", "--stage", "dev"])
+    ferry = Path(sys.executable).with_name("ferry")
+    doctor = laptop.run([ferry, "doctor", "--stage", "dev"], **who)
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     assert f"Stack {STAGE.workflow_stack}" in diff.stdout
-    # AWS refuses the plan role these; the CDK then goes on with the credentials it has.
-    needs = [c for c in laptop.calls() if c["time"] >= begun and c["action"] not in UNCHECKED]
+    # AWS refuses the plan role to become another, and the CDK then goes on with what it has: so
+    # what it asks here under a session of another role (ASIA…) is asked by the plan role there.
+    asked = needs_of(laptop.url, ("plan", "ASIA"), begun)
+    needs = {need for need in asked if need.action != "sts:AssumeRole"}
     assert needs
-    refused = [(c["action"], c["resource"]) for c in needs if not allowed(c)]
-    assert refused == []
+    assert refused(document(plan_permissions(PLACE))["Statement"], needs) == []
 
 
-UNCHECKED = {"sts:AssumeRole", "sts:GetCallerIdentity"}
+@pytest.mark.timeout(900)
+def test_a_deployment_needs_exactly_what_the_deploy_role_has(laptop, bootstrapped, tmp_path):
+    """`cdk deploy` becomes the CDK's roles for assets and for stacks, and asks nothing else."""
+    assert bootstrapped.returncode == 0
+    laptop.synthesise(tmp_path, *CONTEXT)
+    begun = time.time()
+    options = ("--exclusively", "--require-approval=never", "--import-existing-resources", "--ci")
+    done = laptop.cdk("deploy", "--app", tmp_path, *options, *STACKS, AWS_ACCESS_KEY_ID="deployer")
+    assert done.returncode == 0, done.stderr
+    statements = document(deploy_permissions(PLACE))["Statement"]
+    needs = needs_of(laptop.url, "deployer", begun)
+    assert refused(statements, needs) == []
+    assert unused(statements, needs) == set()
 
 
-def allowed(call):
-    place = Place("aws", REGION, ACCOUNT, STAGE)
-    return any(
-        call["action"] in permission.actions
-        and any(like(pattern, call["resource"]) for pattern in permission.resources)
-        for permission in plan_permissions(place)
-    )
+@pytest.mark.timeout(900)
+def test_an_instance_needs_exactly_what_its_role_has(laptop, bootstrapped, tmp_path):
+    """Its first start and its drain, with a kill in it, against the role as it is deployed.
+
+    What the suite has no program for (AWS's agents) says so beside the permission.
+    """
+    assert bootstrapped.returncode == 0
+    begun, instance = time.time(), Instance(tmp_path, laptop, "instance")
+    started = instance.first_start()
+    assert started.returncode == 0, started.stderr
+    for bucket in buckets_of(laptop, "OutputsBucket", "CheckpointsBucket"):
+        instance.write(bucket, "small", b"small")
+        instance.write(bucket, "large", os.urandom(LARGE))
+        instance.drain_and_be_killed()
+        drained = instance.drain()
+        assert drained.returncode == 0, drained.stderr
+    needs = with_prefix(needs_of(laptop.url, "instance", begun), "models/")
+    (role,) = instance_roles(laptop)
+    statements = statements_of(laptop.client("iam"), role)
+    assert refused(statements, needs) == []
+    assert unused(statements, needs) == set(excuses())
+    assert all(excuses().values())
 
 
-def like(pattern, value):
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), value) is not None
+def buckets_of(laptop, *outputs):
+    stack = laptop.client("cloudformation").describe_stacks(StackName=STAGE.fleet_storage_stack)
+    found = {o["OutputKey"]: o["OutputValue"] for o in stack["Stacks"][0]["Outputs"]}
+    return [found[name] for name in outputs]
+
+
+def with_prefix(needs, prefix):
+    """The journal knows no parameters; what the first start lists is what it was told to."""
+    return {replace(need, context=(("s3:prefix", prefix),)) for need in needs}
+
+
+def instance_roles(laptop):
+    profiles = laptop.client("iam").list_instance_profiles()["InstanceProfiles"]
+    return [role["RoleName"] for profile in profiles for role in profile["Roles"]]
+
+
+def excuses():
+    """Action to the reason why it is granted though nothing here uses it."""
+    granted = [
+        *instance_permissions.command_output(""),
+        *instance_permissions.drain([], ""),
+        *instance_permissions.first_start("", ""),
+        *instance_permissions.models("", ""),
+    ]
+    found = {action: why for p in granted for action, why in p.unseen.items()}
+    return found | dict(instance_permissions.SIGNALS)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +256,7 @@ def test_who_is_not_signed_in_is_told_how(laptop, documented, change, said, reme
     assert last(done) == "BOOTSTRAP INCOMPLETE"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_deployment_that_fails_is_told_with_cloudformations_words(
     laptop, bootstrapped, documented
 ):
@@ -244,29 +270,72 @@ def test_a_deployment_that_fails_is_told_with_cloudformations_words(
     assert last(done) == "BOOTSTRAP INCOMPLETE"
 
 
-@pytest.mark.timeout(400)
+def test_cloudformation_has_codeferrys_policies_and_no_others(laptop, bootstrapped):
+    """In an account that the bootstrap finds empty; and each says what the code says."""
+    assert bootstrapped.returncode == 0
+    iam = laptop.client("iam")
+    role = f"cdk-hnb659fds-cfn-exec-role-{ACCOUNT}-{REGION}"
+    attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+    parts = cloudformation_permissions(PLACE)
+    assert {p["PolicyName"] for p in attached} == {policy_name(part, REGION) for part in parts}
+    granted = [p for permissions in parts.values() for p in permissions]
+    assert statements_of(iam, role) == document(granted)["Statement"]
+
+
+@pytest.mark.timeout(900)
 def test_destroying_leaves_what_is_permanent_and_the_next_deployment_takes_it(
-    laptop, bootstrapped, tmp_path
+    laptop, before, bootstrapped, documented, tmp_path
 ):
-    """Bucket, objects and policy stay; a change set for a new stack imports the bucket.
+    """Bucket, objects and policy stay, the CDK's own things and nothing else. A change set for
+    a new stack imports the bucket; without it, all of the account is as it was.
 
     MiniStack makes that change set but cannot execute it for a stack that is not there yet.
     """
     assert bootstrapped.returncode == 0
-    laptop.synthesise(tmp_path)
-    gone = [STAGE.fleet_stack, STAGE.fleet_storage_stack]
-    for stack in gone:
-        laptop.client("cloudformation").delete_stack(StackName=stack)
-        laptop.client("cloudformation").get_waiter("stack_delete_complete").wait(
-            StackName=stack, WaiterConfig={"Delay": 1}
-        )
+    deployed = kinds(laptop.inventory())
+    laptop.synthesise(tmp_path, *CONTEXT)
+    empty(laptop.client("s3"), *buckets_of(laptop, "OutputsBucket", "CheckpointsBucket"))
+    destroyed = laptop.cdk("destroy", "--app", tmp_path, "--all", "--force", "--ci")
+    assert destroyed.returncode == 0, destroyed.stderr
+    left = {
+        name for _, name in laptop.inventory() - before if not name.startswith("cdk-hnb659fds-")
+    }
+    assert left == {BUCKET, "CDKToolkit", "/cdk-bootstrap/hnb659fds/version"}
     s3 = laptop.client("s3")
-    buckets = {b["Name"] for b in s3.list_buckets()["Buckets"]}
-    assert BUCKET in buckets
-    assert not {b for b in buckets if "fleetstorage" in b}
     assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] >= 3
     assert "PermanentButForBreakGlass" in s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
     assert imports(laptop, tmp_path) == ["AWS::S3::Bucket"]
+    forget(laptop, STAGE.fleet_storage_stack)
+    break_the_glass(s3)
+    again = laptop.run([*documented, *FOR_MINISTACK])
+    assert last(again) == "BOOTSTRAP SUCCESSFUL", again.stdout
+    assert kinds(laptop.inventory()) == deployed
+
+
+def kinds(inventory):
+    """How many of each; made up names differ."""
+    return Counter(call for call, _ in inventory)
+
+
+def forget(laptop, stack):
+    """A stack that a change set was made for and that never came to be."""
+    formation = laptop.client("cloudformation")
+    formation.delete_stack(StackName=stack)
+    formation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+
+
+def empty(s3, *buckets):
+    """As the CDK's function does on AWS."""
+    for bucket in buckets:
+        for version in s3.list_object_versions(Bucket=bucket).get("Versions", []):
+            s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+
+
+def break_the_glass(s3):
+    """As docs/fleet.md says: versions, policy and bucket, in this order."""
+    empty(s3, BUCKET)
+    s3.delete_bucket_policy(Bucket=BUCKET)
+    s3.delete_bucket(Bucket=BUCKET)
 
 
 def imports(laptop, assembly):

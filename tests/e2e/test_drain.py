@@ -335,6 +335,24 @@ def test_json_logs_carry_metrics(place: Place) -> None:
     assert directive["Namespace"] == "Codeferry/Drain"
     assert all(isinstance(scan[metric["Name"]], int | float) for metric in directive["Metrics"])
     assert (scan["UploadedFiles"], scan["UploadedBytes"], scan["Errors"]) == (1, 5, 0)
+    assert directive["Dimensions"] == [[], ["Instance"]]
+
+
+def test_metrics_are_their_stages(place: Place) -> None:
+    """Two stages of one account have backlogs of their own: CODEFERRY_STAGE says whose."""
+    place.environment["CODEFERRY_STAGE"] = "prod"
+    lines = [json.loads(line) for line in place.once("--json-logs").stderr.splitlines()]
+    (scan,) = [line for line in lines if line["message"].startswith("Scan complete")]
+    directive = scan["_aws"]["CloudWatchMetrics"][0]
+    assert directive["Dimensions"] == [["Stage"], ["Stage", "Instance"]]
+    assert scan["Stage"] == "prod"
+
+
+def test_a_stage_that_cannot_be_is_refused(place: Place) -> None:
+    """Its metrics would be nobody's."""
+    done = place.once("--stage", "Not A Stage")
+    assert done.returncode == 2
+    assert "No stage can be called 'Not A Stage'." in done.stderr
 
 
 def test_status_tells_what_waits_and_what_was(place: Place) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
-import urllib.request
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,6 +23,7 @@ from stacks.permissions import (
     permissions,
 )
 from tests.e2e.conftest import until
+from tests.e2e.needs import Need, journal, refused, statements_of, unused
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-permissions")]
 
@@ -33,23 +31,12 @@ FUNCTION = "codeferry-local-"
 ACCOUNT = "000000000000"
 
 
-@dataclass(frozen=True)
-class Need:
-    """What IAM asks before a call; ``tags`` are the resource's."""
-
-    function: str
-    action: str
-    resource: str
-    tags: tuple[tuple[str, str], ...] = ()
-
-
 # --- what was called ---------------------------------------------------------------------
 
 
 def needs_since(aws, start):
     """Everything the functions needed since ``start``, in the emulator and in the local SSM."""
-    with urllib.request.urlopen(f"{aws.state.endpoints['aws']}/_codeferry/calls") as answer:
-        emulated = json.load(answer)["calls"]
+    emulated = journal(aws.state.endpoints["aws"])
     ssm = aws.control("GET", "calls")["calls"]
     found = {need for call in emulated if call["time"] >= start for need in _emulated(aws, call)}
     return found | {need for call in ssm if call["time"] >= start for need in _ssm(aws, call)}
@@ -83,7 +70,8 @@ def _ssm(aws, call):
 def _instance(aws, function, action, instance_id):
     arn = f"arn:aws:ec2:{aws.state.region}:{ACCOUNT}:instance/{instance_id}"
     (tags,) = [r.tags for r in aws.state.instances if r.instance_id == instance_id]
-    return Need(function, action, arn, tuple(sorted(tags.items())))
+    context = sorted((f"aws:ResourceTag/{key}", value) for key, value in tags.items())
+    return Need(function, action, arn, tuple(context))
 
 
 def _function(call):
@@ -100,49 +88,10 @@ def deployed_statements(aws):
     functions, iam = aws.client("lambda").list_functions()["Functions"], aws.client("iam")
     found = {}
     for function in functions:
-        name = function["FunctionName"]
         role = function["Role"].rpartition("/")[2]
         assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
-        found[name.removeprefix(FUNCTION)] = [
-            statement
-            for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]
-            for statement in _document(iam, role, policy)["Statement"]
-        ]
+        found[function["FunctionName"].removeprefix(FUNCTION)] = statements_of(iam, role)
     return found
-
-
-def _document(iam, role, policy):
-    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-    return json.loads(document) if isinstance(document, str) else document
-
-
-def as_list(value):
-    return value if isinstance(value, list) else [value]
-
-
-def allows(statement, need):
-    """Whether an Allow statement covers the need (IAM User Guide, "Policy evaluation logic")."""
-    assert statement["Effect"] == "Allow"  # a Deny would have to be looked at first
-    return (
-        need.action in as_list(statement["Action"])
-        and any(matches(pattern, need.resource) for pattern in as_list(statement["Resource"]))
-        and all(_holds(*c, need) for c in statement.get("Condition", {}).items())
-    )
-
-
-def _holds(operator, terms, need):
-    assert operator == "StringLike"  # the only one in use; another has to be written here
-    tags = {f"aws:ResourceTag/{key}": value for key, value in need.tags}
-    return all(
-        key in tags and any(matches(pattern, tags[key]) for pattern in as_list(patterns))
-        for key, patterns in terms.items()
-    )
-
-
-def matches(pattern, value):
-    """IAM's wildcards: ``*`` is any characters, ``?`` is one."""
-    parts = {"*": ".*", "?": "."}
-    return re.fullmatch("".join(parts.get(c) or re.escape(c) for c in pattern), value, re.S)
 
 
 # --- a run of every kind -----------------------------------------------------------------
@@ -268,7 +217,7 @@ def join_late(aws, project):
     """An instance that starts and, as far as is known, has not got its target's release."""
     keys, last = ReleaseKeys("demo", project.name), aws.state.instances[-1].instance_id
     kept = aws.record(keys.record)
-    kept["instances"].remove(last)
+    del kept["instances"][last]
     s3 = aws.client("s3")
     s3.put_object(Bucket=aws.bucket, Key=keys.record, Body=json.dumps(kept).encode())
     aws.control("POST", f"started/{last}", {})
@@ -315,31 +264,19 @@ def test_every_call_is_allowed_by_its_functions_role(aws, seen):
     only the calls since this file's first run are judged.
     """
     statements = deployed_statements(aws)
-    assert {need.function for need in seen} == set(statements)
-    refused = [
-        need
-        for need in seen
-        if not any(allows(statement, need) for statement in statements[need.function])
-    ]
-    assert refused == []
+    assert {need.who for need in seen} == set(statements)
+    assert [need for need in seen if refused(statements[need.who], [need])] == []
 
 
 def test_nothing_is_allowed_that_is_never_used_without_a_reason(aws, seen):
     """A grant is seen in use, or says why it is there; what is in use needs no excuse."""
-    unused = {
+    spare = {
         (function, action)
         for function, statements in deployed_statements(aws).items()
-        for statement in statements
-        for action in as_list(statement["Action"])
-        for resource in as_list(statement["Resource"])
-        if not any(uses(need, function, action, resource) for need in seen)
+        for action in unused(statements, [need for need in seen if need.who == function])
     }
-    assert unused == set(excuses())
+    assert spare == set(excuses())
     assert all(excuses().values())
-
-
-def uses(need, function, action, resource):
-    return (need.function, need.action) == (function, action) and matches(resource, need.resource)
 
 
 def excuses():
@@ -358,7 +295,9 @@ def excuses():
     }
 
 
-NEED = Need("f", "ssm:SendCommand", "arn:aws:ec2:r:a:instance/i-1", (("t", "demo"),))
+NEED = Need(
+    "f", "ssm:SendCommand", "arn:aws:ec2:r:a:instance/i-1", (("aws:ResourceTag/t", "demo"),)
+)
 STATEMENT = {
     "Effect": "Allow",
     "Action": "ssm:SendCommand",
@@ -382,4 +321,4 @@ STATEMENT = {
 )
 def test_a_statement_is_read_as_iam_reads_it(change, allowed):
     """The judge itself: action, resource with wildcards, and the tag have to match."""
-    assert bool(allows(STATEMENT | change, NEED)) is allowed
+    assert (refused([STATEMENT | change], [NEED]) == []) is allowed

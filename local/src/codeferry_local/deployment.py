@@ -88,7 +88,9 @@ def synthesise(stage: Stage, log: Path) -> Path:
     assembly = cache / f"{stage.name}-{fingerprint(root)}"
     if not assembly.exists():
         working = cache / f"{assembly.name}.{os.getpid()}"
-        options = ("--quiet", "--all", "--output", str(working), "--context", f"stage={stage.name}")
+        # MiniStack cannot answer the CDK's function that empties a bucket.
+        context = ("-c", f"stage={stage.name}", "-c", "empty_on_destroy=false")
+        options = ("--quiet", "--all", "--output", str(working), *context)
         command = [str(node()), str(cdk_cli()), "synth", *options]
         app = ("--app", f"{shlex.quote(sys.executable)} app.py")
         run_logged([*command, *app], log, {"JSII_NODE": str(node())}, cwd=root)

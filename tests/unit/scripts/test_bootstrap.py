@@ -20,11 +20,18 @@ class Account:
     """An AWS account: stacks with a status, objects with a size."""
 
     def __init__(self, **objects):
-        self.stacks = dict.fromkeys([*PLAN.stacks(), "Codeferry-dev-Fleet"], "UPDATE_COMPLETE")
+        stacks = ["CDKToolkit", *PLAN.stacks(), "Codeferry-dev-Fleet"]
+        self.stacks = dict.fromkeys(stacks, "UPDATE_COMPLETE")
         self.objects = objects
 
     def account(self):
         return "1"
+
+    def partition(self):
+        return "aws"
+
+    def parameter(self, stack, name):
+        return "their-policy"
 
     def status(self, stack):
         return self.stacks.get(stack, "")
@@ -85,6 +92,23 @@ def test_the_fleet_is_deployed_when_its_weights_are_up(programs, monkeypatch):
     assert steps.index("fleet") > max(
         i for i, c in enumerate(programs) if c[:2] == ["s3", "upload"]
     )
+
+
+@pytest.mark.parametrize(("option", "ours"), [("", False), ("--narrow", True)])
+def test_cdk_and_app_learn_of_the_rights_that_were_decided(programs, monkeypatch, option, ours):
+    """The policies go to `cdk bootstrap`, the boundary to the app and to GitHub's settings."""
+    account = Account()
+    account.put_policy = lambda *policy: None
+    monkeypatch.setattr(bootstrap, "Aws", lambda region: account)
+    monkeypatch.setattr(bootstrap, "_present", lambda *found: 1)
+    told = list(bootstrap.bootstrap(asked(f"--project dev --region eu-west-1 {option}")))
+    (first,) = [c for c in programs if "bootstrap" in c]
+    assert ("--cloudformation-execution-policies" in first) is ours
+    boundary = "permissions_boundary=cdk-hnb659fds-codeferry-boundary-eu-west-1"
+    for deployment in (c for c in programs if "deploy" in c):
+        assert (boundary in deployment) is ours
+    assert (boundary in told[-1]) is ours
+    assert any("--narrow leaves it what Codeferry needs" in line for line in told) is not ours
 
 
 def test_a_project_that_cannot_be_a_stage_is_incomplete(capsys):

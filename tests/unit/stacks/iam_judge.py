@@ -60,10 +60,10 @@ def bounded(statements, boundary, request):
 
 
 def applies(statement, request):
-    known = {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
+    known = {"Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "Condition"}
     assert set(statement) <= known, f"not judged here: {set(statement) - known}"
     return (
-        any(like(pattern, request.action, case=False) for pattern in listed(statement["Action"]))
+        names_action(statement, request.action)
         and any(like(p, request.resource) for p in listed(statement.get("Resource", "*")))
         and all(
             holds(operator, key, listed(expected), request.context)
@@ -73,13 +73,19 @@ def applies(statement, request):
     )
 
 
+def names_action(statement, action):
+    others = "NotAction" in statement
+    patterns = listed(statement["NotAction" if others else "Action"])
+    return any(like(pattern, action, case=False) for pattern in patterns) is not others
+
+
 def holds(operator, key, expected, context):
     """A negated operator holds for a missing key, any other does not."""
     value = context.get(key)
     match operator:
         case "StringEquals":
             return value in expected and value is not None
-        case "StringLike":
+        case "StringLike" | "ArnLike" | "ArnEquals":
             return value is not None and any(like(pattern, value) for pattern in expected)
         case "ArnNotEquals":
             return value is None or not any(like(pattern, value) for pattern in expected)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.stacks.conftest import EVERYTHING
+from tests.unit.stacks.test_cloudformation_permissions import kinds
 
 # One worker for all of these, and so one synthesis.
 pytestmark = pytest.mark.xdist_group("stacks")
@@ -28,6 +29,9 @@ CONTEXTS = {
     "a named permanent bucket, nothing emptied": {
         "permanent_bucket": "codeferry-prod-models-1-eu-west-1",
         "empty_on_destroy": "false",
+    },
+    "an account whose roles have a boundary": {
+        "permissions_boundary": "cdk-hnb659fds-codeferry-boundary-eu-west-1",
     },
 }
 
@@ -64,6 +68,8 @@ def test_every_context_is_clean_under_both_linters(everything, synthesise, tmp_p
     context = EVERYTHING | CONTEXTS.get(name, {})
     assembly = synthesise(tmp_path, **context, agent_pyz=agent)
     assert findings(assembly) == []
+    # So what is said of everything's resource types is said of all.
+    assert kinds(assembly) <= kinds(everything)
     templates = sorted(str(path) for path in assembly.glob("*.template.json"))
     linter = Path(sys.executable).with_name("cfn-lint")
     done = subprocess.run(

@@ -348,7 +348,7 @@ def test_the_agent_is_installed_and_started_as_its_unit_says() -> None:
     """The unit's own words, but for the interpreter, which the distribution's is too old for."""
     (unit,) = [t for t in UNIT_FILE.read_text().splitlines() if t.startswith("ExecStart=")]
     _, agent, *arguments = unit.removeprefix("ExecStart=").split(" ")
-    files = drain_files(region="eu-west-1", log_group="/codeferry/prod/drain")
+    files = drain_files(stage="prod", region="eu-west-1", log_group="/codeferry/prod/drain")
     (drop_in,) = [text for name, text in files.items() if name.endswith(".d/fleet.conf")]
     started = " ".join(["/usr/bin/python3.11", agent, *arguments])
     assert f"ExecStart=\nExecStart={started}\n" in drop_in
@@ -357,11 +357,12 @@ def test_the_agent_is_installed_and_started_as_its_unit_says() -> None:
 
 
 def test_no_placeholder_is_left_in_any_file() -> None:
-    """Region, log group and command are filled in."""
-    files = drain_files(region="eu-west-1", log_group="/codeferry/prod/drain")
+    """Region, stage, log group and command are filled in."""
+    files = drain_files(stage="prod", region="eu-west-1", log_group="/codeferry/prod/drain")
     assert not [name for name, text in files.items() if "@@" in text]
     assert json.loads(files["etc/codeferry/cloudwatch.json"])
-    assert files["etc/codeferry/drain.env"] == "AWS_REGION=eu-west-1\n"
+    environment = files["etc/codeferry/drain.env"].splitlines()
+    assert environment == ["AWS_REGION=eu-west-1", "CODEFERRY_STAGE=prod"]
 
 
 def test_the_frame_is_short_and_the_source_runs_on_python_3_9() -> None:

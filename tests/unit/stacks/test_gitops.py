@@ -144,7 +144,8 @@ PLAN = [
 DEPLOY = [
     ("sts:AssumeRole", f"{CDK}-deploy-role-{ACCOUNT}-eu-west-1", True),
     ("sts:AssumeRole", f"{CDK}-file-publishing-role-{ACCOUNT}-eu-west-1", True),
-    ("sts:AssumeRole", f"{CDK}-lookup-role-{ACCOUNT}-eu-west-1", True),
+    # It reads the whole account.
+    ("sts:AssumeRole", f"{CDK}-lookup-role-{ACCOUNT}-eu-west-1", False),
     # CloudFormation takes this one; nobody becomes it.
     ("sts:AssumeRole", f"{CDK}-cfn-exec-role-{ACCOUNT}-eu-west-1", False),
     ("sts:AssumeRole", f"{CDK}-deploy-role-{ACCOUNT}-us-east-1", False),

@@ -16,13 +16,15 @@ RUNBOOK = ROOT / "docs" / "fleet.md"
 
 
 @pytest.fixture
-def alarms(found):
-    """Name to properties, of the monitoring and of the fleet."""
-    both = [*found("Monitoring", "AWS::CloudWatch::Alarm").values()]
-    both += found("Fleet", "AWS::CloudWatch::Alarm").values()
-    return {
-        r["Properties"]["AlarmName"].removeprefix("codeferry-prod-"): r["Properties"] for r in both
-    }
+def alarms(everything):
+    """Name to properties, of every alarm in any stack."""
+    deployed = [
+        resource["Properties"]
+        for path in everything.glob("*.template.json")
+        for resource in json.loads(path.read_text())["Resources"].values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    ]
+    return {alarm["AlarmName"].removeprefix("codeferry-prod-"): alarm for alarm in deployed}
 
 
 def test_every_failure_that_needs_a_person_has_its_alarm(alarms):
@@ -68,22 +70,79 @@ def test_alarms_watch_what_the_workflow_emits(alarms):
             assert dimension["Value"] in functions, name
 
 
-def test_the_dashboard_shows_runs_functions_drain_and_fleet(only):
-    """One page, in the namespaces that our own code and AWS emit to."""
+@pytest.fixture
+def searches(only):
+    """Namespace and dimensions to the metrics that the dashboard looks for under them."""
     body = json.dumps(only("Monitoring", "AWS::CloudWatch::Dashboard")["DashboardBody"])
-    for word in ("RunsFailed", "DurationSeconds", "Codeferry/Drain", "GroupInServiceInstances"):
-        assert word in body
+    wanted = {}
+    for namespace, names, metric in re.findall(r"{([\w/]+),([\w,]+)} MetricName=\W+(\w+)", body):
+        wanted.setdefault((namespace, frozenset(names.split(","))), set()).add(metric)
+    return wanted
+
+
+def test_the_dashboard_shows_runs_phases_bytes_functions_drain_and_fleet(searches):
+    """One page of everything that a person asks first."""
+    shown = set().union(*searches.values())
+    assert shown == {
+        *("RunsSucceeded", "RunsFailed", "InstancesSucceeded", "InstancesFailed"),
+        *("DurationSeconds", "PhaseSeconds", "ArchiveBytes", "DeliveredBytes"),
+        *("Errors", "Throttles", "PendingFiles", "UploadedBytes"),
+        *("GroupDesiredCapacity", "GroupInServiceInstances"),
+    }
+
+
+def test_dashboard_and_alarms_name_the_stage_everywhere(only, alarms):
+    """Two stages of one account have a dashboard and alarms of their own."""
+    body = json.dumps(only("Monitoring", "AWS::CloudWatch::Dashboard")["DashboardBody"])
+    for search in re.findall(r"SEARCH\(.+?\)", body):
+        assert "prod" in search
     assert "codeferry-prod-gpu-workers" in body
+    assert alarms["drain-stuck"]["Dimensions"] == [{"Name": "Stage", "Value": "prod"}]
 
 
-def test_the_runbook_explains_every_alarm(alarms):
-    """docs/fleet.md says what each means and what to do, under its name."""
-    text = RUNBOOK.read_text()
-    explained = [
-        re.compile(p.replace("*", "[a-z-]+")) for p in re.findall(r"^\| `([a-z*-]+)`", text, re.M)
-    ]
-    missing = [name for name in alarms if not any(p.fullmatch(name) for p in explained)]
-    assert missing == []
+def test_what_our_own_code_emits_is_what_is_looked_for(searches, alarms, capsys):
+    """A metric's dimensions are part of its name: one more or less and nothing is found."""
+    emitted = {}
+    for directive in (*workflow_directives(capsys), drain_directive()):
+        for names in directive["Dimensions"]:
+            metrics = emitted.setdefault((directive["Namespace"], frozenset(names)), set())
+            metrics |= {metric["Name"] for metric in directive["Metrics"]}
+    ours = {key: found for key, found in searches.items() if key[0].startswith("Codeferry")}
+    assert len(ours) == 3
+    for key, metrics in ours.items():
+        assert metrics <= emitted[key]
+    assert "OldestAge" in emitted["Codeferry/Drain", frozenset({"Stage"})]
+    assert alarms["drain-stuck"]["MetricName"] == "OldestAge"
+
+
+def workflow_directives(capsys):
+    """What CloudWatch is told of a run that has ended."""
+    from codeferry_lambdas.run_metrics import count_run
+
+    instance = {"seconds": {"extract": 1.0}}
+    counts = {"total": 1, "succeeded": 1, "failed": 0, "skipped": 0}
+    times = dict.fromkeys(("started_at", "finished_at"), "2026-11-12T00:00:00.000+00:00")
+    report = {"stage": "prod", "workflow": "sync", "status": "SUCCEEDED", "counts": counts, **times}
+    count_run({**report, "instances": [instance], "archive": {"size": 1}})
+    for line in capsys.readouterr().out.splitlines():
+        yield from json.loads(line)["_aws"]["CloudWatchMetrics"]
+
+
+def drain_directive():
+    from codeferry_agent.drain.status import embedded
+
+    (directive,) = embedded({}, "i-1", "prod")["_aws"]["CloudWatchMetrics"]
+    return directive
+
+
+def test_the_runbook_is_of_the_alarms_that_there_are(alarms):
+    """docs/fleet.md says what each means, under its name, and of no other."""
+    rows = re.findall(
+        r"^\| `([a-z*-]+)`", RUNBOOK.read_text().split("### What each alarm")[1], re.M
+    )
+    patterns = {row: re.compile(row.replace("*", "[a-z-]+")) for row in rows}
+    assert [n for n in alarms if not any(p.fullmatch(n) for p in patterns.values())] == []
+    assert [row for row, p in patterns.items() if not any(map(p.fullmatch, alarms))] == []
 
 
 def test_every_log_group_forgets(everything):

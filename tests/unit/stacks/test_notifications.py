@@ -95,14 +95,15 @@ def test_the_text_takes_every_value_from_the_event(stack):
 @pytest.mark.parametrize(
     "address", ["nobody", "@example.org", "a@b", "a b@example.org", "<a@b.org>", "a@b.org,c@d.org"]
 )
-def test_what_is_no_address_is_named(address):
-    """A malformed address is refused before anything is deployed."""
+@pytest.mark.parametrize("setting", ["notify", "alarm_email"])
+def test_what_is_no_address_is_named(setting, address):
+    """A malformed address is refused before anything is deployed: for mails and for alarms."""
     from aws_cdk import App
 
     from stacks.settings import SettingInvalid, Settings
 
-    with pytest.raises(SettingInvalid, match="notify"):
-        Settings.from_context(App(context={"notify": address}))
+    with pytest.raises(SettingInvalid, match=setting):
+        Settings.from_context(App(context={setting: address}))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.stacks.iam_judge import listed
+from tests.unit.stacks.policies import Assembly
+
 # One worker for all of these, and so one synthesis.
 pytestmark = pytest.mark.xdist_group("stacks")
 
@@ -51,3 +54,59 @@ def test_the_ledger_forgets(resources):
     (table,) = resources("Storage", "AWS::DynamoDB::Table")
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert table["BillingMode"] == "PAY_PER_REQUEST"
+
+
+# --- what is left when a stage is destroyed ---------------------------------------------------
+
+
+def test_nothing_but_the_permanent_bucket_and_its_policy_outlives_its_stack(everything):
+    """Everything else goes, the artifact bucket with what is in it."""
+    kept = [
+        (stack, resource["Type"])
+        for stack, _, resource in Assembly(everything).resources()
+        if resource.get("DeletionPolicy", "Delete") != "Delete"
+    ]
+    stack = "Codeferry-prod-FleetStorage"
+    assert sorted(kept) == [(stack, "AWS::S3::Bucket"), (stack, "AWS::S3::BucketPolicy")]
+
+
+def test_every_bucket_that_goes_is_emptied_before(everything):
+    """CloudFormation deletes no bucket that holds something."""
+    assembly = Assembly(everything)
+    emptied = {
+        (stack, resource["Properties"]["BucketName"]["Ref"])
+        for stack, _, resource in assembly.resources("Custom::S3AutoDeleteObjects")
+    }
+    assert emptied == {
+        (stack, id_)
+        for stack, id_, resource in assembly.resources("AWS::S3::Bucket")
+        if resource["DeletionPolicy"] == "Delete"
+    }
+
+
+def test_no_function_makes_a_log_group_that_nobody_deletes(everything):
+    """Each writes to a group of its stack's, which goes with it, and none may make another."""
+    assembly = Assembly(everything)
+    groups = {
+        (stack, id_): resource["DeletionPolicy"]
+        for stack, id_, resource in assembly.resources("AWS::Logs::LogGroup")
+    }
+    assert set(groups.values()) == {"Delete"}
+    for stack, _, function in assembly.resources("AWS::Lambda::Function"):
+        properties = function["Properties"]
+        assert (stack, properties["LoggingConfig"]["LogGroup"]["Ref"]) in groups
+    for stack, id_, _ in assembly.resources("AWS::IAM::Role"):
+        for statement in assembly.role_statements(stack, id_):
+            assert "logs:CreateLogGroup" not in listed(statement["Action"])
+
+
+def test_the_artifact_bucket_is_left_full_where_nothing_is_to_be_emptied(synthesise, tmp_path):
+    """Then it goes only when nobody has left anything in it."""
+    assembly = Assembly(synthesise(tmp_path, stage="prod", empty_on_destroy="false"))
+    assert list(assembly.resources("Custom::S3AutoDeleteObjects")) == []
+    (bucket,) = [
+        resource
+        for stack, _, resource in assembly.resources("AWS::S3::Bucket")
+        if stack == "Codeferry-prod-Storage"
+    ]
+    assert bucket["DeletionPolicy"] == "Delete"

@@ -105,13 +105,27 @@ def test_a_failed_wave_is_returned_by_the_rollback_machine_and_no_other(statemen
     assert all("execution:codeferry-prod-rollback:*" in str(s["Resource"]) for s in waiting)
 
 
-def test_an_event_given_up_raises_an_alarm(resources):
-    """An upload never vanishes silently."""
-    (alarm,) = resources("Workflow", "AWS::CloudWatch::Alarm")
+def test_an_event_given_up_raises_the_one_alarm_there_is_for_it(resources):
+    """An upload never vanishes silently, and nobody is told of it twice."""
+    assert resources("Workflow", "AWS::CloudWatch::Alarm") == []
+    (alarm,) = [
+        alarm
+        for alarm in resources("Monitoring", "AWS::CloudWatch::Alarm")
+        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    ]
     assert alarm["Threshold"] == 1
-    assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    (queue,) = alarm["Dimensions"]
+    assert "Undelivered" in queue["Value"]["Fn::ImportValue"]
     configured = resources("Workflow", "AWS::Lambda::EventInvokeConfig")
     assert len(configured) == 4
+
+
+def test_a_run_is_traced_through_its_functions(resources):
+    """The machines' traces do not end where a function begins."""
+    machines = resources("Workflow", "AWS::StepFunctions::StateMachine")
+    functions = resources("Workflow", "AWS::Lambda::Function")
+    assert {m["TracingConfiguration"]["Enabled"] for m in machines} == {True}
+    assert {f["TracingConfig"]["Mode"] for f in functions} == {"Active"}
 
 
 def test_execution_logs_hold_no_payloads(resources):

@@ -1,0 +1,103 @@
+"""Every role is one of those that are judged; every action of each has its written reason."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unit.stacks.iam_judge import like, listed
+from tests.unit.stacks.policies import Assembly
+
+# One worker for all of these, and so one synthesis.
+pytestmark = pytest.mark.xdist_group("stacks")
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs/iam.md").read_text()
+
+# What a role is for, to the headings of docs/iam.md under which its actions are.
+CATEGORIES = {
+    "function": (),  # test_workflow compares the page, tests/e2e/test_permissions.py the calls
+    "instance": (  # tests/e2e/test_bootstrap.py compares the calls of this one and of deploy
+        "## `codeferry-<stage>-instance`, for any instance\n",
+        "## `codeferry-<stage>-drain`, for instances that drain\n",
+        "## The fleet's role, beside all three\n",
+    ),
+    "plan": ("## GitHub: plan\n",),
+    "deploy": ("## GitHub: deploy\n",),
+    "break-glass": ("## break-glass\n",),
+    "state machine": ("## The state machines\n",),
+    "message rule": ("## The messages' rule\n",),
+    "emptying": ("## The function that empties a bucket\n",),
+}
+
+
+def category(assembly, stack, id_, role):
+    """What the role is for; KeyError when it is for nothing that is known here."""
+    name = role["Properties"].get("RoleName")
+    if name:
+        return {f"codeferry-prod-{c}": c for c in ("plan", "deploy", "break-glass")}[name]
+    (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    service = statement["Principal"]["Service"]
+    if service == "lambda.amazonaws.com":
+        return _of_function(assembly, stack, id_)
+    return {
+        "ec2.amazonaws.com": "instance",
+        "states.amazonaws.com": "state machine",
+        "events.amazonaws.com": "message rule",
+    }[service]
+
+
+def _of_function(assembly, stack, id_):
+    """A function of ours has a name; the CDK's has none."""
+    (function,) = [
+        f["Properties"]
+        for where, _, f in assembly.resources("AWS::Lambda::Function")
+        if where == stack and f["Properties"]["Role"] == {"Fn::GetAtt": [id_, "Arn"]}
+    ]
+    return "function" if "FunctionName" in function else "emptying"
+
+
+def written(heading):
+    """Action pattern to the reason that the page gives in the table under a heading."""
+    _, _, after = PAGE.partition(f"\n{heading}")
+    table = after.partition("\n#")[0]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| `")]
+    return {action: why for actions, _, why in rows for action in re.findall("`([^`]+)`", actions)}
+
+
+@pytest.fixture(scope="module")
+def roles(everything):
+    """Category to the statements of all its roles."""
+    assembly, found = Assembly(everything), {}
+    for stack, id_, role in assembly.resources("AWS::IAM::Role"):
+        kept = found.setdefault(category(assembly, stack, id_, role), [])
+        kept.extend(assembly.role_statements(stack, id_))
+    return found
+
+
+def test_every_role_is_known(roles):
+    """A new one has to be put into a category, and with that be judged."""
+    assert set(roles) == set(CATEGORIES)
+
+
+@pytest.mark.parametrize("name", [name for name, headings in CATEGORIES.items() if headings])
+def test_each_action_of_a_role_has_a_reason_and_no_reason_is_left_over(roles, name):
+    """docs/iam.md says what every role is allowed, and why; nothing more and nothing less."""
+    allowed = {action for s in roles[name] for action in listed(s["Action"])}
+    reasons = {k: why for heading in CATEGORIES[name] for k, why in written(heading).items()}
+    assert {a for a in allowed if not any(like(pattern, a) for pattern in reasons)} == set()
+    assert {p for p in reasons if not any(like(p, a) for a in allowed)} == set()
+    assert all(why.strip() for why in reasons.values())
+
+
+def test_no_role_but_the_instances_has_a_policy_of_aws(everything):
+    """AmazonSSMManagedInstanceCore, which AWS keeps to what its agent needs."""
+    attached = {
+        arn
+        for stack, _, role in Assembly(everything).resources("AWS::IAM::Role")
+        for arn in map(str, role["Properties"].get("ManagedPolicyArns", []))
+        if "iam::aws:policy" in arn
+    }
+    assert len(attached) == 1
+    assert "AmazonSSMManagedInstanceCore" in attached.pop()
