@@ -21,7 +21,7 @@ demo: setup ## the whole of Codeferry on this machine, in under a minute
 
 test: setup ## everything CI runs
 	$(MAKE) check
-	$(BIN)/pytest -n 2 --dist loadgroup tests/workflow tests/proxy tests/e2e tests/browser tests/packages tests/chaos
+	$(BIN)/pytest -n 2 --dist loadgroup tests/workflow tests/proxy tests/gitops tests/e2e tests/browser tests/packages tests/chaos
 	$(BIN)/pytest -n 2 --dist loadgroup -m slow tests/unit
 
 check: setup ## format, lint, types, imports, unit tests: the fast part
@@ -56,7 +56,7 @@ chaos: setup ## kills, full disks and hostile strings on the instance, the long 
 	CODEFERRY_DRAIN_KILLS=1000 $(BIN)/pytest --timeout 900 -n 2 --dist loadgroup tests/chaos
 
 synth: setup ## the CloudFormation templates, in cdk.out
-	$(BIN)/python scripts/cdk.py synth --quiet --all -c stage=$(STAGE)
+	$(BIN)/python scripts/cdk.py synth --quiet -c stage=$(STAGE)
 
 deploy: setup ## to the AWS account of your credentials: make deploy STAGE=dev
 	$(BIN)/python scripts/cdk.py deploy --all -c stage=$(STAGE)

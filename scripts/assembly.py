@@ -57,7 +57,7 @@ def make(stage: str, context: str, archive: Path) -> str:
             [sys.executable, str(AGENT_BUILDER)], cwd=ROOT, check=True, stdout=sys.stderr
         )
     with tempfile.TemporaryDirectory(prefix="codeferry-assembly-") as directory:
-        command = [sys.executable, str(CDK), "synth", "--quiet", "--all", "--output", directory]
+        command = [sys.executable, str(CDK), "synth", "--quiet", "--output", directory]
         subprocess.run([*command, *options], cwd=ROOT, check=True, stdout=sys.stderr)
         pack(Path(directory), archive)
     return digest(archive)

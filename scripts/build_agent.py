@@ -75,7 +75,8 @@ def _wanted(file: PurePath) -> bool:
         return False
     if file.parts[0] in ("boto3", "botocore") and "data" in file.parts[1:-2]:
         return file.parts[2] in MODELS
-    return not (file.parts[0] == "boto3" and "examples" in file.parts)
+    # RECORD has the digest of installed commands, and they name this environment's directory.
+    return file.name != "RECORD" and not (file.parts[0] == "boto3" and "examples" in file.parts)
 
 
 def _copy_metadata(library: Distribution, place: Path) -> None:
@@ -85,6 +86,12 @@ def _copy_metadata(library: Distribution, place: Path) -> None:
     (home / "METADATA").write_text(library.read_text("METADATA") or "")
 
 
+def _level(place: Path) -> None:
+    """The modes of all files, which a checkout has from its umask."""
+    for path in place.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 def main() -> None:
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "codeferry-agent.pyz"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +99,7 @@ def main() -> None:
         place = Path(temporary) / "site-packages"
         place.mkdir()
         gather(place)
+        _level(place)
         command = [Path(sys.executable).with_name("shiv"), "--site-packages", place]
         options = ["--reproducible", "--compressed", "-e", ENTRY, "-o", output]
         subprocess.run([*command, *options], check=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 MARKER = "<!-- codeferry: plan -->"
 # A comment has at most 65,536 characters (GitHub's API answers 422 beyond).
 LARGEST_DIFF = 50_000
+# A document's embedded program is lines of a thousand letters each, which nobody reads.
+LONGEST_LINE = 300
 LARGEST_LIST = 40
 
 _STACK = re.compile(r"^Stack (\S+)")
@@ -112,11 +114,18 @@ def _inert(what: str) -> str:
 
 def _whole(text: str) -> Iterator[str]:
     """The diff itself, behind a fence longer than any in it."""
-    shown = text if len(text) <= LARGEST_DIFF else text[:LARGEST_DIFF] + "\n… cut here"
+    shown = "\n".join(_shortened(line) for line in text.splitlines())
+    if len(shown) > LARGEST_DIFF:
+        shown = shown[:LARGEST_DIFF] + "\n… cut here"
     longest = max((len(ticks) for ticks in re.findall(r"`+", shown)), default=0)
     fence = "`" * max(3, longest + 1)
     yield from ("", "<details><summary>cdk diff</summary>", "", fence, shown.rstrip(), fence)
     yield from ("", "</details>")
+
+
+def _shortened(line: str) -> str:
+    left = len(line) - LONGEST_LINE
+    return line if left <= 0 else f"{line[:LONGEST_LINE]}… ({left} more characters)"
 
 
 if __name__ == "__main__":

@@ -127,10 +127,16 @@ def sources() -> dict[str, bytes]:
     return {name: found[name] for name in graphlib.TopologicalSorter(graph).static_order()}
 
 
-def _imported(source: str) -> set[str]:
-    """Modules by name: of ``from codeferry_agent.run.a import x`` and ``… .run import a, b``."""
+def _imported(source: str) -> list[str]:
+    """Modules by name: of ``from codeferry_agent.run.a import x`` and ``… .run import a, b``.
+
+    In an order of their own: it decides that of the sources, and so the document's bytes.
+    """
     found = IMPORT.findall(source)
-    return {word for module, names in found for word in ([module] if module else names.split(", "))}
+    words = {
+        word for module, names in found for word in ([module] if module else names.split(", "))
+    }
+    return sorted(words)
 
 
 def digest() -> str:

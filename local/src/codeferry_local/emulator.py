@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from codeferry_local.errors import StartFailed
 # What a process needs of its surroundings; nothing of the user's AWS configuration.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "VIRTUAL_ENV")
 START_SECONDS = 60
+PROGRAM = ("-m", "codeferry_local.emulator_process")
 
 
 @dataclass
@@ -32,12 +33,17 @@ class Emulator:
 
     @classmethod
     def start(
-        cls, port: int, directory: Path, log: Path, environment: Mapping[str, str]
+        cls,
+        port: int,
+        directory: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        program: Sequence[str] = PROGRAM,
     ) -> Emulator:
         """Start one on ``port`` that keeps all it writes below ``directory``.
 
-        ``environment`` is added to it and so reaches the Lambdas it runs. Raises
-        StartFailed with the end of the log when it ends before it answers.
+        ``environment`` is added to it and so reaches the Lambdas it runs; ``program`` is what
+        Python runs. Raises StartFailed with the end of the log when it ends before it answers.
         """
         directory.mkdir(parents=True, exist_ok=True)
         variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -55,7 +61,7 @@ class Emulator:
         } | dict(environment)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "codeferry_local.emulator_process"],
+                [sys.executable, *program],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

@@ -155,6 +155,18 @@ def test_a_comment_always_fits():
     assert "more" in found
 
 
+def test_an_embedded_program_does_not_hide_the_rest():
+    """Its lines of letters are shortened before anything is cut: what comes after is seen."""
+    program = f" │   [+] {'x' * 1000}\n" * 100
+    last = "[~] AWS::Logs::LogGroup Log Log123\n"
+    text = report(
+        f"Stack Documents\n[~] AWS::SSM::Document Sync Sync1\n{program}Stack {STACK}\n{last}"
+    )
+    assert last in text
+    assert "more characters)" in text
+    assert "… cut here" not in text
+
+
 def test_the_command_reads_a_file_and_prints(diff, tmp_path, capsys):
     """As the workflow calls it."""
     path = tmp_path / "diff.txt"

@@ -177,3 +177,22 @@ def test_every_variable_is_explained():
     used = set(re.findall(r"vars\.(\w+)", "".join(path.read_text() for path in WORKFLOWS)))
     explained = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/gitops.md").read_text(), re.M))
     assert used <= explained
+
+
+def test_ci_runs_what_make_runs():
+    """The same two commands as on a laptop; `make test` is all that .ci/run does as well."""
+    jobs = read("ci.yml")["jobs"]
+    runs = {name: [s["run"] for s in jobs[name]["steps"] if "run" in s] for name in jobs}
+    assert runs["check"] == ["make check"]
+    assert runs["test"] == ["make test"]
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "exec make test"
+
+
+def test_the_rules_of_main_ask_for_checks_that_exist():
+    """Each check that docs/gitops.md requires is a job that runs for every pull request."""
+    asked = re.findall(r'"context": "([^"]+)"', (ROOT / "docs/gitops.md").read_text())
+    named = {job["name"] for path in WORKFLOWS for job in read(path.name)["jobs"].values()}
+    assert asked
+    assert set(asked) <= named
+    everything = {job["name"] for job in read("ci.yml")["jobs"].values()}
+    assert everything <= set(asked)
