@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli.local_state import LocalAws, read_state
@@ -23,9 +24,13 @@ class Aws:
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        self._local = read_state() if access.is_local else None
-        self.session = _local_session(self._local) if self._local else _user_session(access)
+        self.local = read_state() if access.is_local else None
         self._clients: dict[str, Any] = {}
+
+    @cached_property
+    def session(self) -> Session:
+        """Made on first use: not everything needs botocore. Raises what botocore raises."""
+        return _local_session(self.local) if self.local else _user_session(self.access)
 
     @property
     def region(self) -> str:
@@ -34,7 +39,7 @@ class Aws:
     @property
     def endpoint(self) -> str | None:
         """The one endpoint of everything on the embedded AWS; None on AWS."""
-        return self._local.endpoint if self._local else None
+        return self.local.endpoint if self.local else None
 
     def client(self, service: str) -> Any:
         """The boto3 client of ``service``. Raises what botocore raises."""
@@ -56,7 +61,7 @@ class Aws:
             "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
             "tcp_keepalive": True,
         }
-        if self._local:  # it is on this machine: no proxy, no bucket host names
+        if self.local:  # it is on this machine: no proxy, no bucket host names
             settings |= {"proxies": {}, "s3": {"addressing_style": "path"}}
             settings["retries"]["total_max_attempts"] = _LOCAL_ATTEMPTS
         return Config(**settings)

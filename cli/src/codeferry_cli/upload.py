@@ -10,11 +10,13 @@ from codeferry_cli import amounts, packing_view
 from codeferry_cli.archive import Packed, Prepared, pack_into
 from codeferry_cli.errors import Interrupted
 from codeferry_cli.progress import Progress
+from codeferry_cli.s3.options import Server
+from codeferry_cli.s3.server import open_s3
 from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.request import Archive
 
 if TYPE_CHECKING:
-    from codeferry_transfer import Uploaded
+    from codeferry_transfer.upload import Uploaded
 
 _STEPS = 4  # lines of upload progress off a terminal
 
@@ -32,12 +34,13 @@ def send(stage: DeployedStage, prepared: Prepared, key: str, progress: Progress)
 
     Raises what packing and transfer raise, Interrupted on Ctrl-C; no upload is left behind.
     """
-    from codeferry_transfer import upload_stream
+    from codeferry_transfer.upload import upload_stream
 
     meter = _Meter(prepared, progress)
+    s3 = open_s3(stage.aws, Server())
 
     def sink(chunks: Iterator[bytes]) -> Uploaded:
-        return upload_stream(stage.s3, stage.bucket, key, chunks, progress=meter.uploaded)
+        return upload_stream(s3, stage.bucket, key, chunks, progress=meter.uploaded)
 
     progress.line(packing_view.start_line(prepared))
     try:
@@ -46,8 +49,10 @@ def send(stage: DeployedStage, prepared: Prepared, key: str, progress: Progress)
         raise Interrupted(
             "Interrupted while uploading: the upload was aborted, no run was started."
         ) from stop
+    finally:
+        s3.close()
     progress.line(packing_view.end_line(packed))
-    return Sent(packed, Archive(key, uploaded.sha256_hex, uploaded.version_id))
+    return Sent(packed, Archive(key, packed.sha256, uploaded.version_id))
 
 
 def sent_json(run_id: str, prepared: Prepared, sent: Sent) -> dict[str, Any]:

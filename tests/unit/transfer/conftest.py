@@ -11,7 +11,6 @@ from typing import Any
 import boto3
 import pytest
 
-from codeferry_transfer import make_client
 from codeferry_transfer.s3 import S3
 from tests.proxy.rules import Rule
 from tests.proxy.server import FaultProxy
@@ -29,7 +28,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def client(ministack: str, _credentials: None) -> Any:
-    return make_client(boto3.Session(), endpoint_url=ministack)
+    return boto3.client("s3", endpoint_url=ministack)
 
 
 @pytest.fixture

@@ -26,15 +26,15 @@ PUSH = """
 import json, sys
 from pathlib import Path
 from types import SimpleNamespace
-import boto3
 import codeferry_cli.main
 from codeferry_cli import archive, upload
-from codeferry_cli.options import Packing
+from codeferry_cli.aws import Aws
+from codeferry_cli.options import Access, Packing
 from codeferry_cli.progress import PlainProgress
-root, endpoint, bucket = sys.argv[1:]
-session = boto3.Session()
-others = [session.client(name) for name in ("cloudformation", "stepfunctions")]
-stage = SimpleNamespace(s3=session.client("s3", endpoint_url=endpoint), bucket=bucket)
+root, bucket = sys.argv[1:]
+aws = Aws(Access())
+others = [aws.client(name) for name in ("cloudformation", "stepfunctions")]
+stage = SimpleNamespace(aws=aws, bucket=bucket)
 prepared = archive.prepare(Path(root), Packing(project="many"))
 packed = upload.send(stage, prepared, "many.tar.gz", PlainProgress()).packed
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -66,8 +66,11 @@ def test_a_hundred_thousand_files_go_up_in_200_mib(
     root = tmp_path / "many"
     plant_many(root)
     subprocess.run(["git", "init", "-q", str(root)], check=True)
-    command = [sys.executable, "-c", PUSH, str(root), ministack, bucket]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+    command = [sys.executable, "-c", PUSH, str(root), bucket]
+    environment = {**os.environ, "AWS_ENDPOINT_URL": ministack}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=150
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["files"] == FILES + DIRECTORIES

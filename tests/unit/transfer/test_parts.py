@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codeferry_transfer import AccessDenied, CredentialsUnusable, TransferError
-from codeferry_transfer.errors import translated
+from codeferry_transfer.botocore_errors import translated
 from codeferry_transfer.parts import MOST_PARTS, SMALLEST_PART, cut, part_size_of
 
 

@@ -163,3 +163,13 @@ def test_workers_are_doubled_as_long_as_it_pays() -> None:
     assert far.workers == 64
     assert near.workers in (FIRST, 2 * FIRST), "a try now and then is part of it"
     assert Tempo(1).workers == 1
+
+
+def test_few_works_are_no_rate() -> None:
+    """Large objects end seldom: what is judged is as many as there are workers, or a second."""
+    tempo = Tempo(64)
+    for tenth in range(1, 10):
+        tempo.observe(tenth // 5, tenth / 10)
+    assert tempo.workers == FIRST
+    tempo.observe(2, 1.2)
+    assert tempo.workers == 2 * FIRST

@@ -1,8 +1,11 @@
-"""The S3 engine: streams of bytes into objects, in parallel and checked by the server."""
+"""The S3 engine: streams, files and whole trees to S3 and back, in parallel and checked.
+
+``codeferry_transfer.upload`` is for bytes that are being made, ``codeferry_transfer.transfers``
+for files and trees; ``codeferry_transfer.s3`` is the client under both.
+"""
 
 from __future__ import annotations
 
-from codeferry_transfer.client import make_client
 from codeferry_transfer.errors import (
     AccessDenied,
     BucketMissing,
@@ -11,9 +14,7 @@ from codeferry_transfer.errors import (
     TransferError,
     UploadRefused,
 )
-from codeferry_transfer.multipart import Part
 from codeferry_transfer.parts import PART_SIZE
-from codeferry_transfer.upload import Uploaded, upload_stream
 
 __all__ = [
     "PART_SIZE",
@@ -21,10 +22,6 @@ __all__ = [
     "BucketMissing",
     "ConnectionFailed",
     "CredentialsUnusable",
-    "Part",
     "TransferError",
     "UploadRefused",
-    "Uploaded",
-    "make_client",
-    "upload_stream",
 ]

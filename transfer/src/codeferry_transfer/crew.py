@@ -16,11 +16,12 @@ Watch = Callable[[], None]
 MOST_WORKERS = 64
 LARGE_AT_ONCE = 16
 """Pieces of large objects in memory at a time."""
+_LARGE_FIRST = 8  # threads for them from the start: one piece says little of what more would do
 
 _BACKLOG = 10_000  # works planned ahead: listings go on meanwhile, and totals are known early
 _BATCH = 64
 _LOOK_SECONDS = 0.1
-_TEMPO_SECONDS = 0.3
+_TEMPO_SECONDS = 0.2
 
 
 class Crew:
@@ -31,7 +32,8 @@ class Crew:
     """
 
     def __init__(self, most: int | None = None, *, halt: Callable[[], None] = lambda: None) -> None:
-        self._tempo = Tempo(most or MOST_WORKERS)
+        self._most = most or MOST_WORKERS
+        self._tempo = Tempo(self._most)
         self._halt = halt
         self._changed = threading.Condition()
         self._backlog: deque[Work] = deque()
@@ -90,9 +92,14 @@ class Crew:
             self._planning = False
             self._changed.notify_all()
 
+    def _may_work(self) -> int:
+        """How many threads."""
+        workers = self._tempo.workers
+        return max(workers, min(_LARGE_FIRST, self._most)) if self._large else workers
+
     def _hire(self) -> None:
         """As many threads as may be at work."""
-        while len(self._threads) <= self._tempo.workers:  # one of them is the planner
+        while len(self._threads) <= self._may_work():  # one of them is the planner
             thread = threading.Thread(target=self._labour, name="transfer")
             self._threads.append(thread)
             thread.start()
@@ -110,7 +117,7 @@ class Crew:
         """The next work, or None when there will be no more."""
         with self._changed:
             while not self.stopped and not self._is_over():
-                drawn = self._next() if self._going < self._tempo.workers else None
+                drawn = self._next() if self._going < self._may_work() else None
                 if drawn is not None:
                     self._going += 1
                     self._large_going += drawn[1]

@@ -7,20 +7,20 @@ by one, and many together.
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctypes
 
 _FEW = 8
 
 
 def make_durable(directory: int, names: Sequence[str]) -> None:
     """The content of these files of one open directory is on the disk. Raises OSError."""
-    syncfs = _syncfs() if len(names) > _FEW else None
-    if syncfs is not None:
-        if syncfs(directory) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if len(names) > _FEW and _synced(directory):
         return
     for name in names:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -30,8 +30,21 @@ def make_durable(directory: int, names: Sequence[str]) -> None:
             os.close(descriptor)
 
 
+def _synced(directory: int) -> bool:
+    """Whether all of its filesystem is on the disk now; False where syncfs is unknown.
+
+    Raises OSError.
+    """
+    import ctypes  # late: few transfers need it, and it takes a while
+
+    syncfs = getattr(_libc(), "syncfs", None)
+    if syncfs is not None and syncfs(directory) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return syncfs is not None
+
+
 @cache
-def _syncfs() -> Callable[[int], int] | None:
-    """The system call where there is one: Linux."""
-    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    return found
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)

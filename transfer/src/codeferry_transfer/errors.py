@@ -24,20 +24,6 @@ from a URL: URLs may carry signatures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
-
 from codeferry_contracts.errors import CodeferryError
 
 
@@ -155,30 +141,12 @@ _UNUSABLE = {
     "UnrecognizedClientException",
 }
 THROTTLING = {"SlowDown", "ServiceUnavailable", "ThrottlingException", "TooManyRequests"}
-_NO_CREDENTIALS = (
-    NoCredentialsError,
-    PartialCredentialsError,
-    CredentialRetrievalError,
-    TokenRetrievalError,
-    SSOError,
-)
 _SIGN_IN = "Sign in again (aws sso login, aws configure) or choose another --profile."
 
 
-@contextmanager
-def translated(bucket: str, key: str) -> Iterator[None]:
-    """Turn botocore's errors into ours, naming ``bucket`` and ``key``."""
-    try:
-        yield
-    except ClientError as error:
-        raise _from_answer(error, bucket, key) from error
-    except BotoCoreError as error:
-        raise _from_client(error, bucket) from error
-
-
-def _from_answer(error: ClientError, bucket: str, key: str) -> TransferError:
-    code = error.response.get("Error", {}).get("Code", "unknown")
-    return refusal(error.operation_name, bucket, key, code)
+def no_credentials() -> CredentialsUnusable:
+    """There is nothing to sign with."""
+    return CredentialsUnusable("No usable AWS credentials.", hint=_SIGN_IN)
 
 
 def refusal(operation: str, bucket: str, key: str, code: str) -> TransferError:
@@ -223,14 +191,3 @@ _ACTIONS = {
     "UploadPart": "PutObject",
     "CompleteMultipartUpload": "PutObject",
 }
-
-
-def _from_client(error: BotoCoreError, bucket: str) -> TransferError:
-    if isinstance(error, _NO_CREDENTIALS):
-        return CredentialsUnusable("No usable AWS credentials.", hint=_SIGN_IN)
-    if isinstance(error, HTTPClientError):
-        return ConnectionFailed(
-            f"The connection to S3 failed ({type(error).__name__}) while reaching {bucket!r}.",
-            hint="Check the network, --region and AWS_ENDPOINT_URL, then try again.",
-        )
-    return TransferError(f"The transfer could not be made: {type(error).__name__}.")

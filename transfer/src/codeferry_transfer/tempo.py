@@ -2,14 +2,16 @@
 
 More threads than the network keeps waiting only get into each other's way, at the
 interpreter and in the filesystem; how many that is depends on the distance to S3 and on
-everything else, so it is tried out.
+everything else, so it is tried out. Two or three keep a processor busy when S3 is near, and a
+far one is known as such within a second.
 """
 
 from __future__ import annotations
 
-FIRST = 8
+FIRST = 3
 _WORTH_IT = 1.15  # of what was carried before, to keep a doubled number
 _SETTLED_SECONDS = 2.0
+_LONGEST_LOOK_SECONDS = 1.0
 
 
 class Tempo:
@@ -26,11 +28,14 @@ class Tempo:
 
     def observe(self, done: int, now: float) -> None:
         """``done`` works, ``now`` (seconds): changes ``workers`` if that is worth it."""
-        at, self._at = self._at, now
-        done_before, self._done = self._done, done
-        if at is None or now <= at:
+        if self._at is None:
+            self._at, self._done = now, done
             return
-        rate = (done - done_before) / (now - at)
+        some, seconds = done - self._done, now - self._at
+        if seconds <= 0 or (some < self.workers and seconds < _LONGEST_LOOK_SECONDS):
+            return  # fewer say nothing of a rate
+        self._at, self._done = now, done
+        rate = some / seconds
         if self._before:
             self._judge(rate, now)
         elif now >= self._next_try and rate > 0:

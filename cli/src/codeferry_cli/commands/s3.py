@@ -30,10 +30,15 @@ from codeferry_cli.s3.options import (
     server_options,
     sync_options,
 )
-from codeferry_cli.s3.s5cmd import hand_over
 from codeferry_cli.s3.server import open_s3
 
 _LOCAL = click.Path(path_type=Path)
+
+
+def _hand_over(order: Order, verb: str, source: str, destination: str) -> None:
+    from codeferry_cli.s3.s5cmd import hand_over  # rarely wanted, and takes a while to import
+
+    hand_over(order, verb, source, destination)
 
 
 @click.group(short_help="Parallel transfers: upload, download, sync, list.")
@@ -87,7 +92,7 @@ def upload(
     if choice.use_s5cmd:
         places.assert_uploadable(source, recursive=recursive)
         to = to.directory if recursive else to
-        hand_over(order, "cp", f"{source}/" if recursive else str(source), str(to))
+        _hand_over(order, "cp", f"{source}/" if recursive else str(source), str(to))
     else:
         make = partial(places.upload, source=source, to=to, choice=choice, recursive=recursive)
         carry(order, "Uploading", make)
@@ -129,7 +134,7 @@ def download(
     order = Order("download", str(place), str(destination), choice, server, access, dry_run, output)
     if choice.use_s5cmd:
         below = f"{place.directory}*" if recursive else str(place)
-        hand_over(order, "cp", below, f"{destination}/" if recursive else str(destination))
+        _hand_over(order, "cp", below, f"{destination}/" if recursive else str(destination))
     else:
         make = partial(
             places.download, source=place, to=destination, choice=choice, recursive=recursive
@@ -180,7 +185,7 @@ def sync(
     order = Order(f"sync {direction}", source, destination, choice, server, access, dry_run, output)
     if choice.use_s5cmd:
         ends = (f"{here}/", there) if up else (f"{there}*", f"{here}/")
-        hand_over(order, "sync", *ends)
+        _hand_over(order, "sync", *ends)
     elif up:
         carry(order, "Uploading", partial(places.sync_up, source=local, to=place, choice=choice))
     else:

@@ -6,7 +6,8 @@
     assert head.sha256 == stored.sha256      # bytes; None when S3 keeps another checksum
 
 Credentials, region and endpoint are botocore's (profiles, SSO, roles, IMDSv2; refreshed
-while they are used); a bucket of another region is found by S3's own answer. Every method may
+while they are used), or those of the environment without it (``from_environment``); a bucket
+of another region is found by S3's own answer. Every method may
 be called from any thread, tries again what is worth it (connections, 5xx, SlowDown; with
 jitter, fewer at a time when S3 asks for it), and raises a TransferError, whose message never
 holds a URL. ``halt()`` makes every call raise Halted, until ``resume()``.
@@ -33,6 +34,8 @@ Of a multipart object S3 keeps the SHA-256 of its parts' SHA-256s:
 from __future__ import annotations
 
 from codeferry_transfer.s3.client import S3
+from codeferry_transfer.s3.plain import Plain, from_environment
+from codeferry_transfer.s3.signing import Keys
 from codeferry_transfer.s3.values import (
     Body,
     FileRange,
@@ -52,12 +55,15 @@ __all__ = [
     "Body",
     "FileRange",
     "Head",
+    "Keys",
     "Listed",
     "Page",
+    "Plain",
     "SentPart",
     "Sink",
     "Stored",
     "Undeleted",
     "Unfinished",
     "composite_sha256",
+    "from_environment",
 ]

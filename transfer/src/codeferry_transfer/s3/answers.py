@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from calendar import timegm
-from email.utils import parsedate
+from functools import lru_cache
 
 from codeferry_transfer.s3.values import Head, Stored
 from codeferry_transfer.s3.wire import AnswerHead
@@ -29,7 +28,7 @@ def head_of(answer: AnswerHead) -> Head:
     return Head(
         int(ranged.rpartition("/")[2] if ranged else headers.get("content-length", 0)),
         headers.get("etag", ""),
-        _moment(headers.get("last-modified", "")),
+        moment_of(headers.get("last-modified", "")),
         checksums,
         headers.get("x-amz-version-id"),
         metadata,
@@ -42,12 +41,6 @@ def stored_of(answer: AnswerHead, sha256: bytes | None) -> Stored:
     return Stored(answer.headers.get("etag", ""), answer.headers.get("x-amz-version-id"), sha256)
 
 
-def checksum_of(answer: AnswerHead) -> bytes | None:
-    """The SHA-256 of the bytes sent, as S3 confirms it."""
-    confirmed = answer.headers.get("x-amz-checksum-sha256")
-    return b64decode(confirmed) if confirmed else None
-
-
 def _md5_of(headers: dict[str, str]) -> bytes | None:
     found = _MD5.fullmatch(headers.get("etag", ""))
     encryption = headers.get("x-amz-server-side-encryption", "")
@@ -57,6 +50,17 @@ def _md5_of(headers: dict[str, str]) -> bytes | None:
     return bytes.fromhex(found.group(1))
 
 
-def _moment(http_date: str) -> float:
-    parsed = parsedate(http_date)
-    return float(timegm(parsed)) if parsed else 0.0
+# By hand, because email.utils takes longer to import than a small transfer, and to parse
+# longer than the rest of the head.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATE = re.compile(r"..., (\d\d) (...) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
+
+
+@lru_cache(maxsize=64)
+def moment_of(http_date: str) -> float:
+    """Seconds since 1970 of HTTP's date (RFC 9110, IMF-fixdate); 0 when it is none."""
+    found = _DATE.fullmatch(http_date)
+    if found is None or found[2] not in _MONTHS:
+        return 0.0
+    day, year, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6))
+    return float(timegm((year, _MONTHS.index(found[2]) + 1, day, hour, minute, second)))

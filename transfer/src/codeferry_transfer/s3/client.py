@@ -19,9 +19,11 @@ from codeferry_transfer.errors import (
     refusal,
 )
 from codeferry_transfer.s3 import xml
+from codeferry_transfer.s3.address import Source
 from codeferry_transfer.s3.answers import head_of, stored_of
 from codeferry_transfer.s3.download import Download
 from codeferry_transfer.s3.exchange import Exchanges, Gatherer, Request
+from codeferry_transfer.s3.plain import Plain
 from codeferry_transfer.s3.refused import Refused
 from codeferry_transfer.s3.values import (
     Body,
@@ -38,7 +40,6 @@ from codeferry_transfer.s3.wire import Sink
 
 if TYPE_CHECKING:
     from boto3.session import Session
-    from botocore.config import Config
 
 ATTEMPTS = 8
 MOST_DELETED = 1_000  # in one DeleteObjects
@@ -54,10 +55,9 @@ class S3:
 
     def __init__(
         self,
-        session: Session,
+        session: Session | Plain,
         *,
         endpoint_url: str | None = None,
-        config: Config | None = None,
         expected_owner: str | None = None,
         request_payer: bool = False,
         attempts: int = ATTEMPTS,
@@ -67,7 +67,7 @@ class S3:
             headers["x-amz-expected-bucket-owner"] = expected_owner
         if request_payer:
             headers["x-amz-request-payer"] = "requester"
-        self._exchanges = Exchanges(session, endpoint_url, config, headers, attempts)
+        self._exchanges = Exchanges(_source(session, endpoint_url), headers, attempts)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -268,6 +268,14 @@ class S3:
             if xml.text(root, "IsTruncated") != "true":
                 return
             query = query | {name: xml.text(root, element) for name, element in further.items()}
+
+
+def _source(session: Session | Plain, endpoint_url: str | None) -> Source:
+    if isinstance(session, Plain):
+        return replace(session, endpoint_url=endpoint_url or session.endpoint_url)
+    from codeferry_transfer.s3.configured import Configured
+
+    return Configured(session, endpoint_url)
 
 
 class LateError(Gatherer):

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from codeferry_transfer.errors import (
     ConnectionFailed,
@@ -15,17 +15,14 @@ from codeferry_transfer.errors import (
     refusal,
 )
 from codeferry_transfer.s3 import pacing
-from codeferry_transfer.s3.address import Address, AddressBook
+from codeferry_transfer.s3.address import Address, AddressBook, Source
+from codeferry_transfer.s3.dialling import proxy_authorization
 from codeferry_transfer.s3.identity import Identity
 from codeferry_transfer.s3.pacing import Pace
 from codeferry_transfer.s3.pool import Pool
 from codeferry_transfer.s3.refused import Refused, refused
 from codeferry_transfer.s3.signing import EMPTY_SHA256, encoded_path, encoded_query, signed
 from codeferry_transfer.s3.wire import AnswerHead, Broken, Connection
-
-if TYPE_CHECKING:
-    from boto3.session import Session
-    from botocore.config import Config
 
 _log = logging.getLogger(__name__)
 
@@ -76,17 +73,10 @@ class Gatherer:
 class Exchanges:
     """Makes requests until they are answered; shared by any number of threads."""
 
-    def __init__(
-        self,
-        session: Session,
-        endpoint_url: str | None,
-        config: Config | None,
-        headers: Mapping[str, str],
-        attempts: int,
-    ) -> None:
-        self._book = AddressBook(session, endpoint_url, config)
-        self._identity = Identity(session)
-        self._pool = Pool(self._identity.tls)
+    def __init__(self, source: Source, headers: Mapping[str, str], attempts: int) -> None:
+        self._book = AddressBook(source)
+        self._identity = Identity(source)
+        self._pool = Pool(source.authorities)
         self._headers = dict(headers)
         self._attempts = attempts
         self._stop = threading.Event()
@@ -167,6 +157,9 @@ class Exchanges:
         )
         target = f"{path}?{query}" if query else path
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if address.origin.proxy and not address.origin.secure:  # else it is asked for a tunnel
+            target = f"http://{address.host_header}{target}"
+            lines += proxy_authorization(address.origin)
         length = f"content-length: {len(request.body)}\r\n" if request.method in _WITH_BODY else ""
         return f"{request.method} {target} HTTP/1.1\r\n{lines}{length}\r\n".encode()
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from codeferry_transfer.s3.address import Origin
 from codeferry_transfer.s3.wire import Connection
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Pool:
     """Safe to use from many threads. The connection used last is taken first: it is warm."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self._tls = tls
+    def __init__(self, authorities: Callable[[], str | None]) -> None:
+        self._authorities = authorities
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[Connection]] = defaultdict(list)
         self._busy: set[Connection] = set()
@@ -28,7 +32,7 @@ class Pool:
             idle = self._idle[origin]
             connection = idle.pop() if idle else None
         if connection is None:
-            connection = Connection.open(origin, self._tls)
+            connection = Connection.open(origin, lambda: self._tls)
         self._busy.add(connection)
         try:
             yield connection
@@ -40,6 +44,13 @@ class Pool:
                     idle.append(connection)
             else:
                 connection.close()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made for the first server that wants it: reading all authorities takes a while."""
+        import ssl
+
+        return ssl.create_default_context(cafile=self._authorities())
 
     def cut(self) -> None:
         """End what is going on: every thread that waits on a connection gets Broken."""

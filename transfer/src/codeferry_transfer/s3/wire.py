@@ -10,19 +10,19 @@ import contextlib
 import errno
 import socket
 import ssl
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from codeferry_transfer.errors import ConnectionFailed
 from codeferry_transfer.s3.address import Origin
+from codeferry_transfer.s3.dialling import connected
 
 Sink = Callable[[memoryview], object]
 
-CONNECT_SECONDS = 10
-SILENT_SECONDS = 60
-_BUFFER = 128 << 10
+# As large as pays: each piece of a body costs a few system calls, and turns at the interpreter.
+_BUFFER = 512 << 10
 _LARGEST_HEAD = 64 << 10
+_LINE_END, _HEAD_END = b"\r\n", b"\r\n\r\n"
 # Below this a body travels in one packet train with its head; copying it costs less than
 # another system call.
 _TOGETHER = 64 << 10
@@ -53,19 +53,20 @@ class AnswerHead:
 class Connection:
     """A connection for one exchange after the other: ``send``, ``head``, then the body."""
 
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket = connected
-        self._buffer = memoryview(bytearray(_BUFFER))
+    def __init__(self, dialled: socket.socket) -> None:
+        self._socket = dialled
+        self._bytes = bytearray(_BUFFER)
+        self._buffer = memoryview(self._bytes)
         self._begin = self._end = 0
         self.reusable = True  # between exchanges; not when one went wrong
         self.used = False
         self._closing = False
 
     @classmethod
-    def open(cls, origin: Origin, tls: ssl.SSLContext) -> Connection:
+    def open(cls, origin: Origin, tls: Callable[[], ssl.SSLContext]) -> Connection:
         """Raises Broken; ConnectionFailed when the server's certificate is not to be trusted."""
         try:
-            return cls(_connected(origin, tls))
+            return cls(connected(origin, tls))
         except ssl.SSLCertVerificationError as error:
             raise ConnectionFailed(
                 f"The certificate of {origin.host} cannot be trusted: {error.verify_message}.",
@@ -104,7 +105,9 @@ class Connection:
     def _head(self) -> AnswerHead:
         status = 100
         while 100 <= status < 200:
-            first, *lines = self._raw_head().decode("latin-1").split("\r\n")
+            first, *lines = (
+                self._until(_HEAD_END, untouched=self.used).decode("latin-1").split("\r\n")
+            )
             if not first.startswith("HTTP/1.") or not first[9:12].isdigit():
                 raise Broken("the answer is not HTTP")
             status = int(first[9:12])
@@ -134,25 +137,16 @@ class Connection:
             return self._until_closed(sink)
         return self._exactly(int(length), sink)
 
-    def _raw_head(self) -> bytes:
-        while True:
-            seen = self._buffer[self._begin : self._end].tobytes()
-            ends = seen.find(b"\r\n\r\n")
-            if ends >= 0:
-                self._begin += ends + 4
-                return seen[:ends]
-            if len(seen) > _LARGEST_HEAD:
+    def _until(self, mark: bytes, *, untouched: bool = False) -> bytes:
+        """What comes before the mark, which is passed over."""
+        while (ends := self._bytes.find(mark, self._begin, self._end)) < 0:
+            held = self._end - self._begin
+            if held > _LARGEST_HEAD:
                 raise Broken("the answer's head does not end")
-            self._receive(untouched=self.used and not seen)
-
-    def _line(self) -> bytes:
-        while True:
-            seen = self._buffer[self._begin : self._end].tobytes()
-            ends = seen.find(b"\r\n")
-            if ends >= 0:
-                self._begin += ends + 2
-                return seen[:ends]
-            self._receive()
+            self._receive(untouched=untouched and not held)
+        found = self._buffer[self._begin : ends].tobytes()
+        self._begin = ends + len(mark)
+        return found
 
     def _exactly(self, length: int, sink: Sink) -> int:
         left = length
@@ -167,10 +161,10 @@ class Connection:
 
     def _chunks(self, sink: Sink) -> int:
         total = 0
-        while size := int(self._line().split(b";")[0], 16):
+        while size := int(self._until(_LINE_END).split(b";")[0], 16):
             total += self._exactly(size, sink)
-            self._line()
-        while self._line():
+            self._until(_LINE_END)
+        while self._until(_LINE_END):
             pass
         return total
 
@@ -211,20 +205,6 @@ class Connection:
         self._end += count
 
 
-def _connected(origin: Origin, tls: ssl.SSLContext) -> socket.socket:
-    connected = socket.create_connection((origin.host, origin.port), CONNECT_SECONDS)
-    try:
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if origin.secure:
-            connected = tls.wrap_socket(connected, server_hostname=origin.host)
-        _limit_silence(connected)
-    except BaseException:
-        connected.close()
-        raise
-    return connected
-
-
 _ENDED = "the server closed the connection"
 
 
@@ -232,11 +212,3 @@ def _broken(error: OSError, *, untouched: bool = False) -> Broken:
     if isinstance(error, (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)):
         return Broken("the server went silent")
     return Broken(error.strerror or type(error).__name__, untouched=untouched)
-
-
-def _limit_silence(connected: socket.socket) -> None:
-    """A timeout by the kernel: Python's own costs a poll() around every call."""
-    limit = struct.pack("ll", SILENT_SECONDS, 0)
-    connected.settimeout(None)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element, ParseError, fromstring
-from xml.sax.saxutils import escape
 
 from codeferry_transfer.errors import TransferError
 from codeferry_transfer.s3.values import Listed, Page, SentPart, Undeleted, Unfinished
@@ -104,7 +103,7 @@ def undeleted(root: Element) -> list[Undeleted]:
 def completion(parts: Sequence[SentPart]) -> bytes:
     """The body of CompleteMultipartUpload."""
     inside = "".join(
-        f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>{_escaped(part.etag)}</ETag>"
         + (f"<ChecksumSHA256>{base64(part.sha256)}</ChecksumSHA256>" if part.sha256 else "")
         + "</Part>"
         for part in parts
@@ -116,7 +115,7 @@ def completion(parts: Sequence[SentPart]) -> bytes:
 
 def deletion(keys: Iterable[str]) -> bytes:
     """The body of DeleteObjects; only what could not be deleted is to be answered."""
-    inside = "".join(f"<Object><Key>{_reference(key)}</Key></Object>" for key in keys)
+    inside = "".join(f"<Object><Key>{_escaped(key)}</Key></Object>" for key in keys)
     return f'<Delete xmlns="{_NAMESPACE}">{inside}<Quiet>true</Quiet></Delete>'.encode()
 
 
@@ -124,9 +123,13 @@ def base64(raw: bytes) -> str:
     return b64encode(raw).decode()
 
 
-def _reference(key: str) -> str:
-    """A key as XML text; line ends would be normalised if they were not references."""
-    return escape(key, {"\r": "&#13;", "\n": "&#10;"})
+# Line ends would be normalised if they were not references.
+_REFERENCES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;", "\n": "&#10;"})
+
+
+def _escaped(text: str) -> str:
+    """As XML text. Not the standard library's: importing that brings a whole HTTP client."""
+    return text.translate(_REFERENCES)
 
 
 def _name(element: Element) -> str:
