@@ -59,8 +59,8 @@ class Canned:
         found = self.workflow.states.describe_execution(executionArn=f"{arn}:back-{self.run_id}")
         return json.loads(found["input"])
 
-    def run(self, request: Any = None) -> Ended:
-        """Start an execution and wait until it is over."""
+    def run(self, request: Any = None, seconds: float = 60) -> Ended:
+        """Start an execution and wait until it is over, at most ``seconds``."""
         directory = self.workflow.calls / self.run_id
         directory.mkdir()
         (directory / "canned").write_text(json.dumps(self.answers))
@@ -70,11 +70,11 @@ class Canned:
             name=self.run_id,
             input=json.dumps({"any": "request"} if request is None else request),
         )["executionArn"]
-        return _ended(states, arn, directory)
+        return _ended(states, arn, directory, seconds)
 
 
-def _ended(states: Any, arn: str, directory: Path) -> Ended:
-    deadline = time.monotonic() + 60
+def _ended(states: Any, arn: str, directory: Path, seconds: float) -> Ended:
+    deadline = time.monotonic() + seconds
     execution = states.describe_execution(executionArn=arn)
     while execution["status"] == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.05)
