@@ -132,8 +132,8 @@ def test_the_fleet_demo_fails_at_wave_two_and_returns_by_itself(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6/6 instances have release" in done.stdout
-    assert "Wave 2: 2 instances, failed and has the release before again" in done.stdout
-    assert "Wave 3: 3 instances, untouched" in done.stdout
+    assert "Wave 2 of 3: failed on 1 of 2 instances, and the release before is back" in done.stdout
+    assert "Wave 3 of 3: 3 instances untouched" in done.stdout
     releases = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("  i-")]
     assert len(set(releases[:6])) == 2  # after the failure: wave one alone has the new one
     assert len(releases) == 6 + 6 + 7
