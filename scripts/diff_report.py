@@ -26,7 +26,6 @@ _RESOURCE = re.compile(r"^\[([-+~←])\] (\S+::\S+) (.+)$")
 _LOST = re.compile(r"\b(destroy|orphan|replace|may be replaced)$")
 _NESTED_REPLACEMENT = re.compile(r"\((requires replacement|may cause replacement)\)")
 _SECURITY = re.compile(r"^(IAM Statement|IAM Policy|Security Group) Changes")
-_IDENTICAL = "There were no differences"
 
 
 @dataclass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from codeferry_cli import packing_view
@@ -18,12 +19,15 @@ from codeferry_cli.options import Access, Waiting
 from codeferry_cli.output import Output
 from codeferry_cli.progress import Progress, progress
 from codeferry_cli.rehearsal import rehearse
+from codeferry_cli.request import build_request
+from codeferry_cli.run_options import RunOptions
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
 from codeferry_cli.upload import send, sent_json
 from codeferry_cli.variables import Variables, lent
-from codeferry_contracts.layout import archive_key
-from codeferry_contracts.request import RunRequest
+from codeferry_contracts.layout import archive_key, environment_key
+from codeferry_contracts.names import new_run_id
+from codeferry_contracts.request import Archive, Environment, RunRequest
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,63 @@ class Launch:
     run_id: str
     prepared: Prepared
     request: RunRequest
-    variables: Variables = field(default_factory=Variables)
+    variables: Variables
 
 
-def rehearse_launch(plan: Launch, output: Output) -> None:
-    """Say what would be packed and asked; of the variables only the names."""
+def planned(
+    workflow: str,
+    target: str,
+    prepared: Prepared,
+    run: RunOptions,
+    command: tuple[str, ...] = (),
+    variables: Variables | None = None,
+) -> Launch:
+    """A run of now, with the keys of what it will upload; nothing is packed or sent yet.
+
+    Raises RequestInvalid listing every value that cannot be.
+    """
+    given = variables or Variables()
+    run_id = new_run_id(prepared.project, datetime.now(UTC))
+    request = build_request(
+        target,
+        prepared.project,
+        run,
+        Archive(archive_key(run_id)),
+        command,
+        Environment(environment_key(run_id)) if given.values else None,
+    )
+    return Launch(workflow, run_id, prepared, request, given)
+
+
+def carry_out(
+    plan: Launch,
+    access: Access,
+    waiting: Waiting,
+    output: Output,
+    *,
+    dry_run: bool,
+    show: bool | None = None,
+) -> None:
+    """Launch it, or with ``dry_run`` only say what would be packed and asked. ``show`` is
+    ``--output``. Raises RunFailed unless all of it went well, and what its parts raise."""
+    if dry_run:
+        _rehearse(plan, output)
+    else:
+        _launch(plan, access, waiting, output, show)
+
+
+def _rehearse(plan: Launch, output: Output) -> None:
+    """Of the variables only the names."""
     said: dict[str, Any] = {"request": plan.request.to_json()}
     if plan.variables.values:
         said["variables"] = plan.variables.names
     rehearse(plan.prepared, output, said)
 
 
-def launch(
-    plan: Launch, access: Access, waiting: Waiting, output: Output, show: bool | None = None
+def _launch(
+    plan: Launch, access: Access, waiting: Waiting, output: Output, show: bool | None
 ) -> None:
-    """Upload, start, follow, and say how it went. ``show`` is ``--output``.
-
-    Raises RunFailed unless all of it went well, and what its parts raise.
-    """
+    """Upload, start, follow, and say how it went."""
     stage = find_stage(Aws(access))
     with progress() as shown:
         sent = send(stage, plan.prepared, archive_key(plan.run_id), shown)

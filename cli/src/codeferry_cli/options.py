@@ -17,7 +17,7 @@ import click
 from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION, PROJECT, STAGE
+from codeferry_cli.params import DURATION, PROJECT, STAGE, TARGET
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -83,10 +83,18 @@ def gathered(name: str, kind: type, *options: Decorator) -> Decorator:
             values[name] = kind(**{key: values.pop(key) for key in keys if key in values})
             return command(*args, **values)
 
-        decorated: Command = call
+        return stacked(*options)(call)
+
+    return decorate
+
+
+def stacked(*options: Decorator) -> Decorator:
+    """Decorators as one, the first outermost: it comes first in the help."""
+
+    def decorate(command: Command) -> Command:
         for add in reversed(options):
-            decorated = add(decorated)
-        return decorated
+            command = add(command)
+        return command
 
     return decorate
 
@@ -138,6 +146,8 @@ def _config_option(callback: Callable[..., Any]) -> Decorator:
 config_option = _config_option(_apply_config)
 # For `doctor`: a file that cannot be used is a finding there, kept in ctx.meta.
 examined_config_option = _config_option(functools.partial(_apply_config, survive=_remember))
+
+target_argument = click.argument("target", type=TARGET, envvar="FERRY_TARGET")
 
 directory_argument = click.argument(
     "directory",
@@ -205,4 +215,9 @@ waiting_options = gathered(
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done, and do none of it."
+)
+
+# What every command takes that starts a run.
+start_options = stacked(
+    waiting_options, dry_run_option, access_options, config_option, output_options
 )

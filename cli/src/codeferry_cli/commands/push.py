@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from codeferry_cli import archive, packing_view
 from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.launch import Launch, launch, rehearse_launch
+from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options import (
     Access,
     Packing,
     Waiting,
-    access_options,
-    config_option,
     directory_argument,
-    dry_run_option,
-    output_options,
     packing_options,
-    waiting_options,
+    start_options,
+    target_argument,
 )
 from codeferry_cli.output import Output
-from codeferry_cli.params import TARGET
-from codeferry_cli.request import build_request
 from codeferry_cli.run_options import RunOptions, push_options
-from codeferry_contracts.layout import archive_key
-from codeferry_contracts.names import SYNC, new_run_id
-from codeferry_contracts.request import Archive
+from codeferry_contracts.names import SYNC
 
 
 @click.command(cls=FerryCommand, short_help="Pack, upload, and carry a project to instances.")
-@click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+@target_argument
 @directory_argument
 @packing_options
 @push_options
-@waiting_options
-@dry_run_option
-@access_options
-@config_option
-@output_options
+@start_options
 def push(
     target: str,
     directory: Path,
@@ -66,11 +54,6 @@ def push(
       ferry push gpu-workers --dry-run
     """
     prepared = archive.prepare(directory, packing)
-    run_id = new_run_id(prepared.project, datetime.now(UTC))
-    request = build_request(target, prepared.project, run, Archive(archive_key(run_id)))
+    plan = planned(SYNC, target, prepared, run)
     packing_view.show_details(prepared, output)
-    plan = Launch(SYNC, run_id, prepared, request)
-    if dry_run:
-        rehearse_launch(plan, output)
-    else:
-        launch(plan, access, waiting, output)
+    carry_out(plan, access, waiting, output, dry_run=dry_run)

@@ -15,17 +15,14 @@ from codeferry_cli.follow import accompany
 from codeferry_cli.options import (
     Access,
     Waiting,
-    access_options,
-    config_option,
     directory_argument,
-    dry_run_option,
     option,
-    output_options,
-    waiting_options,
+    start_options,
+    target_argument,
 )
 from codeferry_cli.output import Output
 from codeferry_cli.packing import find_root
-from codeferry_cli.params import PROJECT, RELEASE, TARGET
+from codeferry_cli.params import PROJECT, RELEASE
 from codeferry_cli.progress import progress
 from codeferry_cli.request import build_rollback
 from codeferry_cli.run_options import RunOptions, rollback_options
@@ -37,16 +34,12 @@ from codeferry_contracts.target import parse_target
 
 
 @click.command(cls=FerryCommand, short_help="Make an earlier release current again.")
-@click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+@target_argument
 @directory_argument
 @option("--project", type=PROJECT, help="The project, instead of the one DIR lies in.")
 @click.option("--to", "release", type=RELEASE, help="This release.  [default: the one before]")
 @rollback_options
-@waiting_options
-@dry_run_option
-@access_options
-@config_option
-@output_options
+@start_options
 def rollback(
     target: str,
     directory: Path,

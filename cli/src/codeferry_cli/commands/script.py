@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,32 +10,25 @@ from codeferry_cli import packing_view
 from codeferry_cli.archive import Prepared
 from codeferry_cli.commands.behind_dashes import BehindDashes
 from codeferry_cli.errors import ScriptRefused
-from codeferry_cli.launch import Launch, launch, rehearse_launch
+from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options import (
     Access,
     Waiting,
-    access_options,
-    config_option,
-    dry_run_option,
     option,
-    output_options,
     script_argument,
-    waiting_options,
+    start_options,
+    target_argument,
 )
 from codeferry_cli.output import Output
 from codeferry_cli.packing import FILES, select_script
-from codeferry_cli.params import TARGET
-from codeferry_cli.request import build_request
 from codeferry_cli.run_options import RunOptions, script_options, show_option, variables_option
 from codeferry_cli.script_check import require_files, require_script
 from codeferry_cli.variables import Variables
-from codeferry_contracts.layout import archive_key, environment_key
-from codeferry_contracts.names import SCRIPT, new_run_id, project_name
-from codeferry_contracts.request import Archive, Environment
+from codeferry_contracts.names import SCRIPT, project_name
 
 
 @click.command(cls=BehindDashes, short_help="Run a script, with supporting files, on instances.")
-@click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+@target_argument
 @script_argument
 @option(
     "--files",
@@ -55,11 +47,7 @@ from codeferry_contracts.request import Archive, Environment
 @script_options
 @variables_option
 @show_option
-@waiting_options
-@dry_run_option
-@access_options
-@config_option
-@output_options
+@start_options
 def script(
     target: str,
     script: Path,
@@ -90,21 +78,9 @@ def script(
     """
     require_script(script)
     prepared = _prepare(script, _supporting(script, files, no_files), allow_secrets)
-    run_id = new_run_id(prepared.project, datetime.now(UTC))
-    request = build_request(
-        target,
-        prepared.project,
-        run,
-        Archive(archive_key(run_id)),
-        (script.name, *behind),
-        Environment(environment_key(run_id)) if variables.values else None,
-    )
+    plan = planned(SCRIPT, target, prepared, run, (script.name, *behind), variables)
     packing_view.show_largest(prepared, output)
-    plan = Launch(SCRIPT, run_id, prepared, request, variables)
-    if dry_run:
-        rehearse_launch(plan, output)
-    else:
-        launch(plan, access, waiting, output, show)
+    carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)
 
 
 def _supporting(script: Path, files: Path | None, no_files: bool) -> Path | None:

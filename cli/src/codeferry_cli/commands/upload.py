@@ -18,16 +18,12 @@ from codeferry_cli.options import (
     Access,
     Packing,
     Waiting,
-    access_options,
-    config_option,
     directory_argument,
-    dry_run_option,
-    output_options,
     packing_options,
-    waiting_options,
+    start_options,
+    target_argument,
 )
 from codeferry_cli.output import Output
-from codeferry_cli.params import TARGET
 from codeferry_cli.progress import progress
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.stage import find_stage
@@ -40,14 +36,10 @@ from codeferry_contracts.names import SYNC, inbox_run_id
 @click.command(
     cls=FerryCommand, short_help="Pack and upload to the inbox; the arrival starts the run."
 )
-@click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+@target_argument
 @directory_argument
 @packing_options
-@waiting_options
-@dry_run_option
-@access_options
-@config_option
-@output_options
+@start_options
 def upload(
     target: str,
     directory: Path,
