@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from codeferry_local.emulator import Emulator, free_port
+
+pytest_plugins = ["tests.distribution"]
+
+# What the tests write is made durable as the product makes it, which on a disk takes as long as all
+# else together. In memory it costs nothing; some container engines give it 64 MB, too little.
+MEMORY, ENOUGH = Path("/dev/shm"), 8 << 30  # noqa: S108 - not a name that somebody could guess
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+# Whoever starts the suite in the background of a script lets it, and all that it starts, ignore
+# Ctrl-C, which some tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The real definition, executed by MiniStack with canned functions.
 
-Only waiting is shortened: retry intervals become nothing and the three waits for a
-command last a second, in the loaded JSON. Everything else runs as it is deployed.
+Only waiting is shortened: retry intervals become nothing and the waits for a command last
+``WAIT_SECONDS``, in the loaded JSON. Everything else runs as it is deployed.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ ROLLBACK: dict[str, Any] = {
         "Done": {"Type": "Succeed"},
     },
 }
+# Not a whole number, which AWS would want: MiniStack only waits so long. A function has answered
+# before the wait for its token begins, so a wait this short loses no answer.
+WAIT_SECONDS = 0.02
 SOURCE = Path(__file__).with_name("canned_function.py")
 
 
@@ -100,9 +103,12 @@ def _deploy(functions: Any, name: str, calls: Path, endpoint: str) -> str:
 
 def _hurried(definition: dict[str, Any]) -> dict[str, Any]:
     """The same definition with short waits: what a test may wait for, and nothing else."""
-    text = json.dumps(definition)
+    text, found = json.dumps(definition), 0
     for seconds in (15, 60, 420, 3_600, 14_400):
-        text = text.replace(f'"TimeoutSeconds": {seconds},', '"TimeoutSeconds": 1,')
+        wait = f'"TimeoutSeconds": {seconds},'
+        found += wait in text
+        text = text.replace(wait, f'"TimeoutSeconds": {WAIT_SECONDS},')
+    assert found == 5, "the definition has other waits than these"
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 

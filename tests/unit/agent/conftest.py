@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from codeferry_contracts import manifest
 from codeferry_contracts.parameters import Payload
 from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, parse_result
 from tests.unit.agent.archives import Tree, entries, pack
+from tests.unit.agent.fork_server import FLAGS, ForkServer
 
 LAUNCH = Path(__file__).with_name("launch.py")
 SOURCES = sorted(Path(codeferry_agent.__file__).parent.glob("run/[!_]*.py"))
@@ -167,6 +170,7 @@ class Instance:
     stdin: int = subprocess.DEVNULL
     runs: int = 0
     environ: dict[str, str] = field(default_factory=dict)
+    fresh: bool = False  # an interpreter of its own for each delivery: what /proc tells of it counts
 
     @property
     def project(self) -> Path:
@@ -203,16 +207,23 @@ class Instance:
         return Payload(**(fields | changes))
 
     def start(self, payload: Payload | str, **environ: str) -> subprocess.Popen[Any]:
+        """A delivery on its way, in a session of its own."""
         encoded = payload if isinstance(payload, str) else payload.encode()
         run_id = "run-0" if isinstance(payload, str) else payload.run_id
         inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        return subprocess.Popen(
-            [self.python, "-I", "-X", "utf8", "-B", str(self.script), *self.arguments],
-            env=inherited
+        variables = (
+            inherited
             | {"CODEFERRY_ROOT": str(self.root), "CODEFERRY_RUN_ID": run_id}
             | {"CODEFERRY_PAYLOAD": encoded, "CODEFERRY_VERBOSE": "1"}
             | self.environ
-            | environ,
+            | environ
+        )
+        if not self.fresh:
+            server = fork_server(self.python)
+            return server.start(self.script, self.arguments, variables, self.stdin, self.text)
+        return subprocess.Popen(
+            [self.python, *FLAGS, str(self.script), *self.arguments],
+            env=variables,
             stdin=self.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -303,6 +314,15 @@ def _picture(top: Path) -> list[tuple[str, int, bytes]]:
     return [(str(p), p.lstat().st_mode, p.read_bytes() if p.is_file() else b"") for p in paths]
 
 
+@cache
+def fork_server(python: str) -> Any:
+    """The one of this interpreter, for as long as the tests run."""
+    server = ForkServer(python)
+    atexit.register(server.stop)
+    return server
+
+
+@cache
 def find_python(version: str) -> str | None:
     """An interpreter of this version: of pyenv, or on PATH; None when the machine has none."""
     home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
