@@ -21,8 +21,7 @@ demo: setup ## the whole of Codeferry on this machine, in under a minute
 
 test: setup ## everything CI runs
 	$(MAKE) check
-	$(BIN)/pytest -n 2 --dist loadgroup tests/workflow tests/proxy tests/gitops tests/e2e tests/browser tests/packages tests/chaos
-	$(BIN)/pytest -n 2 --dist loadgroup -m slow tests/unit
+	$(BIN)/pytest -n 2 -m "not fast" --durations 10 tests
 
 check: setup ## format, lint, types, imports, unit tests: the fast part
 	$(MAKE) -j2 --output-sync=target lint types unit
@@ -37,7 +36,7 @@ types:
 	$(BIN)/mypy
 
 unit:
-	$(BIN)/pytest -n 2 -m "not slow" tests/unit
+	$(BIN)/pytest -n 2 -m fast --durations 10 tests/unit
 
 format: setup ## format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -53,7 +52,8 @@ bench: setup ## the figures of docs/benchmarks.md, as ratios in one run
 	$(BIN)/python benchmarks/drain.py
 
 chaos: setup ## kills, full disks and hostile strings on the instance, the long version
-	CODEFERRY_DRAIN_KILLS=1000 $(BIN)/pytest --timeout 900 -n 2 --dist loadgroup tests/chaos
+	CODEFERRY_LONG=1 $(BIN)/pytest --timeout 900 -n 2 tests/chaos tests/e2e/test_large.py \
+		tests/unit/agent/drain/test_memory.py
 
 synth: setup ## the CloudFormation templates, in cdk.out
 	$(BIN)/python scripts/cdk.py synth --quiet -c stage=$(STAGE)

@@ -23,7 +23,7 @@ from codeferry_contracts.errors import CodeferryError  # noqa: E402 - the checko
 from codeferry_contracts.names import OUTPUT_PERMANENT, Stage  # noqa: E402
 from scripts.bootstrap_aws import Aws  # noqa: E402
 from scripts.bootstrap_errors import NotThere, StepFailed, ToolMissing  # noqa: E402
-from scripts.bootstrap_rights import rights  # noqa: E402
+from scripts.bootstrap_rights import Rights, rights  # noqa: E402
 
 CDK = ROOT / "scripts" / "cdk.py"
 CDK_CLI = ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk"
@@ -102,6 +102,7 @@ def parse(arguments: list[str] | None) -> Plan:
     add(
         "--leave-out", action="append", default=[], metavar="STACK", help="Documents, Monitoring, …"
     )
+    add("--agent", type=Path, metavar="FILE", help="where to build the agent", default=Plan.agent)
     add("--narrow", action="store_true", help="leave CloudFormation only what Codeferry needs")
     chosen = parser.parse_args(arguments)
     return Plan(
@@ -113,6 +114,7 @@ def parse(arguments: list[str] | None) -> Plan:
         context=tuple(chosen.context),
         leave_out=tuple(chosen.leave_out),
         narrow=chosen.narrow,
+        agent=chosen.agent.absolute(),
     )
 
 
@@ -123,22 +125,32 @@ def bootstrap(plan: Plan) -> Iterator[str]:
     aws = Aws(plan.region)
     account = aws.account()
     yield f"✓ signed in to account {account}, region {plan.region}"
-    build_agent()
+    build_agent(plan)
     yield f"✓ agent built: {plan.agent.name}"
     given = rights(aws, plan.region, account, narrow=plan.narrow)
-    cdk(plan, "bootstrap", f"aws://{account}/{plan.region}", *given.options)
+    plan = replace(plan, context=(*plan.context, *given.context))
+    # An assembly of our own, made once: another may be at work in this checkout.
+    with tempfile.TemporaryDirectory(prefix="codeferry-bootstrap-") as assembly:
+        synthesise(plan, account, assembly)
+        yield "✓ synthesised"
+        yield from make_stage(plan, aws, account, assembly, given)
+
+
+def make_stage(plan: Plan, aws: Aws, account: str, assembly: str, given: Rights) -> Iterator[str]:
+    """From the CDK's own stack to the stage's stacks and what they need."""
+    app = ("--app", assembly)
+    cdk(plan, "bootstrap", *app, f"aws://{account}/{plan.region}", *given.options)
     yield "✓ the CDK's own stack"
     yield given.said
-    plan = replace(plan, context=(*plan.context, *given.context))
     # The fleet comes last: its instances fetch what the upload brings.
     fleet = [name for name in plan.stacks() if name == plan.stage.fleet_stack]
     rest = [name for name in plan.stacks() if name not in fleet]
-    deploy(plan, account, rest)
+    deploy(plan, assembly, rest)
     yield f"✓ deployed: {', '.join(rest)}"
     uploaded = upload(plan, aws)
     yield f"✓ uploaded: {', '.join(uploaded)}"
     if fleet:
-        deploy(plan, account, fleet)
+        deploy(plan, assembly, fleet)
         yield f"✓ deployed: {', '.join(fleet)}"
     yield from verify(plan, aws, uploaded)
     yield from next_steps(plan, account)
@@ -158,28 +170,32 @@ def check_tools(plan: Plan) -> None:
         raise NotThere(f"There is nothing at {plan.models}.", hint="Correct --model-path.")
 
 
-def build_agent() -> None:
-    run([sys.executable, str(AGENT_BUILDER)], "The agent could not be built.", "See above.")
+def build_agent(plan: Plan) -> None:
+    command = [sys.executable, str(AGENT_BUILDER), str(plan.agent)]
+    run(command, "The agent could not be built.", "See above.")
 
 
-def deploy(plan: Plan, account: str, stacks: list[str]) -> None:
+def synthesise(plan: Plan, account: str, assembly: str) -> None:
+    """The whole app as it was asked for, into the directory ``assembly``."""
+    context = []
+    for word in (f"stage={plan.stage.name}", f"agent_pyz={plan.agent}", *plan.settings(account)):
+        context += ["-c", word]
+    cdk(plan, "synth", "--quiet", "--all", "--output", assembly, *context)
+
+
+def deploy(plan: Plan, assembly: str, stacks: list[str]) -> None:
     """These stacks; a permanent bucket that an earlier deployment left is taken over."""
     options = ["--require-approval=never", "--import-existing-resources"]
-    context = ["-c", f"stage={plan.stage.name}"]
-    for word in plan.settings(account):
-        context += ["-c", word]
-    cdk(plan, "deploy", *options, *context, "--exclusively", *stacks)
+    cdk(plan, "deploy", "--app", assembly, *options, "--exclusively", *stacks)
 
 
 def cdk(plan: Plan, verb: str, *arguments: str) -> None:
-    """The CDK CLI, with an assembly of its own: another may be at work in this checkout."""
+    """The CDK CLI, its end told with where to read more."""
     remedy = (
         "CloudFormation's events say why: aws cloudformation describe-stack-events --stack-name "
         f"{plan.stage.workflow_stack} --region {plan.region}; then run this again."
     )
-    with tempfile.TemporaryDirectory(prefix="codeferry-bootstrap-") as directory:
-        command = [sys.executable, str(CDK), verb, "--output", directory, *arguments]
-        run(command, f"cdk {verb} failed.", remedy, plan.region)
+    run([sys.executable, str(CDK), verb, *arguments], f"cdk {verb} failed.", remedy, plan.region)
 
 
 def upload(plan: Plan, aws: Aws) -> dict[str, Path]:

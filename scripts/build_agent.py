@@ -9,6 +9,7 @@ is pure Python, so one file serves every architecture. Of botocore's service mod
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -101,8 +102,11 @@ def main() -> None:
         gather(place)
         _level(place)
         command = [Path(sys.executable).with_name("shiv"), "--site-packages", place]
-        options = ["--reproducible", "--compressed", "-e", ENTRY, "-o", output]
+        # Beside its place first: whoever builds or reads it at the same time has a whole one.
+        built = output.with_name(f".{output.name}.{os.getpid()}")
+        options = ["--reproducible", "--compressed", "-e", ENTRY, "-o", built]
         subprocess.run([*command, *options], check=True)
+        built.replace(output)
     print(f"{output}: {output.stat().st_size:,} bytes")
 
 

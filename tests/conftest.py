@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from codeferry_local.emulator import Emulator, free_port
 
@@ -16,13 +18,29 @@ pytest_plugins = ["tests.distribution"]
 
 # What the tests write is made durable as the product makes it, which on a disk takes as long as all
 # else together. In memory it costs nothing; some container engines give it 64 MB, too little.
-MEMORY, ENOUGH = Path("/dev/shm"), 8 << 30  # noqa: S108 - not a name that somebody could guess
+MEMORY, ENOUGH = Path("/dev/shm"), 8 << 30
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Whoever starts the suite in the background of a script lets it, and all that it starts, ignore
 # Ctrl-C, which some tests press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _read_once(read: Callable[..., Any]) -> Callable[..., Any]:
+    """botocore reads a service's whole model for each new session, which is most of what a test
+    with clients takes; the files stay the same."""
+    found: dict[str, Any] = {}
+
+    def load_file(loader: JSONFileLoader, path: str) -> Any:
+        if path not in found:
+            found[path] = read(loader, path)
+        return found[path]
+
+    return load_file
+
+
+JSONFileLoader.load_file = _read_once(JSONFileLoader.load_file)
 
 
 @pytest.fixture(scope="session")

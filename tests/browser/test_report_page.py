@@ -10,8 +10,6 @@ from PIL import Image
 from tests.browser.conftest import DESK, PHONE
 from tests.browser.reports import failed_run, fleet, hostile, report, roll_out
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 CONTRASTS = Path(__file__).with_name("contrast.js").read_text()
 REPORTS = {
     "success": report,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -63,7 +64,8 @@ class Kills:
         try:
             run.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.killpg(run.pid, signal.SIGKILL)
             run.communicate()
         check_current(self.instance)
         assert self.instance.current_id in (before, release_of(TREES[which]))

@@ -18,12 +18,15 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.local_stage import HOME_VARIABLE
+from codeferry_local.emulator_gaps import TASK_TOKEN_SCALE
 from codeferry_local.home import Home, read_state
 from codeferry_local.process import Supervisor
 
 FERRY = Path(sys.executable).with_name("ferry")
 # A delivery timeout of ten minutes takes twelve seconds, an execution of fifteen eighteen.
 TIME_SCALE = 0.02
+# The workflow looks for itself after 1.5 seconds instead of 15, when no event comes.
+HURRIED = {TASK_TOKEN_SCALE: "0.1"}
 # For what takes a second or two: a machine that does much else is no failure.
 PATIENCE = 150
 CREATED = "files that a test of the suite made\n"
@@ -152,7 +155,12 @@ class Aws:
 def embedded(tmp_path_factory):
     home = Home(tmp_path_factory.mktemp("aws"))
     supervisor = Supervisor.start(
-        home, instances=3, target="demo", attached=True, time_scale=TIME_SCALE
+        home,
+        instances=3,
+        target="demo",
+        attached=True,
+        time_scale=TIME_SCALE,
+        variables=HURRIED,
     )
     try:
         yield Aws(home)

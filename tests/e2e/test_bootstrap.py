@@ -30,7 +30,7 @@ from tests.e2e.fleet_instance import LARGE, Instance
 from tests.e2e.laptop import REGION, ROOT, Laptop
 from tests.e2e.needs import needs_of, refused, statements_of, unused
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-bootstrap")]
+pytestmark = pytest.mark.e2e
 
 ACCOUNT, STAGE = "000000000000", Stage("dev")
 PLACE = Place("aws", REGION, ACCOUNT, STAGE)
@@ -82,10 +82,25 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def documented(weights):
+def agent(tmp_path_factory):
+    """Where the agent is built: other tests build theirs."""
+    return tmp_path_factory.mktemp("build") / "codeferry-agent.pyz"
+
+
+@pytest.fixture(scope="module")
+def documented(weights, agent):
     """The command of docs/fleet.md, word by word, with weights that are there."""
     (line,) = re.findall(r"(?m)^scripts/bootstrap\.sh .+$", (ROOT / "docs/fleet.md").read_text())
-    return [str(weights) if word == "./weights" else word for word in shlex.split(line)]
+    words = [str(weights) if word == "./weights" else word for word in shlex.split(line)]
+    return [*words, "--agent", str(agent)]
+
+
+@pytest.fixture(scope="module")
+def assembly(laptop, bootstrapped, agent, tmp_path_factory):
+    """What the bootstrap has deployed."""
+    directory = tmp_path_factory.mktemp("assembly")
+    laptop.synthesise(directory, *CONTEXT, f"agent_pyz={agent}")
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +127,12 @@ def test_the_documented_command_makes_a_stage(bootstrapped):
     assert f"permanent_bucket={BUCKET} " in bootstrapped.stdout
 
 
-def test_agent_and_weights_are_in_the_permanent_bucket(laptop, bootstrapped, weights):
+def test_agent_and_weights_are_in_the_permanent_bucket(laptop, bootstrapped, weights, agent):
     """Byte for byte, in the structure they had."""
     assert bootstrapped.returncode == 0
     s3 = laptop.client("s3")
     local = {f"models/{p.relative_to(weights)}": p for p in weights.rglob("*") if p.is_file()}
-    local["agent/codeferry-agent.pyz"] = ROOT / "build" / "codeferry-agent.pyz"
+    local["agent/codeferry-agent.pyz"] = agent
     for key, path in local.items():
         assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == path.read_bytes()
     assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
@@ -149,13 +164,12 @@ def stacks(laptop):
 
 
 @pytest.mark.timeout(900)
-def test_a_plan_needs_no_more_than_the_plan_role_has(laptop, bootstrapped, tmp_path):
+def test_a_plan_needs_no_more_than_the_plan_role_has(laptop, bootstrapped, assembly):
     """Every call of `cdk diff` and `ferry doctor` is one that the role allows."""
     assert bootstrapped.returncode == 0
-    laptop.synthesise(tmp_path, *CONTEXT)
     begun = time.time()
     who = {"AWS_ACCESS_KEY_ID": "plan"}
-    diff = laptop.cdk("diff", "--app", tmp_path, "--method=template", "--ci", "--no-color", **who)
+    diff = laptop.cdk("diff", "--app", assembly, "--method=template", "--ci", "--no-color", **who)
     assert diff.returncode == 0, diff.stderr
     ferry = Path(sys.executable).with_name("ferry")
     doctor = laptop.run([ferry, "doctor", "--stage", "dev"], **who)
@@ -170,13 +184,12 @@ def test_a_plan_needs_no_more_than_the_plan_role_has(laptop, bootstrapped, tmp_p
 
 
 @pytest.mark.timeout(900)
-def test_a_deployment_needs_exactly_what_the_deploy_role_has(laptop, bootstrapped, tmp_path):
+def test_a_deployment_needs_exactly_what_the_deploy_role_has(laptop, bootstrapped, assembly):
     """`cdk deploy` becomes the CDK's roles for assets and for stacks, and asks nothing else."""
     assert bootstrapped.returncode == 0
-    laptop.synthesise(tmp_path, *CONTEXT)
     begun = time.time()
     options = ("--exclusively", "--require-approval=never", "--import-existing-resources", "--ci")
-    done = laptop.cdk("deploy", "--app", tmp_path, *options, *STACKS, AWS_ACCESS_KEY_ID="deployer")
+    done = laptop.cdk("deploy", "--app", assembly, *options, *STACKS, AWS_ACCESS_KEY_ID="deployer")
     assert done.returncode == 0, done.stderr
     statements = document(deploy_permissions(PLACE))["Statement"]
     needs = needs_of(laptop.url, "deployer", begun)
@@ -249,7 +262,8 @@ def excuses():
 )
 def test_who_is_not_signed_in_is_told_how(laptop, documented, change, said, remedy):
     """Before anything is made."""
-    done = laptop.run(documented, AWS_EC2_METADATA_DISABLED="true", **change)
+    at_once = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
+    done = laptop.run(documented, **at_once, **change)
     assert done.returncode == 1
     assert said in done.stdout
     assert remedy in done.stdout
@@ -284,7 +298,7 @@ def test_cloudformation_has_codeferrys_policies_and_no_others(laptop, bootstrapp
 
 @pytest.mark.timeout(900)
 def test_destroying_leaves_what_is_permanent_and_the_next_deployment_takes_it(
-    laptop, before, bootstrapped, documented, tmp_path
+    laptop, before, bootstrapped, documented, assembly
 ):
     """Bucket, objects and policy stay, the CDK's own things and nothing else. A change set for
     a new stack imports the bucket; without it, all of the account is as it was.
@@ -293,9 +307,8 @@ def test_destroying_leaves_what_is_permanent_and_the_next_deployment_takes_it(
     """
     assert bootstrapped.returncode == 0
     deployed = kinds(laptop.inventory())
-    laptop.synthesise(tmp_path, *CONTEXT)
     empty(laptop.client("s3"), *buckets_of(laptop, "OutputsBucket", "CheckpointsBucket"))
-    destroyed = laptop.cdk("destroy", "--app", tmp_path, "--all", "--force", "--ci")
+    destroyed = laptop.cdk("destroy", "--app", assembly, "--all", "--force", "--ci")
     assert destroyed.returncode == 0, destroyed.stderr
     left = {
         name for _, name in laptop.inventory() - before if not name.startswith("cdk-hnb659fds-")
@@ -304,7 +317,7 @@ def test_destroying_leaves_what_is_permanent_and_the_next_deployment_takes_it(
     s3 = laptop.client("s3")
     assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] >= 3
     assert "PermanentButForBreakGlass" in s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
-    assert imports(laptop, tmp_path) == ["AWS::S3::Bucket"]
+    assert imports(laptop, assembly) == ["AWS::S3::Bucket"]
     forget(laptop, STAGE.fleet_storage_stack)
     break_the_glass(s3)
     again = laptop.run([*documented, *FOR_MINISTACK])

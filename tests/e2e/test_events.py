@@ -10,7 +10,7 @@ import pytest
 from codeferry_contracts.names import inbox_run_id
 from tests.e2e.test_ways_in import ended, plain_archive
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-b")]
+pytestmark = pytest.mark.e2e
 
 RULE_TARGET = "codeferry-local-start"
 

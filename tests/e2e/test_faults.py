@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 
 import pytest
 
-from tests.e2e.conftest import until
+from tests.e2e.conftest import PATIENCE, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-c")]
+pytestmark = pytest.mark.e2e
 
 
 def outcomes(report):
@@ -31,7 +32,7 @@ def test_throttling_is_outlasted(aws, project):
 
 def test_a_status_event_that_never_comes_is_not_needed(aws, project):
     """The event gives speed, the sweep gives certainty."""
-    slow = {record.instance_id: 100 for record in aws.state.instances}
+    slow = {record.instance_id: 50 for record in aws.state.instances}
     aws.control("POST", "faults", {"events": "suppress", "slow": slow})
     ran = aws.ferry("push", "demo", project)
     assert ran.exit == 0, ran.err
@@ -87,14 +88,25 @@ def test_an_instance_lost_in_the_middle_fails_alone(aws, project):
     """Its process is gone and no answer comes: SSM's timeout ends it, the others are done."""
     lost = aws.state.instances[0].instance_id
     aws.control("POST", "faults", {"lost": {lost: 0}})
-    ran = aws.ferry("push", "demo", project, "--json")
-    assert ran.exit == 1
-    found = outcomes(aws.report(ran.json["run_id"]))
+    with aws.ferry_running("push", "demo", project, "--json") as push:
+        until(lambda: done_with(aws, project) == 2)
+        aws.control("POST", "clock", {"advance": 1600})  # delivery's timeout and the step's
+        printed, _ = push.communicate(timeout=PATIENCE)
+    assert push.returncode == 1
+    answer = json.loads(printed[printed.index("{") :])
+    found = outcomes(aws.report(answer["run_id"]))
     assert found[lost]["status"] == "failed"
     assert found[lost]["error"]["message"]
     others = {i: o["status"] for i, o in found.items() if i != lost}
     assert set(others.values()) == {"succeeded"}
     assert len(others) == 2
+
+
+def done_with(aws, project):
+    """On how many instances SSM has seen the end of the project's newest run."""
+    commands = aws.client("ssm").list_commands()["Commands"]
+    mine = [c for c in commands if f"-{project.name}-" in c["Comment"]]
+    return mine and mine[0]["CompletedCount"]
 
 
 def running_command(aws, run_id):

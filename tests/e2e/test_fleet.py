@@ -13,7 +13,7 @@ from codeferry_lambdas.waves import BATCH_LIMIT, history_events, schedule
 from tests.e2e.test_ways_in import ended
 from tests.unit.lambdas.factories import packed_archive
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-c")]
+pytestmark = pytest.mark.e2e
 
 PAYLOAD_LIMIT = 32 * 1024
 HISTORY_LIMIT = 25_000

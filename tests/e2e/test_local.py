@@ -14,7 +14,7 @@ import pytest
 
 from codeferry_contracts.local_stage import HOME_VARIABLE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-local")]
+pytestmark = pytest.mark.e2e
 
 FERRY = Path(sys.executable).with_name("ferry")
 

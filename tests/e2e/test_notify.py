@@ -15,7 +15,7 @@ from codeferry_contracts.report import EVENT_RUN_FINISHED, EVENT_SOURCE
 from codeferry_lambdas.announcement import announcement
 from tests.browser.reports import failed_run, hostile, report
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("notify")]
+pytestmark = pytest.mark.e2e
 
 ACCOUNT, REGION = "000000000000", "eu-west-1"
 WAIT_SECONDS = 20  # the longest that SQS lets one call wait

@@ -25,7 +25,7 @@ from stacks.permissions import (
 from tests.e2e.conftest import until
 from tests.e2e.needs import Need, journal, refused, statements_of, unused
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-permissions")]
+pytestmark = pytest.mark.e2e
 
 FUNCTION = "codeferry-local-"
 ACCOUNT = "000000000000"

@@ -10,7 +10,7 @@ import pytest
 
 from codeferry_contracts.layout import RunKeys
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-a")]
+pytestmark = pytest.mark.e2e
 
 
 def files(tree):

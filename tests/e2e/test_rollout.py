@@ -13,7 +13,7 @@ from codeferry_contracts.layout import ReleaseKeys, RunKeys
 from codeferry_local.instances import launch_more
 from tests.e2e.conftest import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-e"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 # Fails on an instance that has a file "sick" where its projects are.
 HEALTH = """sh -c 'echo looking; test ! -e "$CODEFERRY_ROOT/sick"'"""

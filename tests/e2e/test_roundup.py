@@ -10,7 +10,7 @@ import pytest
 from codeferry_contracts.report import EVENT_RUN_FINISHED, EVENT_SOURCE
 from tests.e2e.conftest import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-permissions")]
+pytestmark = pytest.mark.e2e
 
 
 def test_doctor_names_who_can_be_reached_and_why_others_cannot(aws):

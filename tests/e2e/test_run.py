@@ -12,7 +12,7 @@ import pytest
 from codeferry_contracts.layout import RunKeys
 from tests.e2e.conftest import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-d")]
+pytestmark = pytest.mark.e2e
 
 ARGUMENTS = "import json, sys\njson.dump(sys.argv[1:], open('output/argv.json', 'w'))\n"
 HOSTILE = ["a b", "it's", "$x", ";id", "`id`", "", "line\nbreak", "{{ payload }}", "-rf", "é\u202e"]

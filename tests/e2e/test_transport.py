@@ -8,11 +8,11 @@ import pytest
 
 from codeferry_local.home import Home
 from codeferry_local.process import Supervisor
-from tests.e2e.conftest import TIME_SCALE, Aws
+from tests.e2e.conftest import HURRIED, TIME_SCALE, Aws
 from tests.proxy.rules import Drop, Reset, Rule, Status, Truncate
 from tests.proxy.server import FaultProxy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-b")]
+pytestmark = pytest.mark.e2e
 
 ARCHIVE = r"/archives/.*\.tar\.gz"
 PRESIGNED = ARCHIVE + r".*X-Amz-Signature="  # the instances' reads, not the Lambdas'
@@ -42,7 +42,7 @@ def behind_proxies(tmp_path_factory):
             target="demo",
             attached=True,
             time_scale=TIME_SCALE,
-            variables={"AWS_ENDPOINT_URL_S3": s3.url, "AWS_ENDPOINT_URL_SSM": ssm.url},
+            variables={"AWS_ENDPOINT_URL_S3": s3.url, "AWS_ENDPOINT_URL_SSM": ssm.url} | HURRIED,
         )
         try:
             aws = Aws(home)

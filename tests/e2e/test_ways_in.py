@@ -11,7 +11,7 @@ import pytest
 from codeferry_contracts.names import inbox_run_id
 from tests.e2e.conftest import PATIENCE, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-b")]
+pytestmark = pytest.mark.e2e
 
 
 def ended(aws, run_id, seconds=PATIENCE):

@@ -17,7 +17,6 @@ from tests.gitops.page import boxes
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.xdist_group("gitops"),
     pytest.mark.timeout(900),
 ]
 

@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 WHEELS = ("agent", "cli", "contracts", "transfer")
 
-pytestmark = pytest.mark.xdist_group("wheels")
-
 
 def run(*command, **options):
     """Run a command; its output, or a failure that shows it."""

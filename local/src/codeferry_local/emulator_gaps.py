@@ -9,6 +9,8 @@
   them. They are how ``ferry`` shows dispatch and apply.
 - It gives all functions one access key; Lambda gives each its own role's. Who made a call,
   or signed a URL, is what IAM policies are compared with.
+- A wait for a task token cannot be shortened as its other waits can (``SFN_WAIT_SCALE``): here it is
+  multiplied by ``CODEFERRY_TASK_TOKEN_SCALE``, for tests.
 - Its FilterLogEvents takes no stream prefix and has no pages: see ``emulator_logs``.
 """
 
@@ -33,6 +35,8 @@ _RAISED = re.compile(r"^(?:\w+\.)*([A-Z]\w*)(?::|$)", re.MULTILINE)
 # Workers are kept and used again, so few at a time are also few that have to be started.
 WORKERS_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 
+TASK_TOKEN_SCALE = "CODEFERRY_TASK_TOKEN_SCALE"  # noqa: S105 - the name of a factor
+
 _version: ContextVar[str] = ContextVar("version", default="")
 
 
@@ -51,6 +55,10 @@ def close_gaps() -> None:
     stepfunctions._execute_task = recorded(  # noqa: SLF001
         stepfunctions._execute_task,  # noqa: SLF001
         stepfunctions._add_event,  # noqa: SLF001
+    )
+    stepfunctions._invoke_with_callback = hurried(  # noqa: SLF001
+        stepfunctions._invoke_with_callback,  # noqa: SLF001
+        float(os.environ.get(TASK_TOKEN_SCALE, "1")),
     )
     cloudwatch_logs._filter_log_events = by_prefix(  # noqa: SLF001
         cloudwatch_logs._filter_log_events,  # noqa: SLF001
@@ -164,6 +172,17 @@ def recorded(
         return answer
 
     return execute
+
+
+def hurried(invoke: Callable[..., Any], scale: float) -> Callable[..., Any]:
+    """``invoke``, which waits for a task token, with its state's timeout times ``scale``."""
+
+    def wait(resource: str, given: Any, token: str, state: dict[str, Any]) -> Any:
+        if "TimeoutSeconds" in state:
+            state = state | {"TimeoutSeconds": state["TimeoutSeconds"] * scale}
+        return invoke(resource, given, token, state)
+
+    return wait
 
 
 def of_its_own(

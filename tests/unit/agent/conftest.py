@@ -170,7 +170,7 @@ class Instance:
     stdin: int = subprocess.DEVNULL
     runs: int = 0
     environ: dict[str, str] = field(default_factory=dict)
-    fresh: bool = False  # an interpreter of its own for each delivery: what /proc tells of it counts
+    fresh: bool = False  # an interpreter of its own: what /proc tells of it counts
 
     @property
     def project(self) -> Path:

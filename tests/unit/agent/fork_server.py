@@ -24,31 +24,40 @@ AGENT = str(Path(__file__).parents[3] / "agent/src")
 LENGTH = 1 << 20  # of one request, which holds an environment
 
 
+class _Reader(threading.Thread):
+    """Reads a pipe to its end, and closes it."""
+
+    def __init__(self, pipe):
+        super().__init__(daemon=True)
+        self._pipe, self.found = pipe, None
+        self.start()
+
+    def run(self):
+        with self._pipe as pipe:
+            self.found = pipe.read()
+
+
 class Delivery:
     """A forked process as Popen shows its own: pid, pipes, returncode."""
 
     def __init__(self, pid, status, out, err, text):
-        self.pid, self.returncode, self._status = pid, None, status
+        self.pid, self.returncode, self._status, self._readers = pid, None, status, []
         mode = {"encoding": "utf-8"} if text else {}
-        self.stdout, self.stderr = (os.fdopen(fd, "r" if text else "rb", **mode) for fd in (out, err))
+        self.stdout, self.stderr = (
+            os.fdopen(fd, "r" if text else "rb", **mode) for fd in (out, err)
+        )
 
     def communicate(self, timeout=None):
-        """All output, once both pipes are closed and the process has ended."""
-        found = {}
-        pipes = (self.stdout, self.stderr)
-        readers = [threading.Thread(target=lambda p=p: found.update({p: p.read()})) for p in pipes]
-        ends = time.monotonic() + (timeout or threading.TIMEOUT_MAX)
-        for reader in readers:
-            reader.daemon = True
-            reader.start()
-        for reader in readers:
+        """All output, once both pipes are closed and the process has ended; may be asked again."""
+        ends = time.monotonic() + (threading.TIMEOUT_MAX / 2 if timeout is None else timeout)
+        if not self._readers:
+            self._readers = [_Reader(pipe) for pipe in (self.stdout, self.stderr)]
+        for reader in self._readers:
             reader.join(max(0, ends - time.monotonic()))
             if reader.is_alive():
                 raise subprocess.TimeoutExpired("delivery", timeout)
         self.wait(max(0, ends - time.monotonic()))
-        for pipe in pipes:
-            pipe.close()
-        return found[self.stdout], found[self.stderr]
+        return tuple(reader.found for reader in self._readers)
 
     def wait(self, timeout=None):
         if self.returncode is None:
@@ -57,7 +66,9 @@ class Delivery:
             told = os.read(self._status, 4)
             os.close(self._status)
             if not told:
-                raise AssertionError("the fork server died, and what became of its child is unknown")
+                raise AssertionError(
+                    "the fork server died, and what became of its child is unknown"
+                )
             self.returncode = int.from_bytes(told, "little", signed=True)
         return self.returncode
 
@@ -96,12 +107,14 @@ class ForkServer:
         out, their_out = os.pipe()
         err, their_err = os.pipe()
         status, their_status = os.pipe()
-        their_in = os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else os.dup(stdin)
+        their_in = (
+            os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else os.dup(stdin)
+        )
         theirs = [their_in, their_out, their_err, their_status]
-        request = json.dumps([str(script), list(arguments), dict(environ), os.getcwd()]).encode()
+        asked = [str(script), list(arguments), dict(environ), str(Path.cwd())]
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))
         try:
-            self._socket.sendmsg([request], [rights])
+            self._socket.sendmsg([json.dumps(asked).encode()], [rights])
             pid = int(self._socket.recv(32))
         finally:
             for fd in theirs:
@@ -131,7 +144,9 @@ def serve(requests):
                 return
             fds = array.array("i")
             fds.frombytes(rights[0][2])
-            pid = _fork(json.loads(request), fds[:3], (requests, wake, woken, fds[3], *ends.values()))
+            pid = _fork(
+                json.loads(request), fds[:3], (requests, wake, woken, fds[3], *ends.values())
+            )
             for fd in fds[:3]:
                 os.close(fd)
             ends[pid] = fds[3]
@@ -172,7 +187,8 @@ def _fork(request, standard, ours):
     os.environ.clear()
     os.environ.update(environ)
     sys.argv = [script, *arguments]
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    sys.stderr = os.fdopen(2, "w", buffering=1)
     raise _Forked
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from codeferry_local.emulator_gaps import (
     by_class,
+    hurried,
     in_turn,
     naming_version,
     ranged,
@@ -192,3 +193,15 @@ def test_pages_give_every_event_once():
         page = filtered(logStreamNamePrefix="run-1/", nextToken=page["nextToken"])
         messages += [event["message"] for event in page["events"]]
     assert len(messages) == len(set(messages)) == 12_000
+
+
+def test_a_wait_for_a_task_token_can_be_short():
+    """Its timeout is multiplied, the definition stays as it is, and no timeout stays none."""
+    state = {"TimeoutSeconds": 420}
+
+    def waited(*arguments):
+        return arguments[-1].get("TimeoutSeconds")
+
+    assert hurried(waited, 0.1)("lambda", {}, "token", state) == 42
+    assert hurried(waited, 0.1)("lambda", {}, "token", {}) is None
+    assert state == {"TimeoutSeconds": 420}

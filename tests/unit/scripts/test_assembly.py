@@ -30,14 +30,17 @@ def test_the_same_tree_is_the_same_archive(tree, tmp_path):
 
 @pytest.mark.slow
 def test_the_same_sources_are_the_same_archive(tmp_path, monkeypatch):
-    """Whatever order sets have and wherever jsii unpacks itself: the digest is the review's."""
+    """Whatever order sets have and wherever jsii unpacks itself: the digest is the review's, and
+    nothing else is left behind."""
     digests = set()
     for seed in ("1", "2"):
         directory = tmp_path / seed
         directory.mkdir()
         monkeypatch.setenv("PYTHONHASHSEED", seed)
         monkeypatch.setenv("TMPDIR", str(directory))
-        digests.add(make("prod", "github=acme/app", directory / "assembly.tar.gz"))
+        archive = directory / "assembly.tar.gz"
+        digests.add(make("prod", "github=acme/app", archive))
+        assert list(directory.iterdir()) == [archive]
     assert len(digests) == 1
 
 

@@ -19,9 +19,6 @@ from stacks.permissions_boundary import boundary_document
 from tests.unit.stacks.iam_judge import Request, decide, like
 from tests.unit.stacks.policies import ACCOUNT, NAMED, REGION, Assembly, arn_of
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 PLACE = place_of("aws", REGION, ACCOUNT)
 PERMISSIONS = [p for part in cloudformation_permissions(PLACE).values() for p in part]
 STATEMENTS = document(PERMISSIONS)["Statement"]

@@ -13,10 +13,6 @@ import pytest
 from codeferry_contracts import parameters
 from codeferry_contracts.names import RUN_ID_PATTERN
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
-
 WORKFLOWS = ("sync", "script")
 
 

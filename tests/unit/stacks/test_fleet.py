@@ -8,9 +8,6 @@ import pytest
 
 from tests.unit.stacks.iam_judge import Request, decide, plain
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 ACCOUNT = "111122223333"
 
 

@@ -9,9 +9,6 @@ import pytest
 
 from tests.unit.stacks.iam_judge import Request, decide, plain
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 ACCOUNT = "arn:aws:iam::111122223333"
 # A resource policy's Deny is judged beside what the caller's own policies allow: everything.
 ADMINISTRATOR = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]

@@ -8,9 +8,6 @@ import pytest
 
 from tests.unit.stacks.iam_judge import Request, bounded, decide, plain
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
 REPOSITORY = "repo:acme@12/app@34"

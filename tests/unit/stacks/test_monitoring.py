@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 ROOT = Path(__file__).resolve().parents[3]
 RUNBOOK = ROOT / "docs" / "fleet.md"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
-import pytest
-
 from stacks.cloudformation_permissions import place_of
 from stacks.permissions_boundary import boundary_document
 from tests.unit.stacks.iam_judge import Request, decide, listed
@@ -14,9 +12,6 @@ from tests.unit.stacks.policies import ACCOUNT, REGION, Assembly, Policy, arn_of
 from tests.unit.stacks.test_cloudformation_permissions import DECISIONS
 from tests.unit.stacks.test_cloudformation_permissions import STATEMENTS as CLOUDFORMATION
 from tests.unit.stacks.test_gitops import AUDIENCE, ISSUER, OWN_ENVIRONMENT, OWN_MAIN, STRANGERS
-
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
 
 # What a caller's own policies allow beside a resource's: everything.
 ADMINISTRATOR = ({"Effect": "Allow", "Action": "*", "Resource": "*"},)

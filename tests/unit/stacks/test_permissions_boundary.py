@@ -12,9 +12,6 @@ from tests.unit.stacks.conftest import EVERYTHING
 from tests.unit.stacks.iam_judge import Request, bounded, decide
 from tests.unit.stacks.policies import ACCOUNT, REGION, Assembly, arn_of, samples
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 BOUNDARY = boundary_document(place_of("aws", REGION, ACCOUNT))["Statement"]
 NAME = policy_name("boundary", REGION)
 TAGS = {

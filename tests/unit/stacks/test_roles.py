@@ -10,9 +10,6 @@ import pytest
 from tests.unit.stacks.iam_judge import like, listed
 from tests.unit.stacks.policies import Assembly
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 PAGE = (Path(__file__).resolve().parents[3] / "docs/iam.md").read_text()
 
 # What a role is for, to the headings of docs/iam.md under which its actions are.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 # jsii serves one process at a time, and takes its time to start.
-pytestmark = pytest.mark.xdist_group("stacks")
 
 
 def read(**context):

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.unit.stacks.iam_judge import listed
 from tests.unit.stacks.policies import Assembly
-
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
 
 
 def test_the_bucket_is_private_versioned_and_announces_uploads(resources):

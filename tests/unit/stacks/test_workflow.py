@@ -12,9 +12,6 @@ from pathlib import Path
 import boto3
 import pytest
 
-# One worker for all of these, and so one synthesis.
-pytestmark = pytest.mark.xdist_group("stacks")
-
 
 @pytest.fixture
 def statements(resources):

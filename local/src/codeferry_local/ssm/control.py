@@ -16,13 +16,21 @@ _INSTANCE_FIELDS = {"instance_id", "root", "tags", "name", "executor"}
 
 class Control:
     """GET, POST and DELETE of ``faults``, ``instances`` (``instances/<id>``) and ``calls``, and
-    POST of ``started/<id>``, which makes EC2's event that the instance is running."""
+    POST of ``started/<id>``, which makes EC2's event that the instance is running, and of ``clock``,
+    by whose ``{"advance": seconds}`` time passes at once."""
 
     def __init__(
-        self, *, faults: Faults, fleet: Fleet, journal: Journal, started: Callable[[str], None]
+        self,
+        *,
+        faults: Faults,
+        fleet: Fleet,
+        journal: Journal,
+        started: Callable[[str], None],
+        advance: Callable[[float], None],
     ) -> None:
         self._faults = faults
         self._started = started
+        self._advance = advance
         self._fleet = fleet
         self._journal = journal
         self._routes: dict[tuple[str, str], Callable[[str, Any], Any]] = {
@@ -33,6 +41,7 @@ class Control:
             ("POST", "instances"): lambda _, body: self._register(body),
             ("DELETE", "instances"): lambda instance_id, body: self._remove(instance_id, body),
             ("POST", "started"): lambda instance_id, _: self._announce(instance_id),
+            ("POST", "clock"): lambda _, body: self._pass_time(body),
             ("GET", "calls"): lambda _, __: {"calls": journal.to_json()},
             ("DELETE", "calls"): lambda _, __: self._forget_calls(),
         }
@@ -69,6 +78,13 @@ class Control:
             raise ValidationException(f"There is no instance {instance_id}.")
         self._started(instance_id)
         return {"started": instance_id}
+
+    def _pass_time(self, body: Any) -> dict[str, Any]:
+        seconds = _object(body).get("advance")
+        if not isinstance(seconds, int | float) or seconds < 0:
+            raise ValidationException('The clock takes {"advance": seconds}.')
+        self._advance(seconds)
+        return {"advanced": seconds}
 
     def _forget_calls(self) -> dict[str, Any]:
         self._journal.clear()

@@ -62,6 +62,7 @@ class SsmServer:
         output_limit: int = AGENT_OUTPUT_LIMIT,
     ) -> None:
         self._account = account_id
+        self._time_scale = time_scale
         self.documents = DocumentStore()
         self.faults = Faults()
         self.fleet = Fleet()
@@ -91,6 +92,7 @@ class SsmServer:
             fleet=self.fleet,
             journal=self.journal,
             started=announcer.announce_start,
+            advance=self.advance,
         )
         self._http = HttpServer((host, port), self)
         self._thread = threading.Thread(
@@ -151,6 +153,11 @@ class SsmServer:
     def remove_instance(self, instance_id: str) -> None:
         """Deregister an instance."""
         self.fleet.remove(instance_id)
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds (before ``time_scale``) pass at once for delivery and total
+        timeouts, slow starts, losses and late events; a step that runs keeps its own clock."""
+        self._scheduler.timers.advance(seconds * self._time_scale)
 
     def call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         """Do one operation of the API and note it in the journal."""

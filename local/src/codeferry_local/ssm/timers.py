@@ -35,6 +35,7 @@ class Timers:
     """Pending timers, soonest first."""
 
     def __init__(self) -> None:
+        self._advanced = 0.0
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int, Timer]] = []
         self._number = itertools.count()
@@ -46,10 +47,16 @@ class Timers:
         """Call back in ``seconds`` (real ones)."""
         timer = Timer(callback)
         with self._changed:
-            due = time.monotonic() + seconds
+            due = self._now() + seconds
             heapq.heappush(self._heap, (due, next(self._number), timer))
             self._changed.notify()
         return timer
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` pass at once for all timers, those that are set later included."""
+        with self._changed:
+            self._advanced += seconds
+            self._changed.notify()
 
     def stop(self) -> None:
         """Drop every timer and end the thread."""
@@ -58,6 +65,9 @@ class Timers:
             self._heap.clear()
             self._changed.notify()
         self._thread.join()
+
+    def _now(self) -> float:
+        return time.monotonic() + self._advanced
 
     def _work(self) -> None:
         while (timer := self._next()) is not None:
@@ -70,7 +80,7 @@ class Timers:
     def _next(self) -> Timer | None:
         with self._changed:
             while self._running:
-                wait = self._heap[0][0] - time.monotonic() if self._heap else None
+                wait = self._heap[0][0] - self._now() if self._heap else None
                 if wait is not None and wait <= 0:
                     return heapq.heappop(self._heap)[2]
                 self._changed.wait(wait)
