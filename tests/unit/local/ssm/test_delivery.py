@@ -16,6 +16,7 @@ def test_offline_instance_times_out_undelivered(bench: Bench) -> None:
     bench.server.faults.set(offline=[INSTANCE])
     command_id = bench.send(TimeoutSeconds=200)
     until(lambda: bench.invocation(command_id)["Status"] == "Delayed")
+    bench.server.advance(200)
     command = bench.ended(command_id)
     assert (command["Status"], command["StatusDetails"]) == ("TimedOut", "DeliveryTimedOut")
     assert (command["DeliveryTimedOutCount"], command["ErrorCount"]) == (1, 0)
@@ -78,6 +79,7 @@ def test_lost_instance_leaves_the_invocation_in_progress(bench: Bench) -> None:
     until(lambda: not alive(pid))
     assert bench.invocation(command_id)["Status"] == "InProgress"
     assert bench.server.faults.plan.offline == {INSTANCE}
+    bench.server.advance(350)
     command = bench.ended(command_id)
     assert (command["Status"], command["StatusDetails"]) == ("TimedOut", "DeliveryTimedOut")
 
@@ -88,6 +90,7 @@ def test_loss_can_be_armed_before_the_command(bench: Bench) -> None:
     bench.server.faults.set(lost={INSTANCE: 5})
     command_id = bench.send(TimeoutSeconds=30, Parameters={"executionTimeout": ["60"]})
     until(lambda: bench.server.faults.plan.offline)
+    bench.server.advance(90)
     assert bench.ended(command_id)["StatusDetails"] == "DeliveryTimedOut"
 
 
@@ -102,7 +105,10 @@ def test_disarmed_loss_does_not_strike(bench: Bench) -> None:
     bench.server.faults.set(slow={OTHERS[0]: 250})
     bench.instance(OTHERS[0])
     bench.document("true", name="other-doc")
-    bench.ended(bench.send(OTHERS[0], DocumentName="other-doc"))  # outlasts the loss
+    other = bench.send(OTHERS[0], DocumentName="other-doc")
+    until(lambda: bench.command(other)["Status"] == "InProgress")
+    bench.server.advance(250)
+    bench.ended(other)  # outlasts the loss
     assert bench.invocation(command_id)["Status"] == "InProgress"
     go.touch()
     assert bench.ended(command_id)["Status"] == "Success"
@@ -116,6 +122,7 @@ def test_slow_instance_starts_later(bench: Bench) -> None:
     command_id = bench.send(INSTANCE, OTHERS[0])
     until(lambda: bench.invocation(command_id, OTHERS[0])["Status"] == "Success")
     assert bench.invocation(command_id)["ExecutionStartDateTime"] == ""
+    bench.server.advance(200)
     assert bench.ended(command_id)["Status"] == "Success"
 
 

@@ -100,7 +100,20 @@ def test_events_can_be_late(bench: Bench) -> None:
     bench.server.faults.set(event_delay=300)
     command_id = bench.ran()["CommandId"]
     assert bench.events.events == []
+    bench.server.advance(300)
     until(lambda: "Success" in bench.events.statuses(COMMAND_EVENT, command_id))
+
+
+def test_time_passes_at_once_by_http(bench: Bench) -> None:
+    """Another process lets SSM's own waits pass, in its seconds; nothing but a number will do."""
+    bench.document("true")
+    bench.server.faults.set(offline=[INSTANCE])
+    command_id = bench.send(TimeoutSeconds=2_000)
+    assert control(bench.server.url, "POST", "clock", {"advance": 2_000}) == {"advanced": 2_000}
+    assert bench.ended(command_id)["StatusDetails"] == "DeliveryTimedOut"
+    for nonsense in ({"advance": "1"}, {"advance": -1}, {}, []):
+        with pytest.raises(HTTPError, match="400"):
+            control(bench.server.url, "POST", "clock", nonsense)
 
 
 def test_faults_by_http(bench: Bench) -> None:
