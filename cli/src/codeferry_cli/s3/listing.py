@@ -14,11 +14,11 @@ from codeferry_cli.s3.errors import NothingFound
 if TYPE_CHECKING:
     from codeferry_transfer.location import Location
     from codeferry_transfer.s3 import S3, Listed, Page
-    from codeferry_transfer.selection import Selects
+    from codeferry_transfer.selection import Selection
 
 
 def show_listing(
-    s3: S3, place: Location, meant: Selects, output: Output, *, one_level: bool
+    s3: S3, place: Location, meant: Selection, output: Output, *, one_level: bool
 ) -> None:
     """A line for each object, as its page arrives. Raises NothingFound when there is none."""
     objects: list[dict[str, Any]] = []

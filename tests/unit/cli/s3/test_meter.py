@@ -79,7 +79,7 @@ def test_failures_are_named_and_all_of_them_in_json(capsys: pytest.CaptureFixtur
 
 def test_a_name_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """An escape sequence in a key is spelled out, in a plan as in a failure."""
-    show_plan([Action(Verb.COPY, "\x1b[2J", 1, "new")], Output(), {})
+    show_plan([Action(Verb.COPY, "\x1b[2J", 1, "new")], Tally(), Output(), {})
     tally = Tally()
     tally.fail(Verb.COPY, "\x1b[2J", AccessDenied("\x1b[2J"))
     with pytest.raises(ObjectsFailed):
@@ -94,7 +94,7 @@ def test_the_plan_as_json_has_every_action_also_what_is_skipped(
 ) -> None:
     """One document with counts and reasons."""
     actions = [Action(Verb.COPY, "a", 3, "new"), Action(Verb.SKIP, "b", 1, "same")]
-    show_plan(actions, Output(json=True), {"operation": "upload"})
+    show_plan(actions, Tally(), Output(json=True), {"operation": "upload"})
     answer = json.loads(capsys.readouterr().out)
     assert answer["counts"] == {"copy": 1, "skip": 1}
     assert (answer["bytes"], answer["operation"]) == (3, "upload")

@@ -81,6 +81,10 @@ class S3:
         """Make calls work again, after those who were to be halted have ended."""
         self._exchanges.resume()
 
+    def now(self) -> float:
+        """Seconds since 1970 by S3's clock, as far as its answers have shown another than ours."""
+        return self._exchanges.now()
+
     def put_object(
         self,
         bucket: str,
