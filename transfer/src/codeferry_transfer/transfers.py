@@ -312,9 +312,9 @@ def _objects(s3: S3, directory: Location, *, markers: bool = False) -> Iterator[
             if found.key < last:
                 raise TransferError(f"The listing of {directory} is not in order.")
             last = found.key
-            entry = Entry(found.key[start:], found.size, float(int(found.modified)))
-            if not entry.is_directory or (markers and entry.path):
-                yield entry
+            path, is_marker = found.key[start:], found.key.endswith("/") and not found.size
+            if not is_marker or (markers and path):
+                yield Entry(path, found.size, float(int(found.modified)))
 
 
 def _selection(options: Options) -> Selection:
