@@ -118,12 +118,52 @@ def test_files_that_cannot_be_keys_are_refused() -> None:
         ((), ("d/",), ["a.txt", "data2/x"]),
         (("*.txt",), ("d/",), ["a.txt"]),
         (("d/*",), ("*.bin", "a.txt"), ["d/a.txt"]),
+        ((), ("d",), ["a.txt", "data2/x"]),
+        ((), ("./d", "/a.txt", "data2/./x"), []),
+        (("d",), (".//d/*.bin",), ["d/a.txt"]),
+        ((), (".",), []),
+        ((), ("",), ["a.txt", "d/a.txt", "d/b.bin", "data2/x"]),
+        ((), ("?",), ["a.txt", "data2/x"]),
     ],
 )
 def test_selection(include: tuple[str, ...], exclude: tuple[str, ...], meant: list[str]) -> None:
     """Included, or nothing is, and not excluded; a directory is not what begins like it."""
     selects = Selection(include, exclude)
     assert [p for p in ("a.txt", "d/a.txt", "d/b.bin", "data2/x") if selects(p)] == meant
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "entered"),
+    [
+        ((), ("d",), False),
+        ((), ("d/",), False),
+        ((), ("d/*",), False),
+        ((), ("d*",), False),
+        ((), ("d?",), True),
+        ((), ("d/x*", "d/y"), True),
+        ((), ("*.bin",), True),
+        (("d",), (), True),
+        (("d/x/y",), (), True),
+        (("*.bin",), (), True),
+        (("d?",), (), True),
+        (("data", "e/*"), (), False),
+    ],
+)
+def test_a_directory_is_entered_if_something_in_it_may_be_meant(
+    include: tuple[str, ...], exclude: tuple[str, ...], entered: bool
+) -> None:
+    """Not where all below is excluded, nor where nothing can be included."""
+    assert Selection(include, exclude).enters("d/") is entered
+
+
+def test_a_pattern_that_has_fitted_is_not_told_of() -> None:
+    """Files, what stands for a directory, and directories that are passed over all count."""
+    selects = Selection(("a*", "none"), ("./b", "c/", "c/x", "d", "e"))
+    for path in ("a1", "b"):
+        selects(path)
+    selects.concerns("d")
+    selects.enters("c/")
+    assert selects.unmatched == ["--include 'none'", "--exclude 'e'"]
 
 
 def test_locations() -> None:

@@ -55,7 +55,7 @@ class Place:
         for key in keys:
             self.client.delete_object(Bucket=self.bucket, Key=f"p/{key}")
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         found = self.client.list_objects_v2(Bucket=self.bucket, Prefix="p/").get("Contents", ())
         return [each["Key"].removeprefix("p/") for each in found]
 
@@ -97,7 +97,7 @@ def test_what_is_excluded_is_neither_deleted_nor_uploaded(
     assert place.down(to, options).deleted == 1
     assert tree_of(to) == {"a": b"1", "keep/n": b"mine"}
     place.up(to, options)
-    assert place.keys() == ["a"]
+    assert place.names() == ["a"]
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -126,7 +126,7 @@ def test_without_delete_a_pattern_that_fits_nothing_is_a_warning(
     options = Options(exclude=("kepe", "keep", "keep/n"), include=("a", "keep"))
     tally = transfers.upload_tree(place.s3, source, place.at, options).run()
     assert tally.warnings == [("--exclude 'kepe'", "it fits nothing")]
-    assert place.keys() == ["a"]
+    assert place.names() == ["a"]
 
 
 def test_one_file_that_is_excluded_is_not_uploaded(place: Place, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_nothing_is_deleted_at_or_below_what_is_left_out(
     assert all(action.why.startswith(f"{name} is ") for action in kept)
     tally = place.up(source)
     assert (tally.kept, tally.deleted, [path for path, _ in tally.left_out]) == (3, 1, [name])
-    assert f"{name}2" not in place.keys()
+    assert f"{name}2" not in place.names()
 
 
 def test_what_was_left_out_counts_also_where_only_something_below_is_included(
@@ -170,7 +170,7 @@ def test_what_was_left_out_counts_also_where_only_something_below_is_included(
     (source / "d").symlink_to(tmp_path)
     place.put(**{"d/x.csv": b"", "gone.csv": b""})
     place.up(source, Options(delete=True, include=("*.csv",)))
-    assert place.keys() == ["a.csv", "d/x.csv"]
+    assert place.names() == ["a.csv", "d/x.csv"]
 
 
 def test_what_is_excluded_is_not_named(place: Place, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_what_is_excluded_is_not_visited(
     source = plant(tmp_path / "s", {"a": b"1", "lost+found/x": b""})
     tried = unreadable(monkeypatch, "lost+found")
     tally = place.up(source, Options(delete=True, exclude=(pattern,)))
-    assert (tally.failures, tried, place.keys()) == ([], [], ["a"])
+    assert (tally.failures, tried, place.names()) == ([], [], ["a"])
 
 
 def test_what_cannot_be_included_is_not_visited(
@@ -251,7 +251,7 @@ def test_files_and_directories_that_changed_places_converge(place: Place, tmp_pa
 
 
 def test_what_is_in_the_way_and_not_to_be_deleted_stays(place: Place, tmp_path: Path) -> None:
-    """A directory with something excluded in it, or a link, does not give way: nor does the rest."""
+    """A directory with a link or something excluded in it does not give way; nor does the rest."""
     place.put(b=b"new", c=b"new", ok=b"new")
     to = plant(tmp_path / "to", {"b/gone": b"", "b/keep": b"mine", "extra": b""})
     (to / "c").mkdir()
@@ -284,7 +284,7 @@ def test_stale_directory_markers_are_deleted(place: Place, tmp_path: Path) -> No
     assert place.up(source, Options()).deleted == 0
     tally = place.up(source)
     assert (tally.deleted, tally.kept) == (2, 1)
-    assert place.keys() == ["", "a/", "a/x", "empty/", "link/"]
+    assert place.names() == ["", "a/", "a/x", "empty/", "link/"]
 
 
 @pytest.mark.parametrize("size", [10, 9 << 20], ids=["small", "large"])
@@ -323,7 +323,7 @@ def test_what_vanishes_after_it_was_listed_is_named_and_no_failure(
     sync = getattr(transfers, f"sync_{direction}")
     ends = (here, place.at) if direction == "up" else (place.at, here)
     transfer = sync(place.s3, *ends, DELETE)
-    copy = transfer._hands.copy  # noqa: SLF001 - the moment between listing and carrying
+    copy = transfer._hands.copy
 
     def late(action: Any) -> None:
         if action.path == "b":
@@ -331,7 +331,7 @@ def test_what_vanishes_after_it_was_listed_is_named_and_no_failure(
             place.drop("b")
         copy(action)
 
-    transfer._hands.copy = late  # noqa: SLF001
+    transfer._hands.copy = late
     tally = transfer.run()
     assert (tally.files, tally.deleted, tally.failures) == (1, 1, [])
     assert tally.left_out == [("b", "gone since it was listed")]
@@ -360,7 +360,7 @@ def test_a_link_that_was_named_is_followed_once(place: Place, tmp_path: Path) ->
     same = transfers.upload_file(
         place.s3, tmp_path / "big", place.at.below("y"), Options(content=True)
     )
-    assert (place.keys(), same.run().skipped) == (["x", "y"], 1)
+    assert (place.names(), same.run().skipped) == (["x", "y"], 1)
     place.put(x=b"22")
     transfers.download_object(place.s3, place.at.below("x"), tmp_path / "latest", Options()).run()
     assert (tmp_path / "latest").is_symlink()

@@ -78,7 +78,8 @@ class Tally:
         return sum(self.files[o] for o in stay), sum(self.bytes[o] for o in stay)
 
     def line(self) -> str:
-        return (
+        counts = (
             f"Scan complete: processed={self.processed} uploaded={self.uploaded} "
-            f"skipped={self.skipped} errors={self.errors} left_alone={self.left_alone}"
+            f"skipped={self.skipped} errors={self.errors}"
         )
+        return f"{counts} left_alone={self.left_alone}" if self.left_alone else counts

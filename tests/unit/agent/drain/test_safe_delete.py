@@ -230,7 +230,8 @@ def test_what_is_no_regular_file_is_never_touched(tree: Tree, store: Hooked, dra
     (tree.bucket / "directory").symlink_to(outside)
     os.mkfifo(tree.bucket / "fifo")
     tally = drain.sync()
-    assert (store.asked, tally.processed) == ([], 0)
+    assert (store.asked, tally.processed, tally.errors, tally.left_alone) == ([], 0, 0, 3)
+    assert tally.line().endswith(" left_alone=3")
     assert tree.names() == ["directory", "fifo", "link"]
     assert (outside / "secret").exists()
 

@@ -10,7 +10,7 @@ from codeferry_cli.output import Output
 from codeferry_cli.s3.answer import conclude, show_plan
 from codeferry_cli.s3.errors import ObjectsFailed
 from codeferry_cli.s3.meter import Meter
-from codeferry_transfer.errors import AccessDenied
+from codeferry_transfer.errors import AccessDenied, PatternUnmatched
 from codeferry_transfer.plan import Action, Verb
 from codeferry_transfer.tally import Tally
 
@@ -99,3 +99,41 @@ def test_the_plan_as_json_has_every_action_also_what_is_skipped(
     assert answer["counts"] == {"copy": 1, "skip": 1}
     assert (answer["bytes"], answer["operation"]) == (3, "upload")
     assert [each["why"] for each in answer["actions"]] == ["new", "same"]
+
+
+def test_a_plan_names_what_is_left_out_kept_and_not_understood(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """People see the lines, programs the lists; what would not be deleted is counted."""
+    tally = Tally(spared=2)
+    tally.leave_out("d", "a symbolic link")
+    tally.warn("--exclude 'x'", "it fits nothing")
+    actions = [Action(Verb.KEEP, "d/x", 1, "d is a symbolic link")]
+    show_plan(actions, tally, Output(), {})
+    captured = capsys.readouterr()
+    assert "keep    d/x  (d is a symbolic link)" in captured.out
+    assert "keep 1" in captured.out
+    assert "left out: d: a symbolic link" in captured.err
+    assert "warning: --exclude 'x': it fits nothing" in captured.err
+    assert "2 files would have been deleted" in captured.err
+    show_plan(actions, tally, Output(json=True), {})
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["left_out"] == [{"path": "d", "why": "a symbolic link"}]
+    assert answer["warnings"] == [{"path": "--exclude 'x'", "why": "it fits nothing"}]
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_pattern_that_fits_nothing_is_said_to_be_why_nothing_is_deleted(planned: bool) -> None:
+    """Not a file that failed; the remedy is with it."""
+    tally = Tally(files=3, spared=2)
+    tally.fail(Verb.DELETE, "--exclude 'x'", PatternUnmatched("It fits nothing."))
+    with pytest.raises(ObjectsFailed, match="a pattern fits nothing") as caught:
+        show_plan([], tally, Output(), {}) if planned else conclude(tally, 1.0, Output(), {})
+    assert "2 files would have been deleted" in caught.value.hint
+    assert "Correct the pattern" in caught.value.hint
+
+
+def test_what_was_kept_is_in_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or nobody would know why the two sides are not alike."""
+    conclude(Tally(kept=3), 1.0, Output(), {})
+    assert "3 not deleted, because the source was left out there" in capsys.readouterr().out
