@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
     @property
     def is_directory(self) -> bool:
-        return not self.size and self.path.endswith("/")
+        return not self.size and self.path[-1:] == "/"
 
 
 class Verb(StrEnum):

@@ -27,13 +27,18 @@ class Selection:
         self._wanted = _any_of(glob for each in wanted for glob in each.globs)
         self._unwanted = _any_of(glob for each in self._exclude for glob in each.globs)
         self._all_unwanted = _any_of(glob for each in self._exclude for glob in each.wide)
+        self._all = not include and not exclude
 
     def __call__(self, path: str) -> bool:
+        if self._all:
+            return True
         self._note(path)
         return bool(self._wanted(path)) and not self._unwanted(path)
 
     def concerns(self, path: str) -> bool:
         """Whether the path, or anything that may be below it, is meant."""
+        if self._all:
+            return True
         self._note(path)
         return not self._unwanted(path) and bool(
             self._wanted(path) or self._may_hold_wanted(f"{path}/")

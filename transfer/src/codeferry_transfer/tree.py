@@ -58,8 +58,8 @@ class Scan:
             path = prefix + name
             if name.endswith("/"):
                 yield from self._directory(entry, path)
-            else:
-                yield from self._file(entry, path)
+            elif (file := self._file(entry, path)) is not None:
+                yield file
 
     def _directory(self, entry: os.DirEntry[str], path: str) -> Iterator[Entry]:
         if not self.meant.enters(path):
@@ -79,20 +79,20 @@ class Scan:
             return
         yield from self._below(names, path)
 
-    def _file(self, entry: os.DirEntry[str], path: str) -> Iterator[Entry]:
+    def _file(self, entry: os.DirEntry[str], path: str) -> Entry | None:
         if not self.meant.concerns(path):
-            return
+            return None
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
-            return
+            return None
         except OSError as error:
             self.failed(path, error)
-            return
+            return None
         if not stat.S_ISREG(status.st_mode):
             self.left_out(path, kind_of(status.st_mode))
-        elif self.meant(path):
-            yield Entry(path, status.st_size, status.st_mtime)
+            return None
+        return Entry(path, status.st_size, status.st_mtime) if self.meant(path) else None
 
 
 def kind_of(mode: int) -> str:

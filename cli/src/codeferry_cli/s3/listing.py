@@ -34,6 +34,8 @@ def show_listing(
                 output.line(_line(found))
                 if output.json:
                     objects.append(_json(found))
+    for pattern in meant.unmatched:
+        output.note(f"warning: {one_line(pattern)}: it fits nothing")
     if not count and not directories and place.path:
         raise NothingFound(f"There is nothing in {place}.")
     output.line(f"{amounts.counted(count, 'object')}, {amounts.size(size)}.")

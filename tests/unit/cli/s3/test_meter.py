@@ -9,9 +9,13 @@ import pytest
 from codeferry_cli.output import Output
 from codeferry_cli.s3.answer import conclude, show_plan
 from codeferry_cli.s3.errors import ObjectsFailed
+from codeferry_cli.s3.listing import show_listing
 from codeferry_cli.s3.meter import Meter
 from codeferry_transfer.errors import AccessDenied, PatternUnmatched
+from codeferry_transfer.location import Location
 from codeferry_transfer.plan import Action, Verb
+from codeferry_transfer.s3 import Listed, Page
+from codeferry_transfer.selection import Selection
 from codeferry_transfer.tally import Tally
 
 
@@ -137,3 +141,21 @@ def test_what_was_kept_is_in_the_summary(capsys: pytest.CaptureFixture[str]) -> 
     """Or nobody would know why the two sides are not alike."""
     conclude(Tally(kept=3), 1.0, Output(), {})
     assert "3 not deleted, because the source was left out there" in capsys.readouterr().out
+
+
+def test_a_listing_names_patterns_that_fit_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As every other verb does."""
+
+    class Objects:
+        """What a listing needs of S3: one page."""
+
+        def list_objects(self, *_: object, **__: object) -> list[Page]:
+            return [Page([Listed("a", 1, 0.0, "")], [])]
+
+    meant = Selection(include=("a", "b"))
+    show_listing(Objects(), Location("bucket"), meant, Output(), one_level=False)  # type: ignore[arg-type]
+    captured = capsys.readouterr()
+    assert "1 object, 1 B." in captured.out
+    assert captured.err == "warning: --include 'b': it fits nothing\n"
