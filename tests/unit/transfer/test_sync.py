@@ -250,6 +250,15 @@ def test_files_and_directories_that_changed_places_converge(place: Place, tmp_pa
     assert sorted(path.name for path in to.iterdir()) == ["a", "b", "s"]
 
 
+def test_directories_without_files_are_not_in_the_way(place: Place, tmp_path: Path) -> None:
+    """An earlier sync has deleted what was in them: there is nothing left to delete."""
+    place.put(a=b"1")
+    (tmp_path / "to" / "a" / "b").mkdir(parents=True)
+    tally = place.down(tmp_path / "to")
+    assert (tally.files, tally.failures) == (1, [])
+    assert tree_of(tmp_path / "to") == {"a": b"1"}
+
+
 def test_what_is_in_the_way_and_not_to_be_deleted_stays(place: Place, tmp_path: Path) -> None:
     """A directory with a link or something excluded in it does not give way; nor does the rest."""
     place.put(b=b"new", c=b"new", ok=b"new")

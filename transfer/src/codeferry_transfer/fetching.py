@@ -110,7 +110,8 @@ class Fetcher:
                 self._tally.deleted += 1
             except (TransferError, OSError) as error:
                 self._tally.fail(Verb.DELETE, path, error)
-        self._landing.settle_blocked()
+        if self._landing_made is not None:
+            self._landing_made.settle_blocked()
 
     def finish(self, victims: Collection[str]) -> None:
         """The last files take their places, but for those that only ``victims`` keep out."""

@@ -187,7 +187,7 @@ class Transfer:
         """Only after everything else went well: what failed may be what replaces a victim."""
         if self.tally.failures:
             self.tally.spared = len(self._victims)
-        elif self._victims:
+        elif self._deletes:
             self._hands.delete(victim.path for victim in self._victims)
 
 
