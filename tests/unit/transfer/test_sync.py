@@ -71,7 +71,11 @@ def place(s3_client: S3, client: Any, bucket: str) -> Place:
     return Place(s3_client, client, bucket)
 
 
-def unreadable(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+def unreadable(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: OSError = PermissionError(13, "Permission denied"),  # noqa: B008 - never changed
+) -> list[str]:
     """Directories of that name cannot be listed, by root neither; what was tried."""
     tried: list[str] = []
     scandir = os.scandir
@@ -79,7 +83,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
     def denied(path: Any) -> Any:
         if str(path).endswith(f"/{name}"):
             tried.append(str(path))
-            raise PermissionError(13, "Permission denied")
+            raise error
         return scandir(path)
 
     monkeypatch.setattr("codeferry_transfer.tree.os.scandir", denied)
@@ -193,6 +197,18 @@ def test_an_unreadable_directory_is_one_failure_among_the_others(
         ("lost+found", "lost+found: Permission denied.")
     ]
     assert (tally.files, tally.spared) == (2, 1)
+
+
+def test_a_directory_that_vanishes_while_it_is_looked_at_keeps_its_objects(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be on its way to another name, or on a disk that went away: named, and no failure."""
+    source = plant(tmp_path / "s", {"a": b"1", "d/x": b"1"})
+    unreadable(monkeypatch, "d", FileNotFoundError(2, "No such file or directory"))
+    place.put(**{"d/x": b"1", "extra": b""})
+    tally = place.up(source)
+    assert (tally.left_out, tally.failures) == ([("d", "gone since it was listed")], [])
+    assert place.names() == ["a", "d/x"]
 
 
 @pytest.mark.parametrize("pattern", ["lost+found/", "lost*", "lost+found"])

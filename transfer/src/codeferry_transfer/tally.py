@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from codeferry_contracts.errors import CodeferryError
 from codeferry_transfer.errors import FileUnfit
 from codeferry_transfer.plan import Action, Verb
+from codeferry_transfer.tree import GONE
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Tally:
         with self._lock:
             self.planned_files -= 1
             self.planned_bytes -= action.size
-        self.left_out.append((action.path, "gone since it was listed"))
+        self.left_out.append((action.path, GONE))
 
     def carried(self, size: int) -> None:
         with self._lock:

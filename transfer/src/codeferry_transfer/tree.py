@@ -13,6 +13,7 @@ from codeferry_transfer.selection import Selection
 
 # What a download leaves behind when it is killed; never part of a tree.
 STAGING_PREFIX = ".ferry-download"
+GONE = "gone since it was listed"
 
 Told = Callable[[str, str], None]
 Failed = Callable[[str, OSError], None]
@@ -44,8 +45,9 @@ class Scan:
     def files(self, root: str) -> Iterator[Entry]:
         """The regular files under ``root`` that are meant, by the bytes of their paths.
 
-        Links are not followed. What vanishes is not there. Raises FileUnfit when ``root``
-        itself cannot be listed: that is no empty tree.
+        Links are not followed. What vanishes meanwhile is left out: it may be on its way to
+        another name. Raises FileUnfit when ``root`` itself cannot be listed: that is no empty
+        tree.
         """
         try:
             names = _sorted(root)
@@ -73,6 +75,7 @@ class Scan:
         try:
             names = _sorted(entry.path)
         except FileNotFoundError:
+            self.left_out(path[:-1], GONE)
             return
         except OSError as error:
             self.failed(path[:-1], error)
@@ -85,6 +88,7 @@ class Scan:
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
+            self.left_out(path, GONE)
             return None
         except OSError as error:
             self.failed(path, error)
