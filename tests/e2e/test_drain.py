@@ -168,6 +168,25 @@ def test_a_scan_with_errors_ends_with_1(place: Place) -> None:
     assert "uploaded=1 skipped=0 errors=1" in done.stderr
 
 
+def test_a_bucket_that_is_a_link_ends_a_scan_with_1(place: Place, tmp_path: Path) -> None:
+    """Nothing of it leaves, which is said, and counted in ``status`` too."""
+    big = tmp_path / "big"
+    big.mkdir()
+    (big / "f").write_bytes(b"x")
+    (place.root / "bugs").symlink_to(big)
+    place.write("good")
+    (place.directory / "latest").symlink_to("good")
+    done = place.once()
+    assert (done.returncode, place.content("good")) == (1, b"content")
+    assert "bugs" in done.stderr
+    assert "uploaded=1 skipped=0 errors=1 left_alone=1" in done.stderr
+    command = [*AGENT, "status", "-d", place.root, "--json"]
+    answer = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    (root,) = json.loads(answer.stdout)["roots"]
+    assert (root["unreadable"], root["left_alone"]) == (["bugs"], 1)
+    assert (big / "f").exists()
+
+
 def test_directories_become_buckets(place: Place) -> None:
     """``_`` becomes ``-``; ``--bucket-map`` does the rest."""
     place.write(f"../{place.name.replace('-', '_', 1)}/one")

@@ -305,11 +305,26 @@ def test_one_that_fails_does_not_hold_up_the_others(bucket, tmp_path):
 def test_nothing_is_deleted_as_long_as_something_fails(bucket, tmp_path):
     """What could not be carried may be what replaces it: --delete waits for a better day."""
     bucket.put(a=b"1", b=b"2")
-    to = plant(tmp_path / "to", {"a/in-the-way": b"", "extra": b"x"})
+    to = plant(tmp_path / "to", {"extra": b"x"})
+    (to / "a").symlink_to("in-the-way")
     down = ("sync", bucket.at(), to, "--direction", "down", "--delete")
     answer = bucket.ferry(*down)
     assert (answer.exit, "nothing is" in answer.err) == (1, True)
-    assert set(tree_of(to)) == {"a/in-the-way", "extra", "b"}
+    assert set(tree_of(to)) == {"extra", "b"}
+
+
+def test_what_is_left_out_is_named_and_nothing_is_deleted_for_it(bucket, tmp_path):
+    """A directory that became a link keeps its objects, in the rehearsal and in the run."""
+    source = plant(tmp_path / "s", {"a": b"1", "d/x": b"1"})
+    up = ("sync", source, bucket.at(), "--direction", "up", "--delete")
+    assert bucket.ferry(*up).exit == 0
+    (source / "d").rename(tmp_path / "moved")
+    (source / "d").symlink_to(tmp_path / "moved")
+    plan, done = bucket.ferry(*up, "--dry-run"), bucket.ferry(*up, "--json")
+    assert "keep    d/x  (d is a symbolic link)" in plan.out
+    assert "left out: d: a symbolic link" in plan.err
+    assert (done.exit, done.json["kept"], done.json["deleted"]) == (0, 1, 0)
+    assert bucket.keys() == ["a", "d/x"]
 
 
 @pytest.mark.parametrize(
@@ -413,7 +428,7 @@ def test_a_download_killed_in_the_middle_fetches_only_what_is_missing(
     processes.append(bucket.start("download", bucket.at("k"), to / "k", endpoint=proxy.url))
 
     def ranges_there():
-        logs = list(to.glob(".ferry-download/*.log"))
+        logs = list(to.glob(".ferry-download*/*.log"))
         return len(logs[0].read_text().splitlines()) - 1 if logs else 0
 
     until(lambda: ranges_there() == RANGES - 1)

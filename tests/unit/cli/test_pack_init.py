@@ -59,6 +59,29 @@ def test_a_failed_pack_leaves_the_old_archive_and_nothing_beside_it(
     assert {path.name for path in project.parent.iterdir()} == {"demo", "out.tar.gz"}
 
 
+def test_a_replaced_archive_keeps_its_mode_and_a_link_its_place(
+    ferry: Any, project: Path, tmp_path: Path
+) -> None:
+    """A private archive stays private, and a link that was named leads to the new one."""
+    (tmp_path / "real.tar.gz").write_bytes(b"old")
+    (tmp_path / "real.tar.gz").chmod(0o600)
+    (tmp_path / "latest").symlink_to("real.tar.gz")
+    assert ferry("pack", str(project), "-o", str(tmp_path / "latest")).exit == 0
+    assert (tmp_path / "latest").is_symlink()
+    assert tarfile.is_tarfile(tmp_path / "real.tar.gz")
+    assert (tmp_path / "real.tar.gz").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_archive_replaces_nothing_but_a_file(ferry: Any, project: Path, tmp_path: Path) -> None:
+    """Not a pipe or a device, which root could; and what ends in / is a directory."""
+    os.mkfifo(tmp_path / "pipe")
+    refused = ferry("pack", str(project), "-o", str(tmp_path / "pipe"), "--json")
+    assert refused.json()["error"]["code"] == "output_refused"
+    assert (tmp_path / "pipe").is_fifo()
+    assert ferry("pack", str(project), "-o", f"{tmp_path}/new/").exit == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "work"]
+
+
 def test_the_archive_file_has_ordinary_permissions(ferry: Any, project: Path) -> None:
     """Not those of a temporary file."""
     before = os.umask(0o022)

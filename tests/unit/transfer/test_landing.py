@@ -85,6 +85,73 @@ def test_two_processes_have_a_staging_directory_each(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", [".ferry-download", ".ferry-download-0f"])
+@pytest.mark.parametrize("whose", ["another user's", "open to others", "a link", "a file"])
+def test_a_staging_directory_that_is_not_this_users_alone_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, whose: str
+) -> None:
+    """In a shared directory any name may be taken: it decides nothing, and is left as it is."""
+    theirs = tmp_path / name
+    if whose == "a link":
+        theirs.symlink_to(tmp_path.parent)
+    elif whose == "a file":
+        theirs.write_bytes(b"theirs")
+    else:
+        theirs.mkdir(mode=0o700)
+        (theirs / "7.new").write_bytes(b"theirs")
+    if whose == "open to others":
+        theirs.chmod(0o777)
+    if whose == "another user's":
+        user = os.geteuid()
+        monkeypatch.setattr("codeferry_transfer.landing.os.geteuid", lambda: user + 1)
+    before = [path.lstat() for path in (theirs, theirs / "7.new") if path.exists()]
+    assert land(tmp_path, "f") is None
+    assert sorted(names(tmp_path)) == [name, "f"]
+    assert [path.lstat() for path in (theirs, theirs / "7.new") if path.exists()] == before
+
+
+def test_a_new_staging_directory_has_a_name_nobody_can_foresee(tmp_path: Path) -> None:
+    """And only its owner gets into it."""
+    landings = [Landing(str(tmp_path)), Landing(str(tmp_path))]
+    first, second = tmp_path.iterdir()
+    assert {len(first.name), len(second.name)} == {len(".ferry-download-") + 16}
+    assert first.stat().st_mode & 0o777 == 0o700
+    for landing in landings:
+        landing.close()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o755, 0o444, 0o4711])
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    """But not the right to run as its owner, which other bytes were given."""
+    (tmp_path / "f").write_bytes(b"old")
+    (tmp_path / "f").chmod(mode)
+    assert land(tmp_path, "f") is None
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert (tmp_path / "f").stat().st_mode & 0o7777 == mode & 0o777
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_new_file_has_the_mode_of_the_umask(tmp_path: Path, mask: int) -> None:
+    """As any program makes it."""
+    before = os.umask(mask)
+    try:
+        land(tmp_path, "f")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_replaced_file_keeps_its_owner_where_that_is_allowed(tmp_path: Path) -> None:
+    """Or who could read a private file could no longer."""
+    (tmp_path / "f").write_bytes(b"old")
+    os.chown(tmp_path / "f", 12345, 54321)
+    (tmp_path / "f").chmod(0o600)
+    assert land(tmp_path, "f") is None
+    status = (tmp_path / "f").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (12345, 54321, 0o600)
+
+
 def test_a_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     """Small files it left behind are nothing to go on with."""
     stale = tmp_path / ".ferry-download"

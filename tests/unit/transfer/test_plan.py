@@ -13,11 +13,12 @@ from codeferry_transfer.location import Location, parse_location
 from codeferry_transfer.partition import MIB, part_bytes, part_count, possible_parts, span
 from codeferry_transfer.paths import unfit_as_file, unfit_as_key
 from codeferry_transfer.plan import Entry, Rules, Verb, checked, copy_all, synchronise
-from codeferry_transfer.selection import selection
+from codeferry_transfer.selection import Selection
 from codeferry_transfer.tempo import FIRST, Tempo
 
 sides = st.dictionaries(
-    st.text("ab/-.é", min_size=1, max_size=4), st.tuples(st.integers(0, 2), st.integers(0, 2))
+    st.text("ab/-.é", min_size=1, max_size=4).filter(lambda path: not path.endswith("/")),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
 )
 
 
@@ -117,12 +118,52 @@ def test_files_that_cannot_be_keys_are_refused() -> None:
         ((), ("d/",), ["a.txt", "data2/x"]),
         (("*.txt",), ("d/",), ["a.txt"]),
         (("d/*",), ("*.bin", "a.txt"), ["d/a.txt"]),
+        ((), ("d",), ["a.txt", "data2/x"]),
+        ((), ("./d", "/a.txt", "data2/./x"), []),
+        (("d",), (".//d/*.bin",), ["d/a.txt"]),
+        ((), (".",), []),
+        ((), ("",), ["a.txt", "d/a.txt", "d/b.bin", "data2/x"]),
+        ((), ("?",), ["a.txt", "data2/x"]),
     ],
 )
 def test_selection(include: tuple[str, ...], exclude: tuple[str, ...], meant: list[str]) -> None:
     """Included, or nothing is, and not excluded; a directory is not what begins like it."""
-    selects = selection(include, exclude)
+    selects = Selection(include, exclude)
     assert [p for p in ("a.txt", "d/a.txt", "d/b.bin", "data2/x") if selects(p)] == meant
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "entered"),
+    [
+        ((), ("d",), False),
+        ((), ("d/",), False),
+        ((), ("d/*",), False),
+        ((), ("d*",), False),
+        ((), ("d?",), True),
+        ((), ("d/x*", "d/y"), True),
+        ((), ("*.bin",), True),
+        (("d",), (), True),
+        (("d/x/y",), (), True),
+        (("*.bin",), (), True),
+        (("d?",), (), True),
+        (("data", "e/*"), (), False),
+    ],
+)
+def test_a_directory_is_entered_if_something_in_it_may_be_meant(
+    include: tuple[str, ...], exclude: tuple[str, ...], entered: bool
+) -> None:
+    """Not where all below is excluded, nor where nothing can be included."""
+    assert Selection(include, exclude).enters("d/") is entered
+
+
+def test_a_pattern_that_has_fitted_is_not_told_of() -> None:
+    """Files, what stands for a directory, and directories that are passed over all count."""
+    selects = Selection(("a*", "none"), ("./b", "c/", "c/x", "d", "e"))
+    for path in ("a1", "b"):
+        selects(path)
+    selects.concerns("d")
+    selects.enters("c/")
+    assert selects.unmatched == ["--include 'none'", "--exclude 'e'"]
 
 
 def test_locations() -> None:

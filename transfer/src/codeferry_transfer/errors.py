@@ -14,6 +14,9 @@ CodeferryError
     ├── UploadMissing         the multipart upload was completed, aborted, or never was
     ├── LocationInvalid       what was given is no place in S3
     ├── SourceEmpty           there is nothing to transfer, or to keep from deletion
+    ├── PatternUnmatched      --include or --exclude names nothing, and things are to be deleted
+    ├── FileGone              a file that was listed is not there any more
+    ├── ObjectArchived        the object has to be restored before it can be read
     ├── FileUnfit             a file here, or the place for it, cannot be used
     ├── FileChanged           a file changed while it was being read
     └── UploadRefused         S3 answered with another error
@@ -105,6 +108,24 @@ class SourceEmpty(TransferError):
     code = "source_empty"
 
 
+class PatternUnmatched(TransferError):
+    """A pattern fits nothing, so what it was to protect may not be what it protects."""
+
+    code = "pattern_unmatched"
+
+
+class FileGone(TransferError):
+    """A file is not there any more."""
+
+    code = "file_gone"
+
+
+class ObjectArchived(TransferError):
+    """The object lies in an archive, from which it has to be restored before it can be read."""
+
+    code = "object_archived"
+
+
 class FileUnfit(TransferError):
     """A local file cannot be read or written, or something is in its way."""
 
@@ -165,6 +186,11 @@ def refusal(operation: str, bucket: str, key: str, code: str) -> TransferError:
         return CredentialsUnusable(f"AWS does not accept the credentials: {code}.", hint=_SIGN_IN)
     if code in ("NoSuchKey", "NotFound", "404"):
         return ObjectMissing(f"There is no object s3://{bucket}/{key}.")
+    if code == "InvalidObjectState":
+        return ObjectArchived(
+            f"s3://{bucket}/{key} is archived: restore it first (aws s3api restore-object), "
+            "or leave it out by --exclude."
+        )
     if code == "NoSuchUpload":
         return UploadMissing(f"The multipart upload of s3://{bucket}/{key} is no longer there.")
     if code in ("PreconditionFailed", "412"):

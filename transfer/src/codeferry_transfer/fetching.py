@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from codeferry_transfer.comparing import same_content
@@ -103,18 +103,21 @@ class Fetcher:
             os.close(descriptor)
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete the files; each that cannot be is a failure."""
+        """Delete the files, each that cannot be is a failure; what they kept out comes in."""
         for path in paths:
             try:
                 self._landing.remove(path)
                 self._tally.deleted += 1
             except (TransferError, OSError) as error:
                 self._tally.fail(Verb.DELETE, path, error)
+        if self._landing_made is not None:
+            self._landing_made.settle_blocked()
 
-    def finish(self) -> None:
-        """The last files take their places."""
+    def finish(self, victims: Collection[str]) -> None:
+        """The last files take their places, but for those that only ``victims`` keep out."""
         if self._landing_made is not None:
             self._landing_made.settle_all()
+            self._landing_made.refuse_blocked(victims)
 
     def clean_up(self) -> None:
         """Leave no temporary file."""

@@ -11,16 +11,17 @@ import errno
 import fcntl
 import itertools
 import os
+import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from codeferry_transfer.durable import make_durable
 from codeferry_transfer.errors import FileUnfit
 from codeferry_transfer.parts import MIB
-from codeferry_transfer.tree import STAGING_PREFIX
+from codeferry_transfer.tree import STAGING_PREFIX, kind_of
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW = _DIRECTORY | os.O_NOFOLLOW
@@ -40,14 +41,26 @@ class Waiting(NamedTuple):
     settled: Settled
 
 
+class _Blocked(FileUnfit):
+    """A directory is where a file would have to be, or a file where a directory would.
+
+    ``place`` is its path.
+    """
+
+    def __init__(self, message: str, place: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 class Landing:
     """A destination directory, made if need be, with a staging directory of one process.
 
-    The staging directory of a process that was killed is taken over with the large files in
-    it.
+    The staging directory of a process of the same user that was killed is taken over with the
+    large files in it. With ``clears`` a file whose place is not free waits until what is there
+    was deleted: see ``settle_blocked``.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, clears: bool = False) -> None:
         os.makedirs(root, exist_ok=True)  # noqa: PTH103 - names may be no text
         self._root = os.open(root, _DIRECTORY)
         self._name, self._staging = _take_staging(self._root)
@@ -57,6 +70,8 @@ class Landing:
         self._storing = threading.Lock()
         self._waiting: list[Waiting] = []
         self._waiting_bytes = 0
+        self._clears = clears
+        self._blocked: list[tuple[Waiting, _Blocked]] = []
         self._remove_small()
 
     def arriving(self) -> Arriving:
@@ -86,8 +101,12 @@ class Landing:
         Raises FileUnfit when ``path`` leads through a link or onto something that is no
         file: of a small file it is said when it has arrived.
         """
-        with self.directory(path, make=True) as (parent, last):
-            _assert_free(parent, last, path)
+        try:
+            with self.directory(path, make=True) as (parent, last):
+                _replaced(parent, last, path)
+        except _Blocked:
+            if not self._clears:
+                raise
         return Arriving(self._staging, name, 0)
 
     def settle(self, name: str, path: str, size: int, settled: Settled) -> None:
@@ -117,16 +136,77 @@ class Landing:
         for each in group:
             self._place(each)
 
-    def _place(self, arrived: Waiting) -> None:
+    def refuse_blocked(self, victims: Collection[str]) -> None:
+        """Fail those of the files kept out that would be even without ``victims``."""
+        blocked, self._blocked = self._blocked, []
+        for arrived, error in blocked:
+            try:
+                gives_way = error.place in victims or self._would_be_empty(error.place, victims)
+            except (FileUnfit, OSError):
+                gives_way = False
+            if gives_way:
+                self._blocked.append((arrived, error))
+            else:
+                self._fail(arrived, error)
+
+    def settle_blocked(self) -> None:
+        """What kept them out was deleted: put them in its place."""
+        blocked, self._blocked = self._blocked, []
+        for arrived, error in blocked:
+            with contextlib.suppress(FileUnfit, OSError):  # then it is in the way as before
+                self._remove_empty(error.place)
+            self._place(arrived, last=True)
+
+    def _would_be_empty(self, path: str, victims: Collection[str]) -> bool:
+        """Whether nothing but directories lies below, once ``victims`` are gone."""
+        directories, others = self._listed(path)
+        return all(f"{path}/{name}" in victims for name in others) and all(
+            self._would_be_empty(f"{path}/{name}", victims) for name in directories
+        )
+
+    def _remove_empty(self, path: str) -> None:
+        """Remove a directory in which there are only such. Raises OSError when there is more."""
+        for name in self._listed(path)[0]:
+            self._remove_empty(f"{path}/{name}")
+        with self.directory(path) as (parent, name):
+            os.rmdir(name, dir_fd=parent)
+
+    def _listed(self, path: str) -> tuple[list[str], list[str]]:
+        """The names of the directories in a directory, and of all else. Raises OSError."""
+        found: tuple[list[str], list[str]] = ([], [])
+        with self.directory(f"{path}/.") as (here, _), os.scandir(here) as entries:
+            for entry in entries:
+                found[not entry.is_dir(follow_symlinks=False)].append(entry.name)
+        return found
+
+    def _place(self, arrived: Waiting, *, last: bool = False) -> None:
         try:
             with self.directory(arrived.path, make=True) as (parent, name):
-                _assert_free(parent, name, arrived.path)
+                before = _replaced(parent, name, arrived.path)
+                if before is not None:
+                    self._resemble(arrived.name, before)
                 os.rename(arrived.name, name, src_dir_fd=self._staging, dst_dir_fd=parent)
+        except _Blocked as error:
+            if self._clears and not last:
+                self._blocked.append((arrived, error))
+            else:
+                self._fail(arrived, error)
+            return
         except (FileUnfit, OSError) as error:
             self._fail(arrived, error)
             return
         self._touched.add(arrived.path.rpartition("/")[0])
         arrived.settled(None)
+
+    def _resemble(self, name: str, before: os.stat_result) -> None:
+        """Give a staged file the mode, and if allowed the owner, of the one it replaces."""
+        status = os.stat(name, dir_fd=self._staging, follow_symlinks=False)
+        if (status.st_uid, status.st_gid) != (before.st_uid, before.st_gid):
+            with contextlib.suppress(OSError):
+                os.chown(name, before.st_uid, before.st_gid, dir_fd=self._staging)
+        mode = before.st_mode & 0o777  # setuid was given to other bytes
+        if stat.S_IMODE(status.st_mode) != mode:
+            os.chmod(name, mode, dir_fd=self._staging)
 
     def _fail(self, arrived: Waiting, error: Exception) -> None:
         self.forget(arrived.name)
@@ -167,6 +247,9 @@ class Landing:
 
     def close(self) -> None:
         """Make the renames durable, and remove the staging directory if nothing is kept in it."""
+        blocked, self._blocked = self._blocked, []
+        for arrived, error in blocked:
+            self._fail(arrived, error)
         self._remove_small()
         for directory in self._touched:
             with self.directory(f"{directory}/." if directory else ".") as (here, _):
@@ -243,38 +326,60 @@ def _enter(here: int, name: str, path: str, *, make: bool) -> int:
             if stat.S_ISLNK(status.st_mode):
                 raise FileUnfit(f"{path} is a symbolic link, which is not followed.") from error
             if not stat.S_ISDIR(status.st_mode):
-                raise FileUnfit(f"{path} is a file and would have to be a directory.") from error
+                told = f"{path} is a file and would have to be a directory."
+                raise _Blocked(told, path) from error
             raise
     raise AssertionError("the second attempt returns or raises")
 
 
-def _assert_free(parent: int, name: str, path: str) -> None:
-    """Nothing, or a regular file, which is replaced."""
+def _replaced(parent: int, name: str, path: str) -> os.stat_result | None:
+    """The regular file that will be replaced; None where nothing is. Raises FileUnfit."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
-        return
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise _Blocked(f"{path} is a directory, which is not replaced.", path)
     if not stat.S_ISREG(status.st_mode):
-        kind = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a symbolic link"}.get(
-            stat.S_IFMT(status.st_mode), "no regular file"
-        )
-        raise FileUnfit(f"{path} is {kind}, which is not replaced.")
+        raise FileUnfit(f"{path} is {kind_of(status.st_mode)}, which is not replaced.")
+    return status
 
 
 def _take_staging(root: int) -> tuple[str, int]:
-    """The first staging directory that no living process holds."""
-    names = (f"{STAGING_PREFIX}-{number}" for number in itertools.count())
-    name = STAGING_PREFIX
+    """A staging directory of this user that no living process holds, or a new one; its name.
+
+    In a directory that others may write to any name may be theirs already. So what was left
+    is found by whose it is, and what is new has a name that nobody can have taken.
+    """
+    for name in sorted(filter(_is_staging, os.listdir(root))):
+        with contextlib.suppress(OSError):
+            found = os.open(name, _BELOW, dir_fd=root)
+            if _is_own(found) and _held(found):
+                return name, found
+            os.close(found)
     while True:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=root)
-        staging = os.open(name, _BELOW, dir_fd=root)
-        try:
-            fcntl.flock(staging, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            name = next(names)
-            os.close(staging)
-            continue
-        if os.fstat(staging).st_nlink:
-            return name, staging
-        os.close(staging)  # its last owner removed it just now
+        name = f"{STAGING_PREFIX}-{secrets.token_hex(8)}"
+        os.mkdir(name, 0o700, dir_fd=root)
+        made = os.open(name, _BELOW, dir_fd=root)
+        if _held(made):
+            return name, made
+        os.close(made)  # a process that looked for what was left was faster
+
+
+def _is_staging(name: str) -> bool:
+    return name.startswith(STAGING_PREFIX)
+
+
+def _is_own(directory: int) -> bool:
+    """Whether it is this user's, and nobody else can have put anything into it."""
+    status = os.fstat(directory)
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _held(directory: int) -> bool:
+    """Whether it is this process's now, and still there."""
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(directory).st_nlink > 0

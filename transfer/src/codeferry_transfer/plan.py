@@ -1,4 +1,4 @@
-"""What a transfer would do, as values: copy, compare, skip, delete, refuse, and why.
+"""What a transfer would do, as values: copy, compare, skip, delete, keep, refuse, and why.
 
 Both sides come as streams sorted by path, so that a plan for a million files needs the
 memory of one. Only what is to be deleted is kept back, because nothing may be deleted
@@ -7,6 +7,7 @@ before both listings are complete.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,11 +15,19 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """A file or object: path relative to its side's root, bytes, seconds since 1970."""
+    """A file or object: path relative to its side's root, bytes, seconds since 1970.
+
+    Of no bytes, and with a path that ends in ``/``, it is a directory or the object that marks
+    one: that is never copied, and a marker is deleted where the source has no such directory.
+    """
 
     path: str
     size: int
     modified: float
+
+    @property
+    def is_directory(self) -> bool:
+        return not self.size and self.path[-1:] == "/"
 
 
 class Verb(StrEnum):
@@ -27,6 +36,8 @@ class Verb(StrEnum):
     """Copy unless the contents, which only reading can tell, are equal."""
     SKIP = "skip"
     DELETE = "delete"
+    KEEP = "keep"
+    """Not in the source, but where the source was not looked at."""
     REFUSE = "refuse"
 
 
@@ -41,13 +52,17 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """Compare ``content`` instead of size and time; ``delete`` what is extra."""
+    """Compare ``content`` instead of size and time; ``delete`` what is extra.
+
+    ``now`` is S3's clock, in seconds since 1970: a file dated later says nothing by its time.
+    """
 
     content: bool = False
     delete: bool = False
+    now: Callable[[], float] = time.time
 
 
-Compare = Callable[[Entry, Entry, Rules], Action]
+TOLERANCE = 2.0  # seconds that clocks may differ by, and filesystems round by
 
 
 def copy_all(source: Iterable[Entry], *, content: bool = False) -> Iterator[Action]:
@@ -60,12 +75,16 @@ def copy_all(source: Iterable[Entry], *, content: bool = False) -> Iterator[Acti
 
 
 def synchronise(
-    source: Iterable[Entry], destination: Iterable[Entry], rules: Rules
+    source: Iterable[Entry],
+    destination: Iterable[Entry],
+    rules: Rules,
+    unseen: Callable[[str], str] = lambda _: "",
 ) -> Iterator[Action]:
     """What makes ``destination`` like ``source``; deletions come last, all together.
 
     Both must be sorted by path. An exception of either stream passes, and no deletion has
-    then been given.
+    then been given. ``unseen``, asked when both have ended, says of a path why nobody knows
+    whether the source has it: such a one is kept.
     """
     victims: list[Action] = []
     there = iter(destination)
@@ -75,19 +94,26 @@ def synchronise(
             victims.append(_extra(other))
             other = next(there, None)
         if other is not None and other.path == entry.path:
-            yield _compared(entry, other, rules)
+            if not entry.is_directory:
+                yield _compared(entry, other, rules)
+            elif not other.is_directory:
+                victims.append(_extra(other))
             other = next(there, None)
-        else:
+        elif not entry.is_directory:
             yield Action(Verb.COPY, entry.path, entry.size, "new")
     while other is not None:
         victims.append(_extra(other))
         other = next(there, None)
     if rules.delete:
-        yield from victims
+        yield from (_kept_if(unseen(victim.path), victim) for victim in victims)
 
 
 def _extra(entry: Entry) -> Action:
     return Action(Verb.DELETE, entry.path, entry.size, "not in the source")
+
+
+def _kept_if(why: str, victim: Action) -> Action:
+    return victim._replace(verb=Verb.KEEP, why=why) if why else victim
 
 
 def _compared(source: Entry, destination: Entry, rules: Rules) -> Action:
@@ -95,6 +121,8 @@ def _compared(source: Entry, destination: Entry, rules: Rules) -> Action:
         return Action(Verb.COPY, source.path, source.size, "size differs")
     if rules.content:
         return Action(Verb.COMPARE, source.path, source.size, "content to be compared")
+    if max(source.modified, destination.modified) > rules.now() + TOLERANCE:
+        return Action(Verb.COMPARE, source.path, source.size, "dated in the future")
     if source.modified > destination.modified:
         return Action(Verb.COPY, source.path, source.size, "newer")
     return Action(Verb.SKIP, source.path, source.size, "same size, not newer")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from codeferry_transfer.comparing import same_content
 from codeferry_transfer.crew import Crew
 from codeferry_transfer.errors import (
     AccessDenied,
     FileChanged,
+    FileGone,
     FileUnfit,
     Halted,
     ObjectMissing,
@@ -22,6 +22,7 @@ from codeferry_transfer.errors import (
     resumable,
 )
 from codeferry_transfer.large import Pieces
+from codeferry_transfer.media_type import media_type
 from codeferry_transfer.partition import PART_BYTES, part_bytes, part_count, span
 from codeferry_transfer.plan import Action, Verb
 from codeferry_transfer.s3 import S3, FileRange, SentPart, Unfinished
@@ -31,7 +32,10 @@ _READS = 3  # of a small file that changes while it is read
 
 
 class Sender:
-    """Uploads what a plan says; ``path_of`` and ``key_of`` map the plan's paths to both sides."""
+    """Uploads what a plan says; ``path_of`` and ``key_of`` map the plan's paths to both sides.
+
+    ``follow`` is for a path that the user named: it may be a link.
+    """
 
     def __init__(
         self,
@@ -41,9 +45,12 @@ class Sender:
         key_of: Callable[[str], str],
         crew: Crew,
         tally: Tally,
+        *,
+        follow: bool = False,
     ) -> None:
         self._s3 = s3
         self._bucket = bucket
+        self._follow = follow
         self._path_of = path_of
         self._key_of = key_of
         self._crew = crew
@@ -53,7 +60,7 @@ class Sender:
     def copy(self, action: Action) -> None:
         """Raises TransferError, OSError; an object in parts is only begun here."""
         path, key = self._path_of(action.path), self._key_of(action.path)
-        descriptor, size = open_regular(path)
+        descriptor, size = open_regular(path, follow=self._follow)
         if size > PART_BYTES:
             self._begin(action, path, key, descriptor)
             return
@@ -61,7 +68,7 @@ class Sender:
             content = unchanged_content(path, descriptor)
         finally:
             os.close(descriptor)
-        self._s3.put_object(self._bucket, key, content, content_type=content_type(path))
+        self._s3.put_object(self._bucket, key, content, content_type=media_type(path))
         self._tally.carried(len(content))
         self._tally.copied()
 
@@ -71,7 +78,7 @@ class Sender:
             head = self._s3.head_object(self._bucket, self._key_of(action.path))
         except ObjectMissing:
             return False
-        descriptor, _ = open_regular(self._path_of(action.path))
+        descriptor, _ = open_regular(self._path_of(action.path), follow=self._follow)
         try:
             return same_content(descriptor, head)
         finally:
@@ -87,8 +94,8 @@ class Sender:
             )
         self._tally.deleted += len(keys) - len(left)
 
-    def finish(self) -> None:
-        """Every upload is finished by its last part."""
+    def finish(self, victims: Collection[str]) -> None:
+        """Every upload is finished by its last part, and no object is in another's way."""
 
     def clean_up(self) -> None:
         """Abort every upload that is unfinished, when nobody is at work any more."""
@@ -137,7 +144,7 @@ class LargeUpload:
     def begin(self) -> range:
         """The numbers of all parts. Those S3 has will be compared and not sent."""
         self._id = self._unfinished() or self._s3.create_multipart(
-            self._bucket, self._key, content_type=content_type(self._path)
+            self._bucket, self._key, content_type=media_type(self._path)
         )
         return range(1, part_count(self._before.st_size, self._part) + 1)
 
@@ -195,7 +202,7 @@ class LargeUpload:
             if self._id:
                 self._s3.abort_multipart(self._bucket, self._key, self._id)
         except TransferError as error:
-            self._tally.leave_out(self._key, f"its unfinished upload stays in S3: {error.message}")
+            self._tally.warn(self._key, f"its unfinished upload stays in S3: {error.message}")
         self.close()
 
     def close(self) -> None:
@@ -203,9 +210,16 @@ class LargeUpload:
         self._ended(self)
 
 
-def open_regular(path: str) -> tuple[int, int]:
-    """A descriptor of a regular file, not through a link, and its size. Raises FileUnfit."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def open_regular(path: str, *, follow: bool = False) -> tuple[int, int]:
+    """A descriptor of a regular file and its size; through a link only with ``follow``.
+
+    Raises FileUnfit, FileGone, OSError.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise FileGone(f"{path} is not there any more.") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
@@ -233,8 +247,3 @@ def changed(path: str) -> FileChanged:
     return FileChanged(
         f"{path} changed while it was being uploaded.", hint="Try again when nobody writes to it."
     )
-
-
-def content_type(path: str) -> str:
-    """What browsers are to take it for."""
-    return mimetypes.guess_type(path)[0] or "application/octet-stream"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from codeferry_contracts.errors import CodeferryError
 from codeferry_transfer.errors import FileUnfit
 from codeferry_transfer.plan import Action, Verb
+from codeferry_transfer.tree import GONE
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Tally:
     """Written by many threads. ``planned`` counts what is to be copied, as far as is known.
 
     ``resumed`` are bytes an earlier, interrupted transfer had carried already; ``spared`` is
-    what was not deleted because something failed.
+    what was not deleted because something failed, ``kept`` what was not because it lies at or
+    below something ``left_out``. ``warnings`` are about paths or patterns, with the reason.
     """
 
     planned_files: int = 0
@@ -45,8 +47,11 @@ class Tally:
     skipped: int = 0
     deleted: int = 0
     spared: int = 0
+    kept: int = 0
     failures: list[Failure] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    _unseen: dict[str, str] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def plan(self, action: Action) -> None:
@@ -59,6 +64,13 @@ class Tally:
             self.planned_files -= 1
             self.planned_bytes -= action.size
             self.skipped += 1
+
+    def vanish(self, action: Action) -> None:
+        """It is not there any more: no error, but said."""
+        with self._lock:
+            self.planned_files -= 1
+            self.planned_bytes -= action.size
+        self.left_out.append((action.path, GONE))
 
     def carried(self, size: int) -> None:
         with self._lock:
@@ -79,7 +91,22 @@ class Tally:
             self.failures.append(Failure(verb, path, told.code, told.message))
 
     def leave_out(self, path: str, why: str) -> None:
+        """Of the source: nothing is known of what the path stands for, nor of what is below."""
         self.left_out.append((path, why))
+        self._unseen[path] = f"{path} is {why}"
+
+    def pass_over(self, path: str) -> None:
+        """Like ``leave_out`` of what the user knows of, who named it."""
+        self._unseen[path] = f"{path} is excluded"
+
+    def unseen(self, path: str) -> str:
+        """Why nothing is known of this path; empty when it was looked at."""
+        parts = path.rstrip("/").split("/")
+        above = ("/".join(parts[:number]) for number in range(1, len(parts) + 1))
+        return next((why for each in above if (why := self._unseen.get(each))), "")
+
+    def warn(self, about: str, why: str) -> None:
+        self.warnings.append((about, why))
 
 
 def file_unfit(path: str, error: Exception) -> FileUnfit:

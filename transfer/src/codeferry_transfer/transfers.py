@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,10 @@ from codeferry_transfer.crew import Crew, Watch, Work
 from codeferry_transfer.errors import (
     BucketMissing,
     CredentialsUnusable,
+    FileGone,
     FileUnfit,
+    ObjectMissing,
+    PatternUnmatched,
     SourceEmpty,
     TransferError,
 )
@@ -21,12 +24,21 @@ from codeferry_transfer.fetching import Fetcher
 from codeferry_transfer.landing import Landing
 from codeferry_transfer.location import Location
 from codeferry_transfer.paths import unfit_as_file, unfit_as_key
-from codeferry_transfer.plan import Action, Entry, Rules, Verb, checked, copy_all, synchronise
+from codeferry_transfer.plan import (
+    TOLERANCE,
+    Action,
+    Entry,
+    Rules,
+    Verb,
+    checked,
+    copy_all,
+    synchronise,
+)
 from codeferry_transfer.s3 import S3
-from codeferry_transfer.selection import selection
+from codeferry_transfer.selection import Selection
 from codeferry_transfer.sending import Sender
 from codeferry_transfer.tally import Tally
-from codeferry_transfer.tree import scan
+from codeferry_transfer.tree import STAGING_PREFIX, Scan
 
 _HOPELESS = (BucketMissing, CredentialsUnusable)
 """Errors that every other path would meet as well."""
@@ -53,29 +65,59 @@ class Hands(Protocol):
 
     def copy(self, action: Action) -> None: ...
     def same(self, action: Action) -> bool: ...
-    def finish(self) -> None: ...
+    def finish(self, victims: Collection[str]) -> None: ...
     def delete(self, paths: Iterable[str]) -> None: ...
     def clean_up(self) -> None: ...
     def close(self) -> None: ...
 
 
 class Transfer:
-    """A plan and those who execute it: ``plan`` looks at it, ``run`` does it; one of them, once."""
+    """A plan and those who execute it: ``plan`` looks at it, ``run`` does it; one of them, once.
 
-    def __init__(self, actions: Iterator[Action], hands: Hands, crew: Crew, tally: Tally) -> None:
+    ``meant`` is what chose the paths. ``one`` says that the one path was named by the user and
+    not found in a listing.
+    """
+
+    def __init__(
+        self,
+        actions: Iterator[Action],
+        hands: Hands,
+        crew: Crew,
+        tally: Tally,
+        meant: Selection,
+        options: Options,
+        *,
+        one: bool = False,
+    ) -> None:
         self._actions = actions
         self._hands = hands
         self._crew = crew
         self.tally = tally
+        self._meant = meant
+        self._deletes = options.delete or options.delete_all
+        self._one = one
         self._victims: list[Action] = []
 
     def plan(self) -> Iterator[Action]:
-        """Every action; where contents have to be compared, what came of it."""
+        """Every action; where contents have to be compared, what came of it.
+
+        Deletions come last, and only if as far as can be known nothing would fail before.
+        """
+        refused = False
         try:
             for action in self._actions:
-                yield self._decided(action) if action.verb is Verb.COMPARE else action
+                if action.verb is Verb.DELETE:
+                    self._victims.append(action)
+                else:
+                    refused = refused or action.verb is Verb.REFUSE
+                    yield self._decided(action) if action.verb is Verb.COMPARE else action
         finally:
             self._hands.close()
+        self._judge_patterns()
+        if refused or self.tally.failures:
+            self.tally.spared = len(self._victims)
+        else:
+            yield from self._victims
 
     def run(self, watch: Watch = lambda: None) -> Tally:
         """Execute it; ``watch`` is called some ten times a second in this thread.
@@ -86,7 +128,8 @@ class Transfer:
         """
         try:
             self._crew.run(self._works(), watch)
-            self._hands.finish()
+            self._judge_patterns()
+            self._hands.finish({victim.path for victim in self._victims})
             self._delete()
         except BaseException:
             self._hands.clean_up()
@@ -100,6 +143,8 @@ class Transfer:
             match action.verb:
                 case Verb.SKIP:
                     self.tally.skipped += 1
+                case Verb.KEEP:
+                    self.tally.kept += 1
                 case Verb.DELETE:
                     self._victims.append(action)
                 case Verb.REFUSE:
@@ -120,76 +165,112 @@ class Transfer:
         except _HOPELESS:
             raise
         except (TransferError, OSError) as error:
-            self.tally.fail(Verb.COPY, action.path, error)
+            if isinstance(error, (FileGone, ObjectMissing)) and not self._one:
+                self.tally.vanish(action)
+            else:
+                self.tally.fail(Verb.COPY, action.path, error)
 
     def _decided(self, action: Action) -> Action:
         if self._hands.same(action):
             return action._replace(verb=Verb.SKIP, why="same content")
         return action._replace(verb=Verb.COPY, why="content differs")
 
+    def _judge_patterns(self) -> None:
+        """A pattern with a slip in it must not be what lets something be deleted."""
+        for pattern in self._meant.unmatched:
+            if self._deletes:
+                self.tally.fail(Verb.DELETE, pattern, PatternUnmatched("It fits nothing."))
+            else:
+                self.tally.warn(pattern, "it fits nothing")
+
     def _delete(self) -> None:
         """Only after everything else went well: what failed may be what replaces a victim."""
         if self.tally.failures:
             self.tally.spared = len(self._victims)
-        elif self._victims:
+        elif self._deletes:
             self._hands.delete(victim.path for victim in self._victims)
 
 
 def upload_file(s3: S3, source: Path, to: Location, options: Options) -> Transfer:
-    """One file into one object."""
-    tally, crew = Tally(), _crew(s3, options)
+    """One file, or the one that a link leads to, into one object."""
+    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
     status = source.stat()
-    entry = Entry(source.name, status.st_size, status.st_mtime)
-    sender = Sender(s3, to.bucket, lambda _: os.fspath(source), lambda _: to.path, crew, tally)
-    return Transfer(copy_all([entry], content=options.content), sender, crew, tally)
+    entries = _meant([Entry(source.name, status.st_size, status.st_mtime)], meant)
+    actions = copy_all(_existing(entries, str(source)), content=options.content)
+    sender = Sender(
+        s3,
+        to.bucket,
+        lambda _: os.fspath(source),
+        lambda _: to.path,
+        crew,
+        tally,
+        follow=True,
+    )
+    return Transfer(actions, sender, crew, tally, meant, options, one=True)
 
 
 def upload_tree(s3: S3, source: Path, to: Location, options: Options) -> Transfer:
     """Every file under ``source``, whatever is there already."""
-    tally, crew = Tally(), _crew(s3, options)
-    files = _existing(_selected(scan(os.fspath(source), tally.leave_out), options), str(source))
+    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    files = _existing(_scan_of_source(tally, meant).files(os.fspath(source)), str(source), tally)
     actions = copy_all(files, content=options.content)
-    return _up(s3, source, to, actions, crew, tally)
+    return Transfer(*_up(s3, source, to, actions, crew, tally), meant, options)
 
 
 def sync_up(s3: S3, source: Path, to: Location, options: Options) -> Transfer:
     """Make the objects below ``to`` like the files under ``source``."""
-    tally, crew = Tally(), _crew(s3, options)
-    files = _selected(scan(os.fspath(source), tally.leave_out), options)
-    objects = _selected(_objects(s3, to.directory), options)
-    actions = synchronise(_guarded(files, str(source), options), objects, _rules(options))
-    return _up(s3, source, to, actions, crew, tally)
+    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    rules = _rules(s3, options)
+    scan = _scan_of_source(tally, meant, directories=rules.delete)
+    files = _dated(scan.files(os.fspath(source)), tally, rules)
+    objects = _meant(_objects(s3, to.directory, markers=rules.delete), meant)
+    guarded = _guarded(files, str(source), options)
+    actions = synchronise(guarded, objects, rules, tally.unseen)
+    return Transfer(*_up(s3, source, to, actions, crew, tally), meant, options)
 
 
 def download_object(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
-    """One object into one file."""
-    tally, crew = Tally(), _crew(s3, options)
+    """One object into one file, or the one that a link leads to."""
+    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
     head = s3.head_object(source.bucket, source.path)
-    actions = copy_all([Entry(to.name, head.size, head.modified)], content=options.content)
-    landing = partial(Landing, os.fspath(to.parent))
+    entries = _meant([Entry(source.name, head.size, head.modified)], meant)
+    actions = copy_all(_existing(entries, str(source)), content=options.content)
+    place = Path(os.path.realpath(to)) if to.is_symlink() else to
+    named = (action._replace(path=place.name) for action in actions)
+    landing = partial(Landing, os.fspath(place.parent))
     fetcher = Fetcher(s3, source.bucket, lambda _: source.path, landing, crew, tally)
-    return Transfer(actions, fetcher, crew, tally)
+    return Transfer(named, fetcher, crew, tally, meant, options, one=True)
 
 
 def download_tree(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
     """Every object below ``source``, whatever is there already."""
-    tally, crew = Tally(), _crew(s3, options)
-    objects = _existing(_selected(_objects(s3, source.directory), options), str(source.directory))
-    return _down(s3, source, to, copy_all(objects, content=options.content), crew, tally)
+    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    objects = _existing(_meant(_objects(s3, source.directory), meant), str(source.directory))
+    actions = copy_all(objects, content=options.content)
+    return Transfer(*_down(s3, source, to, actions, crew, tally), meant, options)
 
 
 def sync_down(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
-    """Make the files under ``to`` like the objects below ``source``."""
-    tally, crew = Tally(), _crew(s3, options)
-    objects = _selected(_objects(s3, source.directory), options)
-    files = _selected(scan(os.fspath(to), _ignore) if to.exists() else (), options)
+    """Make the files under ``to`` like the objects below ``source``.
+
+    With ``delete`` a file gives way to a directory that the source has in its place, and a
+    directory to a file.
+    """
+    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    rules = _rules(s3, options)
+    objects = _meant(_objects(s3, source.directory), meant)
+    scan = _scan_of_destination(tally, meant, rules)
+    files = _dated(scan.files(os.fspath(to)) if to.exists() else iter(()), tally, rules)
     guarded = _guarded(objects, str(source.directory), options)
-    return _down(s3, source, to, synchronise(guarded, files, _rules(options)), crew, tally)
+    actions = synchronise(guarded, files, rules)
+    return Transfer(
+        *_down(s3, source, to, actions, crew, tally, clears=rules.delete), meant, options
+    )
 
 
 def _up(
     s3: S3, source: Path, to: Location, actions: Iterator[Action], crew: Crew, tally: Tally
-) -> Transfer:
+) -> tuple[Iterator[Action], Sender, Crew, Tally]:
     root, prefix = os.fspath(source), to.directory.path
     sender = Sender(
         s3,
@@ -199,19 +280,26 @@ def _up(
         crew,
         tally,
     )
-    return Transfer(checked(actions, unfit_as_key(prefix)), sender, crew, tally)
+    return checked(actions, unfit_as_key(prefix)), sender, crew, tally
 
 
 def _down(
-    s3: S3, source: Location, to: Path, actions: Iterator[Action], crew: Crew, tally: Tally
-) -> Transfer:
-    prefix, landing = source.directory.path, partial(Landing, os.fspath(to))
+    s3: S3,
+    source: Location,
+    to: Path,
+    actions: Iterator[Action],
+    crew: Crew,
+    tally: Tally,
+    *,
+    clears: bool = False,
+) -> tuple[Iterator[Action], Fetcher, Crew, Tally]:
+    prefix, landing = source.directory.path, partial(Landing, os.fspath(to), clears=clears)
     fetcher = Fetcher(s3, source.bucket, lambda path: prefix + path, landing, crew, tally)
-    return Transfer(checked(actions, unfit_as_file()), fetcher, crew, tally)
+    return checked(actions, unfit_as_file()), fetcher, crew, tally
 
 
-def _objects(s3: S3, directory: Location) -> Iterator[Entry]:
-    """The objects below, by path; those that only mark a directory are none.
+def _objects(s3: S3, directory: Location, *, markers: bool = False) -> Iterator[Entry]:
+    """The objects below, by path; of those that only mark a directory those below it, if asked.
 
     Times are whole seconds, as AWS lists them and as every GET gives them: a server that
     lists fractions would otherwise be newer than what was just downloaded from it.
@@ -224,22 +312,56 @@ def _objects(s3: S3, directory: Location) -> Iterator[Entry]:
             if found.key < last:
                 raise TransferError(f"The listing of {directory} is not in order.")
             last = found.key
-            if not found.key.endswith("/") or found.size:
-                yield Entry(found.key[start:], found.size, float(int(found.modified)))
+            path, is_marker = found.key[start:], found.key.endswith("/") and not found.size
+            if not is_marker or (markers and path):
+                yield Entry(path, found.size, float(int(found.modified)))
 
 
-def _selected(entries: Iterable[Entry], options: Options) -> Iterator[Entry]:
-    meant = selection(options.include, options.exclude)
+def _selection(options: Options) -> Selection:
+    return Selection(options.include, options.exclude)
+
+
+def _meant(entries: Iterable[Entry], meant: Selection) -> Iterator[Entry]:
     return (entry for entry in entries if meant(entry.path))
 
 
-def _existing(entries: Iterator[Entry], where: str) -> Iterator[Entry]:
-    """The same; raises SourceEmpty when there is none."""
+def _scan_of_source(tally: Tally, meant: Selection, *, directories: bool = False) -> Scan:
+    """What is left out is not known to be missing, and what cannot be seen is a failure."""
+
+    def failed(path: str, error: OSError) -> None:
+        tally.fail(Verb.COPY, path, error)
+
+    return Scan(meant, tally.leave_out, tally.pass_over, failed, directories)
+
+
+def _scan_of_destination(tally: Tally, meant: Selection, rules: Rules) -> Scan:
+    """What is left out is not deleted, and its place is not taken; said when it might be missed."""
+
+    def left_out(path: str, why: str) -> None:
+        if rules.delete and not path.rpartition("/")[2].startswith(STAGING_PREFIX):
+            tally.leave_out(path, why)
+
+    def unseen(path: str, error: OSError) -> None:
+        left_out(path, f"not to be read ({error.strerror})")
+
+    return Scan(meant, left_out, failed=unseen)
+
+
+def _dated(files: Iterator[Entry], tally: Tally, rules: Rules) -> Iterator[Entry]:
+    """The same; those from the future are named."""
+    for entry in files:
+        if entry.modified > rules.now() + TOLERANCE:
+            tally.warn(entry.path, "dated in the future: its content decides")
+        yield entry
+
+
+def _existing(entries: Iterator[Entry], where: str, tally: Tally | None = None) -> Iterator[Entry]:
+    """The same; raises SourceEmpty when there is none, and none that could not be looked at."""
     some = False
     for entry in entries:
         some = True
         yield entry
-    if not some:
+    if not some and not (tally and tally.failures):
         raise SourceEmpty(f"There is nothing to transfer in {where}.")
 
 
@@ -247,7 +369,7 @@ def _guarded(entries: Iterator[Entry], where: str, options: Options) -> Iterator
     """The same; raises SourceEmpty when there is none and therefore all would be deleted."""
     some = False
     for entry in entries:
-        some = True
+        some = some or not entry.is_directory
         yield entry
     if not some and options.delete and not options.delete_all:
         raise SourceEmpty(
@@ -256,13 +378,9 @@ def _guarded(entries: Iterator[Entry], where: str, options: Options) -> Iterator
         )
 
 
-def _rules(options: Options) -> Rules:
-    return Rules(content=options.content, delete=options.delete or options.delete_all)
+def _rules(s3: S3, options: Options) -> Rules:
+    return Rules(options.content, options.delete or options.delete_all, s3.now)
 
 
 def _crew(s3: S3, options: Options) -> Crew:
     return Crew(options.concurrency, halt=s3.halt)
-
-
-def _ignore(path: str, why: str) -> None:
-    """What is left out of a destination is not deleted, and its place is not taken."""

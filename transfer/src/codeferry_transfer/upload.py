@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 
 from codeferry_transfer.errors import TransferError
+from codeferry_transfer.media_type import media_type
 from codeferry_transfer.parts import PART_SIZE, cut
 from codeferry_transfer.s3 import S3, SentPart
 
@@ -49,7 +50,8 @@ def upload_stream(
     progress: Progress = lambda size: None,
     metadata: Mapping[str, str] | None = None,
 ) -> Uploaded:
-    """Upload ``chunks`` as ``s3://bucket/key``; S3 checks the SHA-256 of each request.
+    """Upload ``chunks`` as ``s3://bucket/key``, of the type that name has; S3 checks the SHA-256
+    of each request.
 
     Holds up to ``part_size * (concurrency + 1)`` bytes: the parts on their way, the one
     being gathered and, while it is put together, that one twice. ``progress`` is called in
@@ -58,15 +60,17 @@ def upload_stream(
     halted, the multipart upload aborted and the exception raised again. Raises TransferError.
     """
     parts = cut(chunks, part_size)
+    kind = media_type(key)
     first = next(parts)
     second = next(parts, None)
     if second is None:
-        stored = s3.put_object(bucket, key, first, metadata=metadata)
+        stored = s3.put_object(bucket, key, first, metadata=metadata, content_type=kind)
         progress(len(first))
         return Uploaded(key, len(first), stored.version_id)
     bodies = chain((first, second), parts)
     del first, second
-    upload = _Upload(s3, bucket, key, s3.create_multipart(bucket, key, metadata=metadata))
+    upload_id = s3.create_multipart(bucket, key, metadata=metadata, content_type=kind)
+    upload = _Upload(s3, bucket, key, upload_id)
     try:
         sent = upload.send(bodies, concurrency, progress)
         stored = s3.complete_multipart(bucket, key, upload.id, sent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import secrets
 from pathlib import Path
 
 NAME = ".codeferry-drain"
@@ -14,12 +14,22 @@ def directory_of(root: str) -> Path:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Give the file this content; readers see the old or the new one. Raises OSError."""
+    """Give the file this content; readers see the old or the new one. Raises OSError.
+
+    Programs write to the root too: neither the directory nor a name in it is followed if it
+    is a link.
+    """
     path.parent.mkdir(mode=0o755, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    here = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    new = f".{path.name}.{secrets.token_hex(8)}"
     try:
-        new.write_text(text)
-        new.replace(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+        made = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=here)
+        try:
+            with os.fdopen(made, "w") as file:
+                file.write(text)
+            os.rename(new, path.name, src_dir_fd=here, dst_dir_fd=here)
+        except OSError:
+            os.unlink(new, dir_fd=here)
+            raise
+    finally:
+        os.close(here)

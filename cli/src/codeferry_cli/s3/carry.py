@@ -52,7 +52,7 @@ def carry(order: Order, doing: str, make: Callable[[S3], Transfer]) -> None:
         with own_remedies():
             transfer = make(s3)
             if order.dry_run:
-                show_plan(transfer.plan(), order.output, order.facts)
+                show_plan(transfer.plan(), transfer.tally, order.output, order.facts)
             else:
                 _run(transfer, doing, order)
     except KeyboardInterrupt as stop:

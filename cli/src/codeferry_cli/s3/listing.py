@@ -14,11 +14,11 @@ from codeferry_cli.s3.errors import NothingFound
 if TYPE_CHECKING:
     from codeferry_transfer.location import Location
     from codeferry_transfer.s3 import S3, Listed, Page
-    from codeferry_transfer.selection import Selects
+    from codeferry_transfer.selection import Selection
 
 
 def show_listing(
-    s3: S3, place: Location, meant: Selects, output: Output, *, one_level: bool
+    s3: S3, place: Location, meant: Selection, output: Output, *, one_level: bool
 ) -> None:
     """A line for each object, as its page arrives. Raises NothingFound when there is none."""
     objects: list[dict[str, Any]] = []
@@ -34,6 +34,8 @@ def show_listing(
                 output.line(_line(found))
                 if output.json:
                     objects.append(_json(found))
+    for pattern in meant.unmatched:
+        output.note(f"warning: {one_line(pattern)}: it fits nothing")
     if not count and not directories and place.path:
         raise NothingFound(f"There is nothing in {place}.")
     output.line(f"{amounts.counted(count, 'object')}, {amounts.size(size)}.")

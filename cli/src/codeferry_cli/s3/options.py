@@ -69,7 +69,7 @@ _SELECTING = (
         "excludes",
         multiple=True,
         metavar="GLOB",
-        help="Not these, even if included; 'name/' is a directory; repeatable.",
+        help="Not these, even if included; 'name' is also all below it; repeatable.",
     ),
 )
 _CARRYING = (

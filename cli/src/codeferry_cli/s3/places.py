@@ -51,23 +51,39 @@ def upload(s3: S3, source: Path, to: Location, choice: Choice, *, recursive: boo
 
 
 def assert_uploadable(source: Path, *, recursive: bool) -> None:
-    """Raises PlaceUnusable when there is no such file, or a directory without ``recursive``."""
+    """Raises PlaceUnusable when there is no such file, what is there can be read only once, or
+    it is a directory without ``recursive``."""
     _assert_exists(source)
     if source.is_dir() and not recursive:
         raise PlaceUnusable(f"{source} is a directory.", hint="Carry all of it: --recursive")
+    _assert_ordinary(source, "What it gives has to be in a file: cat > FILE, then upload that.")
 
 
-def download(s3: S3, source: Location, to: Path, choice: Choice, *, recursive: bool) -> Transfer:
+def file_for(source: Location, to: str) -> Path:
+    """The file that one object becomes: in a directory it has the object's own name.
+
+    What ends in ``/`` is a directory, also one that is not there yet. Raises PlaceUnusable.
+    """
+    if not source.name:
+        raise PlaceUnusable(f"{source} is a directory.", hint="Carry all of it: --recursive")
+    place = Path(to)
+    if to.endswith("/"):
+        assert_directory(place)
+    if to.endswith("/") or place.is_dir():
+        return place / source.name
+    _assert_ordinary(place, "Name a file, or a directory.")
+    return place
+
+
+def download(s3: S3, source: Location, to: str, choice: Choice, *, recursive: bool) -> Transfer:
     """An object, or with ``recursive`` all that is below. Raises PlaceUnusable."""
     from codeferry_transfer import transfers
     from codeferry_transfer.errors import ObjectMissing
 
     if recursive:
-        _assert_no_file(to)
-        return transfers.download_tree(s3, source, to, choice.options())
-    if not source.name:
-        raise PlaceUnusable(f"{source} is a directory.", hint="Carry all of it: --recursive")
-    target = to / source.name if to.is_dir() or str(to).endswith("/") else to
+        assert_directory(Path(to))
+        return transfers.download_tree(s3, source, Path(to), choice.options())
+    target = file_for(source, to)
     try:
         return transfers.download_object(s3, source, target, choice.options())
     except ObjectMissing:
@@ -92,18 +108,31 @@ def sync_down(s3: S3, source: Location, to: Path, choice: Choice) -> Transfer:
     """What is below ``source`` to a directory that shall be the same. Raises PlaceUnusable."""
     from codeferry_transfer import transfers
 
-    _assert_no_file(to)
+    assert_directory(to)
     return transfers.sync_down(s3, source, to, choice.options())
 
 
 def _assert_exists(source: Path) -> None:
-    if not source.exists():
-        raise PlaceUnusable(f"There is no {source}.")
+    try:
+        source.stat()
+    except OSError as error:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        told = f"There is no {source}." if missing else f"{source}: {error.strerror}."
+        raise PlaceUnusable(told) from error
 
 
-def _assert_no_file(to: Path) -> None:
+def assert_directory(to: Path) -> None:
+    """Raises PlaceUnusable when something else is there."""
     if to.exists() and not to.is_dir():
         raise PlaceUnusable(f"{to} is a file, and a directory is needed.")
+
+
+def _assert_ordinary(place: Path, hint: str) -> None:
+    """Nothing, a file or a directory, and no pipe or device."""
+    from codeferry_transfer.tree import kind_of
+
+    if place.exists() and not place.is_file() and not place.is_dir():
+        raise PlaceUnusable(f"{place} is {kind_of(place.stat().st_mode)}.", hint=hint)
 
 
 def _has_objects(s3: S3, directory: Location) -> bool:

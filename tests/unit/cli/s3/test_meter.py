@@ -9,9 +9,13 @@ import pytest
 from codeferry_cli.output import Output
 from codeferry_cli.s3.answer import conclude, show_plan
 from codeferry_cli.s3.errors import ObjectsFailed
+from codeferry_cli.s3.listing import show_listing
 from codeferry_cli.s3.meter import Meter
-from codeferry_transfer.errors import AccessDenied
+from codeferry_transfer.errors import AccessDenied, PatternUnmatched
+from codeferry_transfer.location import Location
 from codeferry_transfer.plan import Action, Verb
+from codeferry_transfer.s3 import Listed, Page
+from codeferry_transfer.selection import Selection
 from codeferry_transfer.tally import Tally
 
 
@@ -79,7 +83,7 @@ def test_failures_are_named_and_all_of_them_in_json(capsys: pytest.CaptureFixtur
 
 def test_a_name_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """An escape sequence in a key is spelled out, in a plan as in a failure."""
-    show_plan([Action(Verb.COPY, "\x1b[2J", 1, "new")], Output(), {})
+    show_plan([Action(Verb.COPY, "\x1b[2J", 1, "new")], Tally(), Output(), {})
     tally = Tally()
     tally.fail(Verb.COPY, "\x1b[2J", AccessDenied("\x1b[2J"))
     with pytest.raises(ObjectsFailed):
@@ -94,8 +98,64 @@ def test_the_plan_as_json_has_every_action_also_what_is_skipped(
 ) -> None:
     """One document with counts and reasons."""
     actions = [Action(Verb.COPY, "a", 3, "new"), Action(Verb.SKIP, "b", 1, "same")]
-    show_plan(actions, Output(json=True), {"operation": "upload"})
+    show_plan(actions, Tally(), Output(json=True), {"operation": "upload"})
     answer = json.loads(capsys.readouterr().out)
     assert answer["counts"] == {"copy": 1, "skip": 1}
     assert (answer["bytes"], answer["operation"]) == (3, "upload")
     assert [each["why"] for each in answer["actions"]] == ["new", "same"]
+
+
+def test_a_plan_names_what_is_left_out_kept_and_not_understood(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """People see the lines, programs the lists; what would not be deleted is counted."""
+    tally = Tally(spared=2)
+    tally.leave_out("d", "a symbolic link")
+    tally.warn("--exclude 'x'", "it fits nothing")
+    actions = [Action(Verb.KEEP, "d/x", 1, "d is a symbolic link")]
+    show_plan(actions, tally, Output(), {})
+    captured = capsys.readouterr()
+    assert "keep    d/x  (d is a symbolic link)" in captured.out
+    assert "keep 1" in captured.out
+    assert "left out: d: a symbolic link" in captured.err
+    assert "warning: --exclude 'x': it fits nothing" in captured.err
+    assert "2 files would have been deleted" in captured.err
+    show_plan(actions, tally, Output(json=True), {})
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["left_out"] == [{"path": "d", "why": "a symbolic link"}]
+    assert answer["warnings"] == [{"path": "--exclude 'x'", "why": "it fits nothing"}]
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_pattern_that_fits_nothing_is_said_to_be_why_nothing_is_deleted(planned: bool) -> None:
+    """Not a file that failed; the remedy is with it."""
+    tally = Tally(files=3, spared=2)
+    tally.fail(Verb.DELETE, "--exclude 'x'", PatternUnmatched("It fits nothing."))
+    with pytest.raises(ObjectsFailed, match="a pattern fits nothing") as caught:
+        show_plan([], tally, Output(), {}) if planned else conclude(tally, 1.0, Output(), {})
+    assert "2 files would have been deleted" in caught.value.hint
+    assert "Correct the pattern" in caught.value.hint
+
+
+def test_what_was_kept_is_in_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or nobody would know why the two sides are not alike."""
+    conclude(Tally(kept=3), 1.0, Output(), {})
+    assert "3 not deleted, because the source was left out there" in capsys.readouterr().out
+
+
+def test_a_listing_names_patterns_that_fit_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As every other verb does."""
+
+    class Objects:
+        """What a listing needs of S3: one page."""
+
+        def list_objects(self, *_: object, **__: object) -> list[Page]:
+            return [Page([Listed("a", 1, 0.0, "")], [])]
+
+    meant = Selection(include=("a", "b"))
+    show_listing(Objects(), Location("bucket"), meant, Output(), one_level=False)  # type: ignore[arg-type]
+    captured = capsys.readouterr()
+    assert "1 object, 1 B." in captured.out
+    assert captured.err == "warning: --include 'b': it fits nothing\n"

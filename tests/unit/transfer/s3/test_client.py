@@ -47,10 +47,21 @@ def test_every_legal_key_makes_the_round_trip(s3: S3, client: Any, bucket: str, 
     assert client.list_objects_v2(Bucket=bucket)["Contents"][0]["Key"] == key
     assert [found.key for page in s3.list_objects(bucket) for found in page.objects] == [key]
     assert got(s3, bucket, key) == b"content"
-    if "\x01" not in key:  # XML has no word for it, so DeleteObjects cannot name it
-        assert s3.delete_objects(bucket, [key]) == []
-        with pytest.raises(ObjectMissing):
-            s3.head_object(bucket, key)
+    assert s3.delete_objects(bucket, [key]) == []
+    with pytest.raises(ObjectMissing):
+        s3.head_object(bucket, key)
+
+
+def test_a_key_that_xml_cannot_say_does_not_keep_the_others_from_being_deleted(
+    through: Through, client: Any, bucket: str
+) -> None:
+    """It is deleted by a request of its own; when that is refused, it is named."""
+    s3, _ = through(Rule(Status(403, "AccessDenied"), method="DELETE", path="%1F"))
+    keys = ["a", "t\x01", "u\x1f", "\ufffe", "z"]
+    for key in keys:
+        s3.put_object(bucket, key, b"")
+    assert [each.key for each in s3.delete_objects(bucket, keys)] == ["u\x1f"]
+    assert [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]] == ["u\x1f"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 200_000])

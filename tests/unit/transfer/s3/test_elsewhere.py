@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from codeferry_transfer.errors import CredentialsUnusable
+from codeferry_transfer.errors import AccessDenied, CredentialsUnusable
 from codeferry_transfer.s3 import S3
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -34,8 +34,11 @@ def answering() -> Iterator[Callable[..., tuple[str, list[dict[str, str]]]]]:
             class Handler(BaseHTTPRequestHandler):
                 protocol_version = "HTTP/1.1"
 
+                def do_HEAD(self) -> None:
+                    self.do_PUT()
+
                 def do_PUT(self) -> None:
-                    self.rfile.read(int(self.headers["Content-Length"]))
+                    self.rfile.read(int(self.headers.get("Content-Length", 0)))
                     with counting:
                         got.append({name.lower(): value for name, value in self.headers.items()})
                         number = len(got)
@@ -49,7 +52,8 @@ def answering() -> Iterator[Callable[..., tuple[str, list[dict[str, str]]]]]:
                     for name, value in {**headers, "Content-Length": str(len(body))}.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    self.wfile.write(body)
+                    if self.command != "HEAD":
+                        self.wfile.write(body)
 
                 def log_message(self, *_: Any) -> None:
                     pass
@@ -104,6 +108,71 @@ def test_a_wrong_clock_is_corrected_by_the_servers(answering: Any) -> None:
     url, got = answering((403, date, error("RequestTimeTooSkewed")))
     S3(boto3.Session(), endpoint_url=url).put_object("bucket", "k", b"1")
     assert got[1]["x-amz-date"].startswith("20320101T00")
+
+
+def test_a_wrong_clock_is_seen_where_the_answer_has_no_body(answering: Any) -> None:
+    """HEAD is answered with a bare 403: its Date tells, and what follows is right at once."""
+    date = {"Date": "Thu, 01 Jan 2032 00:00:00 GMT"}
+    url, got = answering((403, date, b""))
+    s3 = S3(boto3.Session(), endpoint_url=url)
+    s3.head_object("bucket", "k")
+    s3.head_object("bucket", "k")
+    assert [head["x-amz-date"].startswith("20320101T00") for head in got] == [False, True, True]
+    assert s3.now() > 1_956_000_000
+
+
+@pytest.mark.parametrize("skewed", [True, False])
+def test_a_403_without_a_body_is_tried_again_once_at_the_most(answering: Any, skewed: bool) -> None:
+    """It usually is what it says; and no server whose Date jumps about keeps a client busy."""
+    years = (2032, 2042, 2052) if skewed else ()
+    dates = [{"Date": f"Thu, 01 Jan {year} 00:00:00 GMT"} for year in years] or [{}, {}, {}]
+    url, got = answering(*[(403, date, b"") for date in dates])
+    s3 = S3(boto3.Session(), endpoint_url=url)
+    with pytest.raises(AccessDenied):
+        s3.head_object("bucket", "k")
+    assert len(got) == (2 if skewed else 1)
+    with pytest.raises(AccessDenied):
+        s3.head_object("bucket", "k")
+    assert len(got) == (3 if skewed else 2)
+
+
+@pytest.mark.parametrize("operation", ["put", "head"])
+def test_a_clock_that_another_thread_corrected_first_is_no_error(
+    answering: Any, operation: str
+) -> None:
+    """Two requests were too early; the second hears of it when the first is sent again."""
+    date = {"Date": "Thu, 01 Jan 2032 00:00:00 GMT"}
+    body = error("RequestTimeTooSkewed") if operation == "put" else b""
+    url, got = answering((403, date, body), (403, date, body), second_late=True)
+    s3 = S3(boto3.Session(), endpoint_url=url)
+
+    def ask(number: int) -> object:
+        key = f"k{number}"
+        return (
+            s3.put_object("bucket", key, b"1") if operation == "put" else s3.head_object("b", key)
+        )
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(ask, range(2)))
+    right = [head["x-amz-date"].startswith("20320101T00") for head in got]
+    assert right == [False, False, True, True]
+
+
+def test_expired_credentials_are_seen_where_the_answer_has_no_body(
+    answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEAD is answered with a bare 400; if the source has others by now, those are used."""
+    session = boto3.Session()
+    credentials = session.get_credentials()
+    assert credentials is not None
+    url, got = answering((400, {}, b""))
+    frozen = credentials.get_frozen_credentials
+    names = iter(["old", "new", "new"])
+    monkeypatch.setattr(
+        credentials, "get_frozen_credentials", lambda: frozen()._replace(access_key=next(names))
+    )
+    S3(session, endpoint_url=url).head_object("bucket", "k")
+    assert [head["authorization"].partition("Credential=")[2][:3] for head in got] == ["old", "new"]
 
 
 def test_credentials_that_expired_are_fetched_anew(

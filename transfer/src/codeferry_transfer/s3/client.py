@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from codeferry_transfer.errors import (
+    AccessDenied,
     BucketMissing,
     CredentialsUnusable,
     Halted,
     PreconditionFailed,
     TransferError,
     UploadMissing,
+    UploadRefused,
     refusal,
 )
 from codeferry_transfer.s3 import xml
@@ -80,6 +82,10 @@ class S3:
     def resume(self) -> None:
         """Make calls work again, after those who were to be halted have ended."""
         self._exchanges.resume()
+
+    def now(self) -> float:
+        """Seconds since 1970 by S3's clock, as far as its answers have shown another than ours."""
+        return self._exchanges.now()
 
     def put_object(
         self,
@@ -245,12 +251,28 @@ class S3:
         left: list[Undeleted] = []
         remaining = iter(keys)
         while batch := list(islice(remaining, MOST_DELETED)):
-            request = _with_text(
-                Request("DeleteObjects", "POST", bucket, None, {"delete": ""}),
-                xml.deletion(batch),
-            )
-            left += xml.undeleted(xml.parsed(self._exchanges.answer(request)[1]))
+            left += self._deleted_together(bucket, [key for key in batch if xml.can_say(key)])
+            left += [
+                undeleted
+                for key in batch
+                if not xml.can_say(key) and (undeleted := self._deleted_alone(bucket, key))
+            ]
         return left
+
+    def _deleted_together(self, bucket: str, keys: Sequence[str]) -> list[Undeleted]:
+        if not keys:
+            return []
+        request = _with_text(
+            Request("DeleteObjects", "POST", bucket, None, {"delete": ""}), xml.deletion(keys)
+        )
+        return xml.undeleted(xml.parsed(self._exchanges.answer(request)[1]))
+
+    def _deleted_alone(self, bucket: str, key: str) -> Undeleted | None:
+        try:
+            self._exchanges.answer(Request("DeleteObject", "DELETE", bucket, key))
+        except (AccessDenied, UploadRefused) as error:
+            return Undeleted(key, error.code)
+        return None
 
     def _pages(
         self,

@@ -95,6 +95,10 @@ class Exchanges:
         """Requests are made again; those that were going on when halted still raise."""
         self._stop = threading.Event()
 
+    def now(self) -> float:
+        """Seconds since 1970, as S3 counts them."""
+        return self._identity.now()
+
     def answer(
         self, request: Request, gatherer: Gatherer | None = None
     ) -> tuple[AnswerHead, bytes]:
@@ -111,11 +115,11 @@ class Exchanges:
         while True:
             request, attempt = make(), attempt + 1
             problem: Broken | Refused
-            address = self._book.address(request.bucket)
+            address, offset = self._book.address(request.bucket), self._identity.offset
             try:
                 return self._once(request, address, taker, stop)
             except Refused as error:
-                problem, cured = error, self._cured(request, address, error)
+                problem, cured = error, self._cured(request, address, offset, error)
             except Broken as error:
                 problem, cured = error, error.untouched
             if stop.is_set():
@@ -171,14 +175,14 @@ class Exchanges:
             self.pace.refused()
         return error
 
-    def _cured(self, request: Request, asked: Address, problem: Refused) -> bool:
+    def _cured(self, request: Request, asked: Address, offset: float, problem: Refused) -> bool:
         """Whether something was learnt from the answer that makes the next attempt another;
         another thread may have learnt it first."""
         if problem.region and problem.region != asked.scope.region:
             if problem.region != self._book.address(request.bucket).scope.region:
                 self._book.moved(request.bucket, problem.region)
             return True
-        return self._identity.corrected(problem.code, problem.date)
+        return self._identity.corrected(problem.code, problem.date, offset)
 
 
 _WITH_BODY = ("PUT", "POST")

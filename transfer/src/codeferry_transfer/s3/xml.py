@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -12,6 +13,7 @@ from codeferry_transfer.errors import TransferError
 from codeferry_transfer.s3.values import Listed, Page, SentPart, Undeleted, Unfinished
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_UNSAYABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _XMLNS = f' xmlns="{_NAMESPACE}"'.encode()
 
 
@@ -111,6 +113,11 @@ def completion(parts: Sequence[SentPart]) -> bytes:
     return (
         f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{inside}</CompleteMultipartUpload>'.encode()
     )
+
+
+def can_say(key: str) -> bool:
+    """Whether XML 1.0 has all of its characters: one it has not makes S3 refuse the request."""
+    return not _UNSAYABLE.search(key)
 
 
 def deletion(keys: Iterable[str]) -> bytes:

@@ -11,6 +11,7 @@ from codeferry_agent.drain.errors import Unproven
 from codeferry_agent.drain.naming import shown
 from codeferry_agent.drain.stores.store import Kept, Occupied, Part, composite
 from codeferry_transfer.errors import ObjectMissing, PreconditionFailed
+from codeferry_transfer.media_type import media_type
 from codeferry_transfer.s3 import S3, SentPart
 
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
@@ -32,7 +33,9 @@ class S3Store:
     def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> None:
         client = self._client_of(bucket)
         try:
-            stored = client.put_object(bucket, key, body, if_none_match=not replace)
+            stored = client.put_object(
+                bucket, key, body, if_none_match=not replace, content_type=media_type(key)
+            )
         except PreconditionFailed:
             raise Occupied from None
         if not _is_md5_of(stored.etag, body):
@@ -47,7 +50,7 @@ class S3Store:
         return Kept(head.size, head.checksums.get("sha256", ""))
 
     def begin(self, bucket: str, key: str) -> str:
-        return self._client_of(bucket).create_multipart(bucket, key)
+        return self._client_of(bucket).create_multipart(bucket, key, content_type=media_type(key))
 
     def part(self, bucket: str, key: str, upload: str, number: int, body: bytes) -> Part:
         sent = self._client_of(bucket).upload_part(bucket, key, upload, number, body)
