@@ -129,8 +129,11 @@ def _is_interpreter(command: Sequence[str]) -> bool:
 
 def _is_deployment(command: Sequence[str]) -> bool:
     """The embedded AWS, `ferry demo`, `ferry local up`, `cdk deploy`, the bootstrap."""
-    words = {Path(word).name for word in command[:8]}
-    return bool(words & {"codeferry_local.supervisor", "demo", "up", "deploy", "bootstrap.sh"})
+    names = [Path(word).name for word in command[:4]]
+    if names[0] == "ferry":
+        return names[1:2] == ["demo"] or names[1:3] == ["local", "up"]
+    cdk = names[1:3] == ["cdk.py", "deploy"]
+    return cdk or bool({"codeferry_local.supervisor", "bootstrap.sh"} & set(names))
 
 
 _started = Started()

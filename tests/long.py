@@ -8,6 +8,6 @@ from typing import TypeVar
 Size = TypeVar("Size")
 
 
-def size(usual: Size, long: Size) -> Size:
+def sized(usual: Size, long: Size) -> Size:
     """``usual`` shows the same by less: enough parts, enough kills."""
     return long if os.environ.get("CODEFERRY_LONG") else usual

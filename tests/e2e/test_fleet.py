@@ -11,6 +11,7 @@ import pytest
 
 from codeferry_lambdas.waves import BATCH_LIMIT, history_events, schedule
 from tests.e2e.test_ways_in import ended
+from tests.long import sized
 from tests.unit.lambdas.factories import packed_archive
 
 pytestmark = pytest.mark.e2e
@@ -66,7 +67,7 @@ def sent_to(aws, ids):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("size", [50, 120, 1_000, 10_000])
+@pytest.mark.parametrize("size", [50, 120, 1_000, sized(2_500, 10_000)])
 def test_a_fleet_is_reached_whole(aws, fleet, size):
     """Every instance once, 50 per command, counted right; the state stays small and the
     history short, by what was recorded and by the model of what AWS would record."""

@@ -16,12 +16,12 @@ from codeferry_local.home import Home
 from codeferry_local.process import Supervisor
 from codeferry_transfer import PART_SIZE
 from tests.e2e.conftest import FERRY, Aws
-from tests.long import size
+from tests.long import sized
 
 pytestmark = pytest.mark.e2e
 
 MIB = 1 << 20
-SIZE = size(256 * MIB, 3 << 30)
+SIZE = sized(256 * MIB, 3 << 30)
 STRIDE = SIZE // 64  # of it one MiB does not compress: 64 MiB go up, and apply takes the ratio
 
 

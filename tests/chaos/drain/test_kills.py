@@ -3,7 +3,6 @@ lost."""
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -18,10 +17,11 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from tests.chaos.drain.agents import Nursery
 from tests.chaos.drain.conftest import Bucket
 from tests.chaos.drain.writers import KINDS, Writer
+from tests.long import sized
 from tests.proxy.rules import Action, Cut, Delay, Drop, Reset, Rule, RuleBook, Status, Truncate
 from tests.proxy.server import FaultProxy
 
-KILLS = int(os.environ.get("CODEFERRY_DRAIN_KILLS", "300"))
+KILLS = sized(300, 1000)
 ROOTS = 3
 SEED = 20_261_120
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distribution import TABLE, Distribution
+from tests.distribution import TABLE, Distribution, _is_deployment
 
 ROOT = TABLE.parents[1]
 GROUP = ("tests/unit/stacks/test_a.py", "tests/unit/stacks/test_b.py")
@@ -76,6 +76,25 @@ def test_the_longest_are_first() -> None:
     files = ["quick", "slow", "x/a", "quick too", "slower", "x/b"]
     order = table.longest_first(f"{file}::test[{n}]" for file in files for n in "::")
     assert order == ["pair", "slower", "slow", "quick", "quick too"]
+
+
+@pytest.mark.parametrize(
+    ("command", "counts"),
+    [
+        ("/venv/bin/python -m codeferry_local.supervisor --home x", True),
+        ("/venv/bin/ferry demo --fleet", True),
+        ("/venv/bin/ferry local up --instances 1", True),
+        ("/venv/bin/python /checkout/scripts/cdk.py deploy --app x", True),
+        ("scripts/bootstrap.sh --project dev", True),
+        ("/venv/bin/ferry push demo /project", False),
+        ("/venv/bin/ferry local down", False),
+        ("/venv/bin/python /checkout/scripts/cdk.py diff --app x", False),
+        ("git", False),
+    ],
+)
+def test_what_counts_as_a_deployment(command: str, counts: bool) -> None:
+    """Whatever makes an embedded AWS with the stage in it, and nothing that only uses one."""
+    assert _is_deployment(command.split()) is counts
 
 
 def test_deployments_are_counted_for_the_whole_run() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.long import size
+from tests.long import sized
 from tests.unit.agent.drain.sink import Sink
 
 LIMIT = 150 << 10  # KiB
 MANY = 100_000
-LARGE = size(1 << 30, 6 << 30)
+LARGE = sized(1 << 30, 6 << 30)
 
 # Drains, and tells the most that was resident in KiB and how many files and directories the last
 # scan opened.
