@@ -9,6 +9,7 @@ which files take long, and how many processes the tests may start.
 from __future__ import annotations
 
 import os
+import random
 import sys
 import tomllib
 from collections import Counter
@@ -87,8 +88,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst
     return LongestFirst(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shuffle",
+        type=int,
+        metavar="SEED",
+        help="each file's tests in another order, which is SEED's",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seed = config.getoption("--shuffle")
+    if seed is not None:
+        random.Random(seed).shuffle(items)
+        items.sort(key=lambda item: _file(item.nodeid))
     for item in items:
         if item.nodeid.startswith("tests/unit/") and not item.get_closest_marker("slow"):
             item.add_marker("fast")
