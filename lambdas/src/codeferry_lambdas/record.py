@@ -46,6 +46,15 @@ class PinnedArchive:
 
 
 @dataclass(frozen=True)
+class Unpacked:
+    """What may come out of an archive: the ``bytes`` of its files; ``files``, links and
+    directories."""
+
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True)
 class PinnedEnvironment:
     """The object that holds a command's variables, in one version."""
 
@@ -64,12 +73,12 @@ class PinnedDocument:
 class Plan:
     """What plan found and decided: ``runs/<run_id>/targets.json``.
 
-    ``archive`` is None in a rollback. ``digest`` and ``files`` are the manifest's, empty and
-    -1 without one. ``step_seconds`` is the step's executionTimeout, ``sweep`` how often a long
-    wait looks again. ``budget`` is the number of instances that may fail, None when the request
-    set none. ``rollout`` has the batches of each wave that was asked for, empty without;
-    ``waves`` are those that the workflow goes through, which may be more. ``leaving``,
-    ``settles`` and ``settles_run`` are a rollback's: see ``way_back``.
+    ``archive`` and ``unpacked`` are None in a rollback. ``digest`` and ``files`` are the
+    manifest's, empty and -1 without one. ``step_seconds`` is the step's executionTimeout,
+    ``sweep`` how often a long wait looks again. ``budget`` is the number of instances that may
+    fail, None when the request set none. ``rollout`` has the batches of each wave that was asked
+    for, empty without; ``waves`` are those that the workflow goes through, which may be more.
+    ``leaving``, ``settles`` and ``settles_run`` are a rollback's: see ``way_back``.
     """
 
     request: Mapping[str, Any]
@@ -91,6 +100,7 @@ class Plan:
     leaving: str = ""
     settles: str = ""
     settles_run: str = ""
+    unpacked: Unpacked | None = None
 
     @property
     def run_request(self) -> RunRequest:
@@ -103,6 +113,8 @@ class Plan:
         fields["archive"] = PinnedArchive(**archive) if archive else None
         environment = fields["environment"]
         fields["environment"] = PinnedEnvironment(**environment) if environment else None
+        unpacked = fields["unpacked"]
+        fields["unpacked"] = Unpacked(**unpacked) if unpacked else None
         fields["document"] = PinnedDocument(**fields["document"])
         fields["batches"] = tuple(tuple(Instance(**i) for i in b) for b in fields["batches"])
         fields["waves"] = tuple(tuple(wave) for wave in fields["waves"])

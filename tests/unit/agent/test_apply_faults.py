@@ -201,8 +201,18 @@ def test_an_archive_that_cannot_fit_is_not_downloaded(small_disk: Instance) -> N
     answer = small_disk.apply(hostile(member("big", os.urandom(3 << 20))))
     assert answer.code == "disk_full"
     assert re.search(
-        r"[\d,]+ bytes and [\d,]+ inodes are free, 6,29[\d,]+ and 15 needed", answer.message
+        r"[\d,]+ bytes and [\d,]+ inodes are free, 6,29[\d,]+ and 16 needed", answer.message
     )
+    assert small_disk.store.ranges == []
+
+
+def test_what_a_manifest_announces_has_to_fit(small_disk: Instance) -> None:
+    """An archive of a few kilobytes whose files cannot fit is not downloaded either."""
+    body = pack({"mask.npy": bytes(8 << 20)})
+    digest = manifest.tree_digest(entries({"mask.npy": bytes(8 << 20)}))
+    answer = small_disk.apply(body, digest=digest, unpacked_bytes=8 << 20, unpacked_files=4)
+    assert answer.code == "disk_full"
+    assert f"are free, {len(body) + (8 << 20):,} and 20 needed" in answer.message
     assert small_disk.store.ranges == []
 
 

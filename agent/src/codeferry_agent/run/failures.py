@@ -12,6 +12,7 @@ HINTS = {
     "archive_changed": "Start the run again.",
     "archive_invalid": "Pack and upload it again.",
     "archive_missing": "Start the run again.",
+    "archive_too_large": "Pack it with ferry, or state archive.unpacked_bytes and unpacked_files.",
     "archive_refused": "It may hold files, directories and links that stay inside, each once.",
     "arguments_too_long": "Put long arguments into a file of the project.",
     "checksum_mismatch": "Pack and upload it again.",
@@ -74,6 +75,10 @@ def invalid(message: str) -> Refused:
 
 def refused(message: str) -> Refused:
     return Refused("archive_refused", f"The archive {message}.")
+
+
+def too_large(message: str) -> Refused:
+    return Refused("archive_too_large", f"The archive {message}.")
 
 
 def shown(path: bytes) -> str:
