@@ -168,6 +168,21 @@ def test_a_scan_with_errors_ends_with_1(place: Place) -> None:
     assert "uploaded=1 skipped=0 errors=1" in done.stderr
 
 
+def test_what_cannot_be_looked_at_ends_with_1(place: Place, tmp_path: Path) -> None:
+    """A bucket's directory may be a link; one that leads nowhere is a scan with errors."""
+    larger = tmp_path / "larger-disk"
+    place.directory.rename(larger)
+    place.directory.symlink_to(larger)
+    place.write("f")
+    done = place.once()
+    assert (done.returncode, place.content("f")) == (0, b"content"), done.stderr
+    larger.rename(tmp_path / "unmounted")
+    done = place.once()
+    assert done.returncode == 1
+    assert f"{place.name}' cannot be read: it is a link: No such file" in done.stderr
+    assert "processed=0 uploaded=0 skipped=0 errors=1" in done.stderr
+
+
 def test_directories_become_buckets(place: Place) -> None:
     """``_`` becomes ``-``; ``--bucket-map`` does the rest."""
     place.write(f"../{place.name.replace('-', '_', 1)}/one")
@@ -367,7 +382,10 @@ def test_status_tells_what_waits_and_what_was(place: Place) -> None:
     assert (root["running"], root["pending_files"], root["pending_bytes"]) == (True, 1, 3)
     assert root["oldest_seconds"] >= 100
     assert root["agent"]["buckets"][f"no-{place.name}"]["code"] == "bucket_missing"
+    os.mkfifo(place.directory / "pipe")
     words = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "left alone: 1, among them" in words
+    assert f"{place.name}/pipe': no regular file" in words
     assert "waiting: 1 files, 3 bytes" in words
 
 

@@ -58,8 +58,9 @@ class Drain:
 
     def sync(self, stop: Callable[[], bool] = lambda: False) -> Tally:
         """One scan over all roots; ``stop`` is asked before each file."""
-        self._open_roots(strict=False)
+        unusable = self._open_roots(strict=False)
         tally = sync(self.roots.values(), self._selection, self._crew, stop)
+        tally.unseen += unusable
         self._reports.scanned()
         return tally
 
@@ -90,15 +91,18 @@ class Drain:
         for root in self.roots.values():
             root.close()
 
-    def _open_roots(self, *, strict: bool) -> None:
-        """Open what has appeared, and close what is gone or was replaced."""
+    def _open_roots(self, *, strict: bool) -> int:
+        """Open what has appeared, and close what is gone or was replaced; how many there are
+        that cannot be used."""
         for path, root in list(self.roots.items()):
             if not root.is_current():
                 root.close()
                 del self.roots[path]
-        for path in matching(self._settings.directories):
+        wanted = matching(self._settings.directories)
+        for path in wanted:
             if path not in self.roots:
                 self._open_root(path, strict)
+        return sum(path not in self.roots for path in wanted)
 
     def _open_root(self, path: str, strict: bool) -> None:
         try:

@@ -74,6 +74,7 @@ class StatusWriter:
                 "uploaded": tally.uploaded,
                 "skipped": tally.skipped,
                 "errors": tally.errors,
+                "left": tally.left,
             },
             "throughput": {
                 "window_seconds": round(seconds),

@@ -21,7 +21,8 @@ class Tally:
     """Files and bytes by outcome. Safe to add to from many threads.
 
     ``oldest`` is when the oldest file that stays was written, in seconds since 1970;
-    ``next_look`` when one that is only too young will be old enough, likewise.
+    ``next_look`` when one that is only too young will be old enough, likewise. ``unseen`` are
+    roots, directories and names that could not be looked at, ``left`` those left alone.
     """
 
     files: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
@@ -29,6 +30,8 @@ class Tally:
     oldest: float | None = None
     next_look: float | None = None
     deferred: bool = False
+    unseen: int = 0
+    left: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, outcome: Outcome, size: int, modified: float) -> None:
@@ -57,7 +60,7 @@ class Tally:
 
     @property
     def errors(self) -> int:
-        return self.files[Outcome.FAILED]
+        return self.files[Outcome.FAILED] + self.unseen
 
     @property
     def skipped(self) -> int:
@@ -76,5 +79,5 @@ class Tally:
     def line(self) -> str:
         return (
             f"Scan complete: processed={self.processed} uploaded={self.uploaded} "
-            f"skipped={self.skipped} errors={self.errors}"
+            f"skipped={self.skipped} errors={self.errors} left={self.left}"
         )

@@ -68,7 +68,7 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     if path.exists():  # Python needs an open file and a call for each level
         with contextlib.suppress(OSError):
-            rm = ["rm", "-rf", "--", path]
+            rm = ["rm", "-rf", "--", str(path)]
             subprocess.run(rm, stderr=subprocess.DEVNULL, check=False)
     if path.exists():
         log(f"Could not remove all of {path.name}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
+from codeferry_agent.drain import scan
 from codeferry_agent.drain.delivery import Sizes
 from codeferry_agent.drain.drain import Drain
 from codeferry_agent.drain.reports import Reports
@@ -146,6 +149,131 @@ def test_what_is_not_for_a_bucket_is_skipped(tree: Tree, store: Hooked, drain: D
     tree.write("../.git/inside")
     assert drain.sync().processed == 0
     assert store.asked == []
+
+
+def linked(tree: Tree, tmp_path: Path) -> Path:
+    """A directory elsewhere with one file, that a link in the root leads to."""
+    larger = tmp_path / "larger-disk"
+    tree.write("../../larger-disk/run/f")
+    (tree.root / "linked").symlink_to(larger)
+    return larger
+
+
+def test_a_buckets_directory_may_be_a_link(
+    tree: Tree, store: Hooked, drain: Drain, tmp_path: Path
+) -> None:
+    """On a larger disk, say: its files go as if they lay in the root, and a kill's claims too."""
+    larger = linked(tree, tmp_path)
+    (tmp_path / "store" / "linked").mkdir()
+    (larger / "run" / "f").rename(larger / "run" / ".codeferry-claim.g")
+    tree.write("../../larger-disk/top")
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors, tally.left) == (2, 0, 0)
+    assert sorted(store.asked) == [("linked", "run/g"), ("linked", "top")]
+    assert [path for path in larger.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("why", ["another owner", "nowhere", "round in circles"])
+def test_a_link_that_is_not_followed_is_an_error(
+    tree: Tree, drain: Drain, tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    """Nothing behind it is touched, the scan has failed, and the log names it."""
+    larger, link = linked(tree, tmp_path), tree.root / "linked"
+    if why == "another owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a link away")
+        os.chown(link, 4711, 4711, follow_symlinks=False)
+    else:
+        link.unlink()
+        link.symlink_to("linked" if why == "round in circles" else "not-mounted")
+    tally = drain.sync()
+    assert (tally.uploaded, tally.processed, tally.errors) == (0, 0, 1)
+    assert (larger / "run" / "f").exists()
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert "linked' cannot be read: " in line
+    assert "link" in line.partition("cannot be read")[2]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_a_link_to_its_owners_directory_is_followed(
+    tree: Tree, store: Hooked, drain: Drain, tmp_path: Path
+) -> None:
+    """The user who runs the program may put the results on a disk of theirs."""
+    (tmp_path / "store" / "linked").mkdir()
+    for path in (linked(tree, tmp_path), tree.root / "linked"):
+        os.chown(path, 4711, 4711, follow_symlinks=False)
+    assert drain.sync().uploaded == 1
+
+
+def test_what_is_left_alone_is_counted_and_named_once(
+    tree: Tree, drain: Drain, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Links, FIFOs and files of no bucket may be meant to go; hidden names are only counted."""
+    tree.write("../at-the-root")
+    tree.write(".hidden")
+    (tree.bucket / "latest").symlink_to("run-7")
+    (tree.bucket / "epoch").symlink_to(tree.root)
+    (tmp_path / "elsewhere").write_text("")
+    (tree.root / "file-link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tree.bucket / "pipe")
+    for _ in range(2):
+        tally = drain.sync()
+        assert (tally.processed, tally.left, tally.errors) == (0, 6, 0)
+    said = "\n".join(caplog.messages)
+    for name, why in (
+        ("at-the-root", "directly in the root"),
+        (f"{BUCKET}/latest", "a link"),
+        (f"{BUCKET}/epoch", "a link"),
+        ("file-link", "a link"),
+        (f"{BUCKET}/pipe", "no regular file"),
+    ):
+        assert said.count(f"/{name}' is left alone: it is {why}.") == 1
+    assert ".hidden" not in said
+    assert f"left={tally.left}" in tally.line()
+
+
+def refusing(number: int, name: str, function: Callable[..., object]) -> Callable[..., object]:
+    """``function``, but for a call that names ``name``: this machine's root is refused nothing."""
+
+    def called(*arguments: Any, **options: Any) -> object:
+        if any(getattr(each, "name", each) == name for each in arguments):
+            raise OSError(number, os.strerror(number))
+        return function(*arguments, **options)
+
+    return called
+
+
+@pytest.mark.parametrize("function", ["scan.os.open", "scan._looked_at"], ids=["directory", "name"])
+def test_what_cannot_be_looked_at_is_an_error(
+    tree: Tree,
+    drain: Drain,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+) -> None:
+    """A directory without permission, or a name on a failing disk: it counts, the rest goes."""
+    tree.write("closed/one")
+    tree.write("other/two")
+    module = f"codeferry_agent.drain.{function}"
+    original = os.open if function.endswith("open") else scan._looked_at
+    monkeypatch.setattr(module, refusing(errno.EACCES, "closed", original))
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (1, 1)
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert f"{BUCKET}/closed' cannot be read" in line
+
+
+def test_a_root_that_cannot_be_used_is_an_error(
+    tree: Tree, tmp_path: Path, drain_of: Callable[..., Drain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two roots one is refused by the system: the other is drained, and the scan has failed."""
+    tree.write("one")
+    other = tmp_path / "other"
+    other.mkdir()
+    top = refusing(errno.EACCES, str(other), scan.Directory.top)
+    monkeypatch.setattr("codeferry_agent.drain.root.Directory.top", top)
+    tally = drain_of(directories=(str(tree.root), str(other))).sync()
+    assert (tally.uploaded, tally.errors) == (1, 1)
 
 
 @pytest.mark.parametrize(
