@@ -236,6 +236,17 @@ def test_inodes_that_run_out_keep_the_old_release(small_disk: Instance) -> None:
     small_disk.push(SMALL)
 
 
+def test_old_releases_go_where_a_new_one_does_not_fit(small_disk: Instance) -> None:
+    """A disk full of releases takes the next one as soon as fewer are to be kept."""
+    for content in b"12345":
+        small_disk.push({"f": bytes([content]) * (700 << 10)})
+    kept = small_disk.releases()
+    answer = small_disk.apply(pack({"f": os.urandom(700 << 10)}))
+    assert (answer.code, small_disk.releases()) == ("disk_full", kept)
+    small_disk.push({"f": b"6" * (700 << 10)}, keep_releases=2)
+    assert len(small_disk.releases()) == 2
+
+
 def test_a_read_only_disk_is_named(small_disk: Instance) -> None:
     """EROFS is read_only, not a traceback."""
     small_disk.push(OLD)

@@ -15,7 +15,8 @@ _log = logging.getLogger(__name__)
 _FIRST_SECONDS, _MOST_SECONDS = 60.0, 3600.0
 _LINES_A_SCAN = 10  # of one code; the others are counted
 _SUBJECTS = 10_000  # kept in mind
-_LEFT = "left alone"
+# What is worth a warning and no error, beside the codes of errors.
+_LEFT, REPLACED = "left alone", "replaced"
 
 
 @dataclass(slots=True)
@@ -100,4 +101,4 @@ class Reports:
 
 
 def _level(code: str) -> int:
-    return logging.WARNING if code == _LEFT else logging.ERROR
+    return logging.WARNING if code in (_LEFT, REPLACED) else logging.ERROR

@@ -80,6 +80,7 @@ class Run:
         prefix = f"{self.payload.run_id}."
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.project.staging))
         try:
+            self.prune(staging)  # a disk full of releases may have no room for one more
             with self.phase("download", "downloading to staging"):
                 self.download(staging / "archive.tar.gz")
             with self.phase("extract", "unpacking in staging"):
@@ -166,11 +167,14 @@ class Run:
         reached("switched")
         self.result.update(done)
         log(f"Release {release_id} is current")
+        self.prune(staging)
+        reached("pruned")
+
+    def prune(self, staging: Path) -> None:
         try:
             self.project.prune(self.payload.keep_releases, staging)
         except OSError as error:
             self.warn(f"Old releases stay: {error.strerror}.")
-        reached("pruned")
 
     def remember(self, _: int, __: object) -> None:
         """Be cancelled where it can no longer stop the release, but yet its command."""

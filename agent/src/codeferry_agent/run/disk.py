@@ -16,11 +16,13 @@ from typing import Any
 from codeferry_agent.run.failures import log
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+# What only we can rename: a link there is the administrator's, to a larger disk perhaps.
+OURS = os.O_RDONLY | os.O_DIRECTORY
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, DIRECTORY)
+    descriptor = os.open(path, OURS)
     try:
         yield descriptor
     finally:

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ import pytest
 from codeferry_agent.drain import claim
 from codeferry_agent.drain.delivery import Sizes
 from codeferry_agent.drain.drain import Drain
+from codeferry_agent.drain.reports import Reports
 from codeferry_agent.drain.scan import Directory, Place
 from tests.unit.agent.drain.conftest import BUCKET, Hooked, Tree, aged, no_leases
 
@@ -375,13 +377,41 @@ def test_the_same_bytes_are_not_sent_again(tree: Tree, store: Hooked, drain: Dra
 
 @pytest.mark.parametrize("size", [6, 3000], ids=["one request", "parts"])
 def test_other_bytes_of_the_same_size_are_sent(
-    tree: Tree, store: Hooked, drain_of: Callable[..., Drain], size: int
+    tree: Tree,
+    store: Hooked,
+    drain_of: Callable[..., Drain],
+    caplog: pytest.LogCaptureFixture,
+    size: int,
 ) -> None:
-    """The same name and size with other content is another file."""
+    """The same name and size with other content is another file; what it replaces is said."""
     store.put(BUCKET, "one", b"o" * size, replace=True)
     tree.write("one", b"n" * size)
     tally = drain_of(sizes=TINY).sync()
     assert (tally.uploaded, store.read(BUCKET, "one")) == (1, b"n" * size)
+    assert f"s3://{BUCKET}/'one' was another object before, which is gone" in caplog.text
+    assert tally.errors == 0
+
+
+@pytest.mark.parametrize("size", [6, 3000], ids=["one request", "parts"])
+def test_a_successor_of_the_same_name_is_said_where_no_versions_are_kept(
+    tree: Tree,
+    store: Hooked,
+    drain_of: Callable[..., Drain],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+) -> None:
+    """A log that is drained and begun again, shorter: one warning; none where both are kept."""
+    drain = drain_of(sizes=TINY)
+    for length in (size + 2, size, size - 1):
+        tree.write("train.log", b"l" * length)
+        drain.sync()
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    kept = store.kept
+    monkeypatch.setattr(store, "kept", lambda *place: replace(kept(*place), versioned=True))
+    tree.write("train.log", b"m")
+    monkeypatch.setattr(Reports, "failed", lambda *told: pytest.fail(str(told)))
+    assert drain.sync().uploaded == 1
 
 
 def test_the_same_parts_are_not_sent_again(

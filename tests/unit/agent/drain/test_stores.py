@@ -53,6 +53,19 @@ def test_nothing_is_kept_under_a_new_key(store: Store, bucket: str) -> None:
     assert store.kept(bucket, "nothing") is None
 
 
+def test_s3_says_whether_it_keeps_versions(bucket: str, ministack: str) -> None:
+    """What lies in a bucket without versions is gone when another object takes its place."""
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    s3 = session.client("s3", endpoint_url=ministack)
+    s3.create_bucket(Bucket=bucket)
+    store = S3Store(lambda _: S3(session, endpoint_url=ministack, attempts=2))
+    store.put(bucket, "plain", b"1", replace=False)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    store.put(bucket, "versioned", b"1", replace=False)
+    found = [store.kept(bucket, key) for key in ("plain", "versioned")]
+    assert [kept and kept.versioned for kept in found] == [False, True]
+
+
 def test_an_object_is_replaced_only_on_request(store: Store, bucket: str) -> None:
     """A put that may not replace leaves other content alone; one that may replaces it."""
     store.put(bucket, "key", b"first!", replace=False)

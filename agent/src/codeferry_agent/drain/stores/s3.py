@@ -44,7 +44,9 @@ class S3Store:
             head = self._client_of(bucket).head_object(bucket, key)
         except ObjectMissing:
             return None
-        return Kept(head.size, head.checksums.get("sha256", ""))
+        # "null" is the version of what no versions are kept of.
+        versioned = head.version_id not in (None, "null")
+        return Kept(head.size, head.checksums.get("sha256", ""), versioned)
 
     def begin(self, bucket: str, key: str) -> str:
         return self._client_of(bucket).create_multipart(bucket, key)

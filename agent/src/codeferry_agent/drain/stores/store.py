@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -30,10 +30,12 @@ class Kept:
 
     ``sha256`` is base64, as S3 writes it: of the whole object, or, of one put together of
     parts, ``<SHA-256 of the parts' SHA-256s>-<parts>``. Empty when the store keeps none.
+    ``versioned`` says whether it stays, as a version, when another takes its place.
     """
 
     size: int
     sha256: str
+    versioned: bool = field(default=False, compare=False)
 
 
 class Occupied(Exception):
