@@ -148,12 +148,12 @@ def _require_tar(key: str, head: bytes) -> None:
     if not head.startswith(b"\x1f\x8b"):
         known = (name for name, at, magic in _FORMATS if head.startswith(magic, at))
         raise _no_tar(key, next(known, "no gzip file"))
-    with contextlib.suppress(zlib.error, tarfile.EOFHeaderError):  # the instances say what it is
+    with contextlib.suppress(zlib.error):  # a damaged one is the instances' to find
         block = zlib.decompressobj(wbits=31).decompress(head, tarfile.BLOCKSIZE)
-        if len(block) == tarfile.BLOCKSIZE:
+        if len(block) == tarfile.BLOCKSIZE and any(block):
             try:
                 tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-            except tarfile.InvalidHeaderError:
+            except tarfile.HeaderError:
                 raise _no_tar(key, "a gzip file that holds no tar") from None
 
 
@@ -184,13 +184,14 @@ def unpacked(archive: Archive, pinned: PinnedArchive, manifest: Manifest | None)
             archive.unpacked_bytes or most, archive.unpacked_files or layout.UNPACKED_FILES
         )
     files = len(manifest.entries) + directory_count(manifest.entries)
-    for listed, most, what in (
+    for listed, allowed, what in (
         (manifest.summary.bytes, archive.unpacked_bytes, "bytes"),
         (files, archive.unpacked_files, "files and directories"),
     ):
-        if most is not None and listed > most:
+        if allowed is not None and listed > allowed:
             raise ArchiveUnfit(
-                f"The archive {archive.key} holds {listed:,} {what}; the request allows {most:,}.",
+                f"The archive {archive.key} holds {listed:,} {what}; "
+                f"the request allows {allowed:,}.",
                 hint="Allow more with archive.unpacked_bytes and archive.unpacked_files.",
                 code="archive_too_large",
             )

@@ -39,8 +39,8 @@ class Delivered(Enum):
     THERE_ALREADY = "there already"
 
 
-def _instead_of(kept: Kept | None) -> Delivered:
-    return Delivered.UPLOADED if kept is None or kept.versioned else Delivered.REPLACED
+def _instead_of(kept: Kept | None, *, versions: bool) -> Delivered:
+    return Delivered.UPLOADED if kept is None or versions else Delivered.REPLACED
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class Courier:
             kept = self.store.kept(bucket, key)
             if self._keeps(body, kept):
                 return Delivered.THERE_ALREADY
-            self.store.put(bucket, key, body, replace=True)
-            return _instead_of(kept)
+            versions = self.store.put(bucket, key, body, replace=True)
+            return _instead_of(kept, versions=versions)
         return Delivered.UPLOADED
 
     @staticmethod
@@ -132,12 +132,12 @@ class Courier:
         ledger.add(begun)  # and if this process is killed, its next start aborts it
         try:
             parts = self._send(file, begun, part_size)
-            self.store.complete(*begun, parts)
+            versions = self.store.complete(*begun, parts)
         except BaseException:
             self.abort(begun, ledger)
             raise
         ledger.remove(begun)
-        return _instead_of(kept)
+        return _instead_of(kept, versions=versions)
 
     def _kept(self, bucket: str, key: str) -> Kept | None:
         """What is there; None also where a missing key is answered with 403, because the

@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -321,9 +320,10 @@ def test_a_restored_claim_goes_before_the_file_that_took_its_name(
     went: list[bytes] = []
     put = store.put
 
-    def noting(bucket: str, key: str, body: bytes, *, replace: bool) -> None:
-        put(bucket, key, body, replace=replace)
+    def noting(bucket: str, key: str, body: bytes, *, replace: bool) -> bool:
+        versions = put(bucket, key, body, replace=replace)
         went.append(body)
+        return versions
 
     store.put = noting  # type: ignore[method-assign]
     drain_of().sync()
@@ -407,8 +407,7 @@ def test_a_successor_of_the_same_name_is_said_where_no_versions_are_kept(
         tree.write("train.log", b"l" * length)
         drain.sync()
     assert [r.levelname for r in caplog.records] == ["WARNING"]
-    kept = store.kept
-    monkeypatch.setattr(store, "kept", lambda *place: replace(kept(*place), versioned=True))
+    store.versions = True
     tree.write("train.log", b"m")
     monkeypatch.setattr(Reports, "failed", lambda *told: pytest.fail(str(told)))
     assert drain.sync().uploaded == 1

@@ -59,11 +59,15 @@ def test_s3_says_whether_it_keeps_versions(bucket: str, ministack: str) -> None:
     s3 = session.client("s3", endpoint_url=ministack)
     s3.create_bucket(Bucket=bucket)
     store = S3Store(lambda _: S3(session, endpoint_url=ministack, attempts=2))
-    store.put(bucket, "plain", b"1", replace=False)
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    store.put(bucket, "versioned", b"1", replace=False)
-    found = [store.kept(bucket, key) for key in ("plain", "versioned")]
-    assert [kept and kept.versioned for kept in found] == [False, True]
+    said = []
+    for status in ("", "Enabled", "Suspended"):
+        if status:
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+        said.append(store.put(bucket, "key", status.encode(), replace=True))
+        upload = store.begin(bucket, "large")
+        part = store.part(bucket, "large", upload, 1, b"part")
+        said.append(store.complete(bucket, "large", upload, [part]))
+    assert said == [False, False, True, True, False, False]
 
 
 def test_an_object_is_replaced_only_on_request(store: Store, bucket: str) -> None:

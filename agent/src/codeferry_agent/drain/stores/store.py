@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -30,12 +30,10 @@ class Kept:
 
     ``sha256`` is base64, as S3 writes it: of the whole object, or, of one put together of
     parts, ``<SHA-256 of the parts' SHA-256s>-<parts>``. Empty when the store keeps none.
-    ``versioned`` says whether it stays, as a version, when another takes its place.
     """
 
     size: int
     sha256: str
-    versioned: bool = field(default=False, compare=False)
 
 
 class Occupied(Exception):
@@ -49,8 +47,9 @@ class Store(Protocol):
     Throttled when that is what is wrong.
     """
 
-    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> None:
-        """Keep ``body``; returns only when the store has shown that it does.
+    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> bool:
+        """Keep ``body``; returns only when the store has shown that it does: then whether what
+        was there before stays, as a version.
 
         Raises Occupied when there is an object and ``replace`` is False (a store that cannot
         tell replaces it), Unproven when it is not clear what the store keeps now.
@@ -64,8 +63,9 @@ class Store(Protocol):
 
     def part(self, bucket: str, key: str, upload: str, number: int, body: bytes) -> Part: ...
 
-    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> None:
-        """Make the object; returns only when the store has shown that it keeps these parts.
+    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> bool:
+        """Make the object; returns only when the store has shown that it keeps these parts: then
+        as ``put``.
 
         Raises Unproven when it is not clear what the store keeps now.
         """
