@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("aws-large")]
 
 MIB = 1 << 20
 SIZE = 3 << 30
-STRIDE = 48 * MIB  # of it one MiB does not compress: 64 MiB go up, and apply takes the ratio
+STRIDE = 48 * MIB  # of it one MiB does not compress: 64 MiB go up
 
 
 @pytest.fixture(scope="module")
