@@ -1,8 +1,9 @@
 """Listing a tree by open directories, so that no link on the way is ever followed.
 
 But a link in the root itself may stand for a bucket's directory, on a larger disk perhaps. It is
-followed if its owner owns that directory: else whoever may write in the root could have an agent
-of root's rights upload and delete what is not theirs.
+followed if its owner owns that directory (of root's link, the owner of the root directory), or if
+nobody but root or the agent's own user can have put it there: else whoever may write in the root
+could have an agent of root's rights upload and delete what is not theirs.
 """
 
 from __future__ import annotations
@@ -64,9 +65,12 @@ class Directory:
             opened = Directory(os.open(target, flags, dir_fd=self.descriptor), name)
         except OSError as error:
             raise LinkUnusable(error.errno, f"it is a link: {error.strerror}") from None
-        again, owner = self._status(name), os.fstat(opened.descriptor).st_uid
+        again, owner = self._status(name), os.fstat(self.descriptor).st_uid
         same = os.path.samestat(link, again) and link.st_ctime_ns == again.st_ctime_ns
-        if not same or link.st_uid not in (owner, 0, os.geteuid()):
+        # Root's link may have been moved here by whoever owns the root directory.
+        theirs = os.fstat(opened.descriptor).st_uid == (link.st_uid or owner)
+        ours = link.st_uid == owner and owner in (0, os.geteuid())
+        if not same or not (theirs or ours):
             raise LinkUnusable(errno.EPERM, "it is a link to a directory of another owner")
         return opened
 

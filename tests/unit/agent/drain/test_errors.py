@@ -173,19 +173,14 @@ def test_a_buckets_directory_may_be_a_link(
     assert [path for path in larger.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("why", ["another owner", "nowhere", "round in circles"])
+@pytest.mark.parametrize("why", ["nowhere", "round in circles"])
 def test_a_link_that_is_not_followed_is_an_error(
     tree: Tree, drain: Drain, tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
 ) -> None:
     """Nothing behind it is touched, the scan has failed, and the log names it."""
     larger, link = linked(tree, tmp_path), tree.root / "linked"
-    if why == "another owner":
-        if os.geteuid() != 0:
-            pytest.skip("only root can give a link away")
-        os.chown(link, 4711, 4711, follow_symlinks=False)
-    else:
-        link.unlink()
-        link.symlink_to("linked" if why == "round in circles" else "not-mounted")
+    link.unlink()
+    link.symlink_to("linked" if why == "round in circles" else "not-mounted")
     tally = drain.sync()
     assert (tally.uploaded, tally.processed, tally.errors) == (0, 0, 1)
     assert (larger / "run" / "f").exists()
@@ -195,14 +190,38 @@ def test_a_link_that_is_not_followed_is_an_error(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
-def test_a_link_to_its_owners_directory_is_followed(
-    tree: Tree, store: Hooked, drain: Drain, tmp_path: Path
+@pytest.mark.parametrize(
+    ("root", "link", "target", "followed"),
+    [
+        (1, 1, 1, True),
+        (1, 0, 1, True),  # the administrator's
+        (0, 0, 1, True),
+        (0, 1, 1, True),
+        (1, 1, 0, False),
+        (1, 0, 0, False),  # root's too, but perhaps moved here
+        (0, 1, 0, False),
+        (1, 2, 0, False),
+    ],
+)
+def test_who_may_have_a_link_followed(
+    tree: Tree,
+    store: Hooked,
+    drain: Drain,
+    tmp_path: Path,
+    *,
+    root: int,
+    link: int,
+    target: int,
+    followed: bool,
 ) -> None:
-    """The user who runs the program may put the results on a disk of theirs."""
+    """Nobody gets another's files uploaded and deleted by a link; on their own disk, anybody."""
     (tmp_path / "store" / "linked").mkdir()
-    for path in (linked(tree, tmp_path), tree.root / "linked"):
-        os.chown(path, 4711, 4711, follow_symlinks=False)
-    assert drain.sync().uploaded == 1
+    larger = linked(tree, tmp_path)
+    for path, owner in ((tree.root, root), (tree.root / "linked", link), (larger, target)):
+        os.chown(path, 4711 * owner, 4711 * owner, follow_symlinks=False)
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == ((1, 0) if followed else (0, 1))
+    assert (larger / "run" / "f").exists() != followed
 
 
 def test_what_is_left_alone_is_counted_and_named_once(
