@@ -197,16 +197,19 @@ def test_directories_become_buckets(place: Place) -> None:
     ("options", "code", "words"),
     [
         (("-d", "no/such/root"), 2, "no directory no/such/root"),
+        (("-d", "agent.log"), 2, "'agent.log' is no directory"),
+        (("-d", "n" * 300), 2, "cannot be looked at: File name too long"),
         (("-p", "no-such-profile"), 2, "no-such-profile"),
         (("--bucket-map", "x"), 2, "OLD=NEW"),
         (("-i", "0"), 2, "interval"),
     ],
-    ids=["root", "profile", "map", "interval"],
+    ids=["root", "file", "impossible", "profile", "map", "interval"],
 )
 def test_what_makes_no_sense_is_said(
     place: Place, tmp_path: Path, options: tuple[str, ...], code: int, words: str
 ) -> None:
     """A wrong option ends the command with 2 and names what is wrong."""
+    place.log.touch()
     command = [*AGENT, "--once", "-d", str(place.root), *options]
     if "-d" in options:
         command = [*AGENT, "--once", *options]

@@ -26,6 +26,8 @@ FOOTER_SIZE = _HEADER.size + len(_EMPTY)
 # each file two hashes, which do not compress.
 MOST_FILES = 1_000_000
 MANIFEST_LIMIT = 128 << 20
+# Bytes of a path and of a name in it that Linux can open: path_resolution(7).
+MAX_PATH, MAX_NAME = 4095, 255
 # What may come out of an archive without a manifest, when its request does not say either.
 UNPACKED_BYTES, UNPACKED_RATIO = 8 << 30, 200
 UNPACKED_FILES = 250_000

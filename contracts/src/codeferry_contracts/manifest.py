@@ -15,6 +15,7 @@ from typing import Any
 from codeferry_contracts.errors import ArchiveInvalid
 
 FORMAT = 1
+_COUNTS = ("files", "bytes")
 META_DIRECTORY = ".codeferry"
 MANIFEST_PATH = f"{META_DIRECTORY}/manifest.json"
 SUMS_PATH = f"{META_DIRECTORY}/SHA256SUMS"
@@ -162,6 +163,8 @@ def parse_manifest(document: bytes) -> Manifest:
         entries = tuple(loaded["entries"])
         if not all(isinstance(entry, Entry) for entry in entries):
             raise ArchiveInvalid("The archive's manifest lists what is no entry.")
+        if not all(type(loaded[field]) is int and loaded[field] >= 0 for field in _COUNTS):
+            raise ArchiveInvalid("The archive's manifest counts in what is no number.")
         summary = Summary(**{field: loaded[field] for field in Summary.__dataclass_fields__})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArchiveInvalid(f"The archive's manifest cannot be read: {error!r}.") from error

@@ -14,7 +14,7 @@ _LONGEST_URL = "x" * 3000  # a presigned URL with a session token has 1,500 to 2
 def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | Restoration:
     """What the instance is told; the URLs are presigned."""
     request = plan.run_request
-    if plan.archive is None or plan.unpacked is None:
+    if plan.archive is None:
         return Restoration(run.id, plan.project, request.release or "", plan.leaving)
     options, expect, rollout = request.options, request.expect, request.options.rollout
     return Payload(

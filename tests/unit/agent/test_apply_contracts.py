@@ -20,7 +20,7 @@ from codeferry_agent.run import endings, entries, limits, result_line, tree
 from codeferry_agent.run import payload as run_payload
 from codeferry_agent.run.failures import Refused
 from codeferry_agent.run.supervise import Ended
-from codeferry_contracts import manifest, names
+from codeferry_contracts import archive, manifest, names
 from codeferry_contracts.parameters import Payload
 from codeferry_contracts.request import MAX_ARGUMENTS, SCHEMA
 from codeferry_contracts.result import (
@@ -62,6 +62,7 @@ def test_names_and_limits_are_those_of_the_contracts() -> None:
     assert limits.META.decode() == manifest.META_DIRECTORY
     assert limits.MANIFEST.decode() == manifest.MANIFEST_PATH
     assert limits.SUMS.decode() == manifest.SUMS_PATH
+    assert (limits.MAX_PATH, limits.MAX_COMPONENT) == (archive.MAX_PATH, archive.MAX_NAME)
     assert set(run_payload.FIELDS) == set(Payload.__dataclass_fields__)
     fields = set(InstanceResult.__dataclass_fields__)
     assert set(result_line.blank_result("r")) - {"codeferry_result"} == fields

@@ -83,6 +83,8 @@ NO_MANIFESTS = [
     *(HEAD + b', "entries": [%s]}' % each for each in (b"3", b'{"a": 1}', b'{"path": "a"}')),
     HEAD + b', "entries": [{"path": 3, "mode": "644", "size": 1, "sha256": "x"}]}',
     HEAD + b', "entries": [{"path": "a", "link": 3}]}',
+    HEAD[:-1] + b'"many", "entries": []}',
+    HEAD[:-1] + b'-1, "entries": []}',
 ]
 
 

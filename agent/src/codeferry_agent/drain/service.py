@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
+from pathlib import Path
 
 from codeferry_agent.drain.daemon import Daemon, Ending
 from codeferry_agent.drain.drain import Drain
@@ -60,8 +61,17 @@ def require_directories(directories: Iterable[str], *, once: bool) -> None:
     for directory in directories:
         if matching([directory]):
             continue
+        why = _why_not(directory)
         if once:
-            raise RootMissing(
-                f"There is no directory {directory}.", hint="Name the root with -d/--directory."
-            )
-        _log.warning("%s is not there yet; every scan looks for it.", shown(directory))
+            raise RootMissing(why, hint="Name the root with -d/--directory.")
+        _log.warning("%s Every scan looks for it.", why)
+
+
+def _why_not(directory: str) -> str:
+    try:
+        Path(directory).stat()
+    except FileNotFoundError:
+        return f"There is no directory {directory}."
+    except OSError as error:
+        return f"The directory {shown(directory)} cannot be looked at: {error.strerror}."
+    return f"{shown(directory)} is no directory."

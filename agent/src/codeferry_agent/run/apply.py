@@ -119,8 +119,8 @@ class Run:
             os.chown(tree, *self.owner)
         unpacked = extract(archive, tree, self.owner, self.payload)
         entries = unpacked.entries
-        if unpacked.bare:
-            self.warn(f"Without their setuid, setgid or sticky bits: {first(unpacked.bare)}.")
+        if unpacked.stripped:
+            self.warn(f"Without their setuid, setgid or sticky bits: {first(unpacked.stripped)}.")
         archive.unlink()
         reached("extracted")
         self.verify(tree, entries)

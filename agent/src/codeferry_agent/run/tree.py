@@ -57,7 +57,7 @@ class Tree:
 
     def __init__(self, root: int, owner: Owner, most: int, room: int) -> None:
         self.root, self.owner, self.most, self.room = root, owner, most, room
-        self.bare = list[bytes]()  # what lost setuid, setgid or sticky
+        self.stripped = list[bytes]()  # what lost setuid, setgid or sticky
         self.entries: dict[bytes, Entry] = {}
         self.kinds, self.implied = {b"": "directory"}, {b""}
         self.links: dict[bytes, bytes] = {}
@@ -68,7 +68,7 @@ class Tree:
             raise refused(f"holds {shown(path)}, a name of Codeferry's own")
         self.claim(path, kind)
         if member.mode & 0o7000:
-            self.bare.append(path or b".")
+            self.stripped.append(path or b".")
             member = member._replace(mode=member.mode & 0o777)
         if kind == "file":
             self.add_file(member, stream)
