@@ -63,6 +63,30 @@ def test_a_line_appended_during_upload_is_not_lost(
     assert tree.names() == []
 
 
+@pytest.mark.parametrize("size", [10, 5000], ids=["one request", "parts"])
+def test_a_log_rotated_by_copy_and_truncation_is_not_lost(
+    leases: str, tree: Tree, store: Hooked, drain_of: Callable[..., Drain], size: int
+) -> None:
+    """What logrotate's copytruncate does in the middle of an upload: both files go, whole."""
+    path = tree.write("log.txt", b"x" * size)
+
+    def rotate() -> None:
+        copy = path.with_name("log.txt.1")
+        if path.exists() and b"x" in path.read_bytes():
+            shutil.copy2(path, copy)
+            with path.open("r+b") as file:
+                file.truncate(0)
+                file.write(b"after")
+
+    store.during = rotate
+    drain = drain_of(stability=0, sizes=TINY)
+    for _ in range(2):
+        attempt(drain, leases)
+    assert store.read(BUCKET, "log.txt.1") == b"x" * size
+    assert store.read(BUCKET, "log.txt") == b"after"
+    assert tree.names() == []
+
+
 def append_once(path: Path, content: bytes) -> None:
     if path.exists() and content not in path.read_bytes():
         with path.open("ab") as file:
