@@ -286,6 +286,25 @@ def test_the_second_signal_stops(place_at: Callable[[str], Place], proxy: FaultP
     assert path.exists()
 
 
+def test_one_scan_that_is_stopped_has_failed(
+    place_at: Callable[[str], Place], proxy: FaultProxy
+) -> None:
+    """``--once`` does not say that all is well when it was ended before it had seen all."""
+    place = place_at(proxy.url)
+    path = place.write("one")
+    proxy.set(Rule(Hold(), method="PUT", path="/one"))
+    command = [*AGENT, "--once", "-d", place.root]
+    with subprocess.Popen(command, env=place.environment, stderr=subprocess.PIPE) as agent:
+        assert agent.stderr is not None
+        proxy.book.wait_for(lambda seen: any(request.action for request in seen))
+        agent.send_signal(signal.SIGTERM)
+        while b"a last drain" not in agent.stderr.readline():
+            pass
+        agent.send_signal(signal.SIGTERM)
+        agent.communicate(timeout=60)
+    assert (agent.returncode, path.exists()) == (1, True)
+
+
 def test_an_outage_is_over_without_a_restart(
     place_at: Callable[[str], Place], proxy: FaultProxy
 ) -> None:

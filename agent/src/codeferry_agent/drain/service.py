@@ -46,7 +46,8 @@ def serve(settings: Settings, clients: Clients, *, once: bool) -> int:
         status = StatusWriter(name, settings.stage)
         daemon = Daemon(drain, settings, waiter, ending, status)
         if once:
-            return 1 if daemon.run_once().errors else 0
+            # Stopped before its end it has not looked at everything.
+            return 1 if daemon.run_once().errors or ending.over() else 0
         if surroundings.metadata is not None:
             watch = NoticeWatch(surroundings.metadata, daemon.notice)
             at_the_end.callback(watch.close)
