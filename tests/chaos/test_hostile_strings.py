@@ -91,7 +91,9 @@ def hostile_strings(count: int, seed: int) -> Iterator[str]:
         yield text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
-FIELDS = asdict(Payload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 5, False, "", (), (), ()))
+FIELDS = asdict(
+    Payload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 1, 1, 5, False, "", (), (), ())
+)
 LISTS = ("persist", "expect_files", "expect_directories")
 WORDS = ("command", "health")  # any text that a program can be given
 

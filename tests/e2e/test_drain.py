@@ -168,23 +168,19 @@ def test_a_scan_with_errors_ends_with_1(place: Place) -> None:
     assert "uploaded=1 skipped=0 errors=1" in done.stderr
 
 
-def test_a_bucket_that_is_a_link_ends_a_scan_with_1(place: Place, tmp_path: Path) -> None:
-    """Nothing of it leaves, which is said, and counted in ``status`` too."""
-    big = tmp_path / "big"
-    big.mkdir()
-    (big / "f").write_bytes(b"x")
-    (place.root / "bugs").symlink_to(big)
-    place.write("good")
-    (place.directory / "latest").symlink_to("good")
+def test_what_cannot_be_looked_at_ends_with_1(place: Place, tmp_path: Path) -> None:
+    """A bucket's directory may be a link; one that leads nowhere is a scan with errors."""
+    larger = tmp_path / "larger-disk"
+    place.directory.rename(larger)
+    place.directory.symlink_to(larger)
+    place.write("f")
     done = place.once()
-    assert (done.returncode, place.content("good")) == (1, b"content")
-    assert "bugs" in done.stderr
-    assert "uploaded=1 skipped=0 errors=1 left_alone=1" in done.stderr
-    command = [*AGENT, "status", "-d", place.root, "--json"]
-    answer = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    (root,) = json.loads(answer.stdout)["roots"]
-    assert (root["unreadable"], root["left_alone"]) == (["bugs"], 1)
-    assert (big / "f").exists()
+    assert (done.returncode, place.content("f")) == (0, b"content"), done.stderr
+    larger.rename(tmp_path / "unmounted")
+    done = place.once()
+    assert done.returncode == 1
+    assert f"{place.name}' cannot be read: it is a link: No such file" in done.stderr
+    assert "processed=0 uploaded=0 skipped=0 errors=1" in done.stderr
 
 
 def test_directories_become_buckets(place: Place) -> None:
@@ -201,16 +197,19 @@ def test_directories_become_buckets(place: Place) -> None:
     ("options", "code", "words"),
     [
         (("-d", "no/such/root"), 2, "no directory no/such/root"),
+        (("-d", "agent.log"), 2, "'agent.log' is no directory"),
+        (("-d", "n" * 300), 2, "cannot be looked at: File name too long"),
         (("-p", "no-such-profile"), 2, "no-such-profile"),
         (("--bucket-map", "x"), 2, "OLD=NEW"),
         (("-i", "0"), 2, "interval"),
     ],
-    ids=["root", "profile", "map", "interval"],
+    ids=["root", "file", "impossible", "profile", "map", "interval"],
 )
 def test_what_makes_no_sense_is_said(
     place: Place, tmp_path: Path, options: tuple[str, ...], code: int, words: str
 ) -> None:
     """A wrong option ends the command with 2 and names what is wrong."""
+    place.log.touch()
     command = [*AGENT, "--once", "-d", str(place.root), *options]
     if "-d" in options:
         command = [*AGENT, "--once", *options]
@@ -285,6 +284,25 @@ def test_the_second_signal_stops(place_at: Callable[[str], Place], proxy: FaultP
     agent.send_signal(signal.SIGTERM)
     agent.wait(60)
     assert path.exists()
+
+
+def test_one_scan_that_is_stopped_has_failed(
+    place_at: Callable[[str], Place], proxy: FaultProxy
+) -> None:
+    """``--once`` does not say that all is well when it was ended before it had seen all."""
+    place = place_at(proxy.url)
+    path = place.write("one")
+    proxy.set(Rule(Hold(), method="PUT", path="/one"))
+    command = [*AGENT, "--once", "-d", place.root]
+    with subprocess.Popen(command, env=place.environment, stderr=subprocess.PIPE) as agent:
+        assert agent.stderr is not None
+        proxy.book.wait_for(lambda seen: any(request.action for request in seen))
+        agent.send_signal(signal.SIGTERM)
+        while b"a last drain" not in agent.stderr.readline():
+            pass
+        agent.send_signal(signal.SIGTERM)
+        agent.communicate(timeout=60)
+    assert (agent.returncode, path.exists()) == (1, True)
 
 
 def test_an_outage_is_over_without_a_restart(
@@ -386,7 +404,10 @@ def test_status_tells_what_waits_and_what_was(place: Place) -> None:
     assert (root["running"], root["pending_files"], root["pending_bytes"]) == (True, 1, 3)
     assert root["oldest_seconds"] >= 100
     assert root["agent"]["buckets"][f"no-{place.name}"]["code"] == "bucket_missing"
+    os.mkfifo(place.directory / "pipe")
     words = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "left alone: 1, among them" in words
+    assert f"{place.name}/pipe': no regular file" in words
     assert "waiting: 1 files, 3 bytes" in words
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 MIB = 1 << 20
 SIZE = sized(256 * MIB, 3 << 30)
-STRIDE = SIZE // 64  # of it one MiB does not compress: 64 MiB go up, and apply takes the ratio
+STRIDE = SIZE // 64  # of it one MiB does not compress: 64 MiB go up
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,19 @@ def files(tree):
     }
 
 
+def test_what_compresses_extremely_well_arrives(aws, project):
+    """A mask of 80 MiB of zeros is 80 kB of archive, and as good as any other file."""
+    with (project / "mask.npy").open("wb") as file:
+        file.truncate(80 << 20)
+    ran = aws.ferry("push", "demo", project, "--json")
+    assert ran.exit == 0, ran.err
+    assert ran.json["archive_bytes"] < 1 << 20
+    for record in aws.state.instances:
+        mask = aws.root(record, project.name) / "current" / "mask.npy"
+        assert mask.stat().st_size == 80 << 20
+        mask.unlink()
+
+
 def test_a_project_arrives_on_every_instance(aws, project):
     """What git would take is what every instance has, byte for byte, with its modes."""
     (project / "link").symlink_to("main.py")

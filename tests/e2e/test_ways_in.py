@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import subprocess
 import uuid
 
@@ -160,9 +162,20 @@ def test_a_bad_request_fails_in_plan_and_says_why(aws, request_, code):
     assert aws.report(run_id)["error"]["code"] == code
 
 
-def test_a_foreign_archive_that_is_none_fails_on_the_instances(aws):
-    """Bytes that are no gzip are refused on every instance, each with its reason."""
-    run_id = put(aws, f"inbox/demo/{uuid.uuid4().hex}.tar.gz", b"this is no archive")
+def test_an_upload_of_another_kind_is_called_what_it_is(aws, project, tmp_path):
+    """A tar of another compression under an archive's name: no instance is bothered with it."""
+    plain = gzip.decompress(plain_archive(project, tmp_path / "a.tar.gz").read_bytes())
+    run_id = put(aws, f"inbox/demo/{uuid.uuid4().hex}.tar.gz", lzma.compress(plain))
+    assert ended(aws, run_id)["status"] == "FAILED"
+    error = aws.report(run_id)["error"]
+    assert (error["phase"], error["code"]) == ("plan", "archive_format")
+    assert "compressed with xz, not with gzip" in error["message"]
+
+
+def test_a_foreign_archive_that_is_damaged_fails_on_the_instances(aws, project, tmp_path):
+    """What only unpacking finds is refused on every instance, each with its reason."""
+    body = plain_archive(project, tmp_path / "a.tar.gz").read_bytes()
+    run_id = put(aws, f"inbox/demo/{uuid.uuid4().hex}.tar.gz", body[:-4])
     assert ended(aws, run_id)["status"] == "FAILED"
     report = aws.report(run_id)
     assert report["counts"]["failed"] == 3

@@ -22,6 +22,16 @@ _SUBFIELD = b"CF"
 _EMPTY = b"\x03\x00" + bytes(8)  # an empty deflate block, CRC 0, size 0
 FOOTER_SIZE = _HEADER.size + len(_EMPTY)
 
+# What the functions that read a manifest have memory for, and what its member has at most: of
+# each file two hashes, which do not compress.
+MOST_FILES = 1_000_000
+MANIFEST_LIMIT = 128 << 20
+# Bytes of a path and of a name in it that Linux can open: path_resolution(7).
+MAX_PATH, MAX_NAME = 4095, 255
+# What may come out of an archive without a manifest, when its request does not say either.
+UNPACKED_BYTES, UNPACKED_RATIO = 8 << 30, 200
+UNPACKED_FILES = 250_000
+
 
 def footer(offset: int) -> bytes:
     """The last ``FOOTER_SIZE`` bytes of an archive whose manifest member begins at ``offset``."""
@@ -49,9 +59,12 @@ def read_manifest(member: bytes) -> Manifest:
     Raises ArchiveInvalid when they hold none.
     """
     try:
-        tar = io.BytesIO(zlib.decompress(member, wbits=31))
-        with tarfile.open(fileobj=tar) as archive:
-            stream = archive.extractfile(MANIFEST_PATH)
-            return parse_manifest(stream.read() if stream else b"")
-    except (zlib.error, tarfile.TarError, KeyError) as error:
+        # As a stream: the checksums behind it need not be unpacked.
+        with tarfile.open(fileobj=io.BytesIO(member), mode="r|gz") as archive:
+            for header in archive:
+                stream = archive.extractfile(header) if header.name == MANIFEST_PATH else None
+                if stream:
+                    return parse_manifest(stream.read())
+    except (zlib.error, tarfile.TarError, EOFError, OSError) as error:
         raise ArchiveInvalid(f"The archive's manifest cannot be read: {error}.") from error
+    raise ArchiveInvalid("The archive's footer points to no manifest.")

@@ -17,6 +17,10 @@ ARCHIVE_SUFFIX = ".tar.gz"
 ENVIRONMENT_SUFFIX = ".env.json"
 RECORD_SUFFIX = ".json"
 
+# What other archives are called.
+_OTHER_SUFFIX = re.compile(
+    r"\.(tar|tgz|tar\.(xz|zst|bz2|lz4|Z)|txz|tzst|tbz2?|zip|7z|rar)$", re.IGNORECASE
+)
 _PLAIN_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -48,6 +52,12 @@ def parse_inbox_key(key: str) -> InboxKey:
     """
     target, _, name = key.removeprefix(INBOX_PREFIX).rpartition("/")
     well_formed = key.startswith(INBOX_PREFIX) and key.endswith(ARCHIVE_SUFFIX)
+    other = _OTHER_SUFFIX.search(name)
+    if target and other:
+        raise RequestInvalid(
+            f"The upload {key!r} is called a {other[0]}, and what is unpacked is a tar.gz.",
+            hint="Make it with tar -czf and upload it to inbox/<target>/<name>.tar.gz.",
+        )
     if not well_formed or not target or name == ARCHIVE_SUFFIX:
         raise RequestInvalid(
             f"The upload {key!r} names no target and archive.",

@@ -15,6 +15,7 @@ from typing import Any
 from codeferry_contracts.errors import ArchiveInvalid
 
 FORMAT = 1
+_COUNTS = ("files", "bytes")
 META_DIRECTORY = ".codeferry"
 MANIFEST_PATH = f"{META_DIRECTORY}/manifest.json"
 SUMS_PATH = f"{META_DIRECTORY}/SHA256SUMS"
@@ -83,6 +84,17 @@ def summarise(project: str, entries: Sequence[Entry]) -> Summary:
     )
 
 
+def directory_count(entries: Iterable[Entry]) -> int:
+    """How many directories it takes to hold the entries, the root not counted."""
+    found: set[str] = set()
+    for entry in entries:
+        directory = entry.path.rpartition("/")[0]
+        while directory and directory not in found:
+            found.add(directory)
+            directory = directory.rpartition("/")[0]
+    return len(found)
+
+
 def manifest_json(summary: Summary, entries: Iterable[Entry]) -> bytes:
     """The manifest: ASCII JSON, one entry a line, so that a person can read and diff it."""
     return b"".join(manifest_lines(summary, entries))
@@ -144,17 +156,26 @@ class Manifest:
 def parse_manifest(document: bytes) -> Manifest:
     """Read a manifest back; ArchiveInvalid when it is not one of this format."""
     try:
-        loaded = json.loads(document)
+        # Each entry as soon as it is read: of a million the parsed JSON alone is a gigabyte.
+        loaded = json.loads(document, object_hook=_entry_or_head)
         if loaded["format"] != FORMAT:
             raise ArchiveInvalid(f"The archive's manifest has format {loaded['format']!r}, not 1.")
-        entries = tuple(_parse_entry(entry) for entry in loaded["entries"])
+        entries = tuple(loaded["entries"])
+        if not all(isinstance(entry, Entry) for entry in entries):
+            raise ArchiveInvalid("The archive's manifest lists what is no entry.")
+        if not all(type(loaded[field]) is int and loaded[field] >= 0 for field in _COUNTS):
+            raise ArchiveInvalid("The archive's manifest counts in what is no number.")
         summary = Summary(**{field: loaded[field] for field in Summary.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArchiveInvalid(f"The archive's manifest cannot be read: {error!r}.") from error
     return Manifest(summary=summary, entries=entries)
 
 
-def _parse_entry(document: dict[str, Any]) -> Entry:
+def _entry_or_head(document: dict[str, Any]) -> Any:
+    if "path" not in document:
+        return document
+    if not isinstance(document["path"], str):
+        raise TypeError("a path that is no text")
     if "link" in document:
         return link_entry(document["path"], document["link"])
     return Entry(

@@ -27,6 +27,8 @@ class Payload:
 
     ``url`` is the presigned GET of one object version; ``size`` in bytes; ``digest``
     and ``files`` are the manifest's, empty and -1 when the archive brought none.
+    ``unpacked_bytes`` is how much its files may come to, ``unpacked_files`` how many files,
+    links and directories there may be.
     ``user`` empty means the instance's first login user. ``command`` empty means none:
     the release is applied and that is all. ``environment_url`` is the presigned GET of the
     command's variables, empty without any; ``command_seconds`` is the command's timeout.
@@ -41,6 +43,8 @@ class Payload:
     size: int
     digest: str
     files: int
+    unpacked_bytes: int
+    unpacked_files: int
     keep_releases: int
     strict: bool
     user: str

@@ -12,7 +12,10 @@ MOST_EARLIER = 5
 
 @dataclass(frozen=True)
 class KeptArchive:
-    """A release's archive: one version of the object at ``key``; ``size`` in bytes."""
+    """A release's archive: one version of the object at ``key``; ``size`` in bytes.
+
+    ``unpacked`` is what its request said of what may come out of it, as a request states it.
+    """
 
     release_id: str
     digest: str
@@ -21,6 +24,7 @@ class KeptArchive:
     version_id: str
     size: int
     sha256: str
+    unpacked: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

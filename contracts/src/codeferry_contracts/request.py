@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codeferry_contracts import layout
+from codeferry_contracts.archive import (
+    MOST_FILES,
+    UNPACKED_BYTES,
+    UNPACKED_FILES,
+    UNPACKED_RATIO,
+)
 from codeferry_contracts.errors import CodeferryError, RequestInvalid, TargetInvalid
 from codeferry_contracts.names import PROJECT_PATTERN, ROLLBACK, SYNC
 from codeferry_contracts.shape import problems
@@ -67,6 +73,22 @@ SCHEMA: dict[str, Any] = {
                     "description": "The object version; the newest when absent.",
                     "type": "string",
                     "maxLength": 1024,
+                },
+                "unpacked_bytes": {
+                    "description": "What its files may come to at most. When absent as much as "
+                    f"its manifest lists; without one {UNPACKED_BYTES >> 30} GiB, or "
+                    f"{UNPACKED_RATIO} times the archive if that is more.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 1 << 50,
+                },
+                "unpacked_files": {
+                    "description": "How many files, links and directories may come out of it. "
+                    "When absent as many as its manifest lists; without one "
+                    f"{UNPACKED_FILES:,}.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MOST_FILES,
                 },
             },
         },
@@ -256,6 +278,8 @@ class Archive:
     key: str
     sha256: str | None = None
     version_id: str | None = None
+    unpacked_bytes: int | None = None
+    unpacked_files: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import tarfile
+import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,15 +15,26 @@ from botocore.exceptions import ClientError
 
 from codeferry_contracts import archive as layout
 from codeferry_contracts.errors import ArchiveInvalid
-from codeferry_contracts.manifest import Manifest
+from codeferry_contracts.manifest import Manifest, directory_count
 from codeferry_contracts.request import Archive
 from codeferry_lambdas import clients
 from codeferry_lambdas.errors import ArchiveMissing, ArchiveUnfit
-from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment
+from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Unpacked
 
 _ABSENT = ("400", "403", "404", "405", "NoSuchKey", "NoSuchVersion", "AccessDenied")
-_MANIFEST_LIMIT = 64 * 1024**2  # compressed; a manifest of a million files has about 40 MiB
 _READ_BYTES = 4 * 1024**2
+_HEAD_BYTES = 4096
+# What people take for a tar.gz: its name, and the bytes that mark it, with their place.
+_FORMATS = (
+    ("compressed with xz, not with gzip", 0, b"\xfd7zXZ\0"),
+    ("compressed with Zstandard, not with gzip", 0, b"\x28\xb5\x2f\xfd"),
+    ("compressed with bzip2, not with gzip", 0, b"BZh"),
+    ("compressed with lz4, not with gzip", 0, b"\x04\x22\x4d\x18"),
+    ("a zip file, not a tar in gzip", 0, b"PK"),
+    ("a 7-Zip file, not a tar in gzip", 0, b"7z\xbc\xaf\x27\x1c"),
+    ("a plain tar, not compressed with gzip", 257, b"ustar"),
+)
+META_MEMBERS = 3  # the manifest, the checksums, their directory
 
 
 @dataclass(frozen=True)
@@ -111,15 +125,77 @@ def version_of(archive: PinnedArchive | PinnedEnvironment) -> Any:
 def read_manifest(bucket: str, archive: PinnedArchive) -> Manifest | None:
     """The archive's manifest by two ranged reads of its tail; None in a foreign archive.
 
-    Raises ArchiveInvalid when the archive points at a manifest that cannot be read.
+    Raises ArchiveInvalid when the archive points at a manifest that cannot be read, and
+    ArchiveUnfit when it lists too much, or the archive is no tar in gzip.
     """
     tail = _read(bucket, archive, max(0, archive.size - layout.FOOTER_SIZE), archive.size)
     start, end = layout.manifest_offset(tail), archive.size - layout.FOOTER_SIZE
     if start is None:
+        _require_tar(archive.key, _read(bucket, archive, 0, min(_HEAD_BYTES, archive.size)))
         return None
-    if not 0 <= start < end or end - start > _MANIFEST_LIMIT:
+    if not 0 <= start < end:
         raise ArchiveInvalid("The archive's footer points outside of the archive.")
-    return layout.read_manifest(_read(bucket, archive, start, end))
+    if end - start > layout.MANIFEST_LIMIT:
+        raise _too_many_files(archive.key)
+    manifest = layout.read_manifest(_read(bucket, archive, start, end))
+    if len(manifest.entries) > layout.MOST_FILES:
+        raise _too_many_files(archive.key)
+    return manifest
+
+
+def _require_tar(key: str, head: bytes) -> None:
+    """ArchiveUnfit that calls the archive what it is, as far as its first bytes tell."""
+    if not head.startswith(b"\x1f\x8b"):
+        known = (name for name, at, magic in _FORMATS if head.startswith(magic, at))
+        raise _no_tar(key, next(known, "no gzip file"))
+    with contextlib.suppress(zlib.error):  # a damaged one is the instances' to find
+        block = zlib.decompressobj(wbits=31).decompress(head, tarfile.BLOCKSIZE)
+        if len(block) == tarfile.BLOCKSIZE and any(block):
+            try:
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            except tarfile.HeaderError:
+                raise _no_tar(key, "a gzip file that holds no tar") from None
+
+
+def _no_tar(key: str, what: str) -> ArchiveUnfit:
+    return ArchiveUnfit(
+        f"The archive {key} is {what}.",
+        hint="Make it with tar -czf NAME.tar.gz DIRECTORY.",
+        code="archive_format",
+    )
+
+
+def _too_many_files(key: str) -> ArchiveUnfit:
+    return ArchiveUnfit(
+        f"The archive {key} lists more files than a run can carry: at most {layout.MOST_FILES:,}.",
+        hint="Leave out what the instances don't need, or put many small files into one.",
+        code="archive_too_large",
+    )
+
+
+def unpacked(archive: Archive, pinned: PinnedArchive, manifest: Manifest | None) -> Unpacked:
+    """What may come out of the archive: what its manifest lists, else what the request says.
+
+    Raises ArchiveUnfit when the manifest lists more than the request allows.
+    """
+    if manifest is None:
+        most = max(layout.UNPACKED_BYTES, layout.UNPACKED_RATIO * pinned.size)
+        return Unpacked(
+            archive.unpacked_bytes or most, archive.unpacked_files or layout.UNPACKED_FILES
+        )
+    files = len(manifest.entries) + directory_count(manifest.entries)
+    for listed, allowed, what in (
+        (manifest.summary.bytes, archive.unpacked_bytes, "bytes"),
+        (files, archive.unpacked_files, "files and directories"),
+    ):
+        if allowed is not None and listed > allowed:
+            raise ArchiveUnfit(
+                f"The archive {archive.key} holds {listed:,} {what}; "
+                f"the request allows {allowed:,}.",
+                hint="Allow more with archive.unpacked_bytes and archive.unpacked_files.",
+                code="archive_too_large",
+            )
+    return Unpacked(manifest.summary.bytes, files + META_MEMBERS)
 
 
 def _read(bucket: str, archive: PinnedArchive, start: int, end: int) -> bytes:

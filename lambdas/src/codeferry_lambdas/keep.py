@@ -67,7 +67,7 @@ def _keep_release(
     first = outcomes[0]
     own = KeptArchive(
         first["release_id"], first["digest"], first["files"],
-        keys.archive, version_id, archive.size, archive.sha256,
+        keys.archive, version_id, archive.size, archive.sha256, _unpacked(request),
     )  # fmt: skip
     fresh = KeptRelease(
         project=plan.project,
@@ -82,6 +82,11 @@ def _keep_release(
     )
     shelf.change(keys.record, lambda known: _newer(known, fresh, outcomes))
     shelf.hold(keys.record)
+
+
+def _unpacked(request: RunRequest) -> dict[str, int]:
+    stated = _stated(request, "archive")
+    return {key: stated[key] for key in ("unpacked_bytes", "unpacked_files") if key in stated}
 
 
 def _newer(

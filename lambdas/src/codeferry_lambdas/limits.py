@@ -25,6 +25,8 @@ def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | R
         size=plan.archive.size,
         digest=plan.digest,
         files=plan.files,
+        unpacked_bytes=plan.unpacked.bytes,
+        unpacked_files=plan.unpacked.files,
         keep_releases=options.keep_releases,
         strict=options.strict,
         user=options.user or "",

@@ -122,6 +122,7 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
         environment=_environment(settings, request),
         digest=manifest.summary.digest if manifest else "",
         files=manifest.summary.files if manifest else -1,
+        unpacked=archive_object.unpacked(request.archive, archive, manifest),
     )
     limits.require_payload(plan, run)
     return plan

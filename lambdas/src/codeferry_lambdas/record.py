@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from codeferry_contracts.archive import UNPACKED_BYTES, UNPACKED_FILES
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.names import ROLLBACK, SYNC
 from codeferry_contracts.report import CommandRecord, Outcome
@@ -46,6 +47,15 @@ class PinnedArchive:
 
 
 @dataclass(frozen=True)
+class Unpacked:
+    """What may come out of an archive: the ``bytes`` of its files; ``files``, links and
+    directories."""
+
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True)
 class PinnedEnvironment:
     """The object that holds a command's variables, in one version."""
 
@@ -64,12 +74,12 @@ class PinnedDocument:
 class Plan:
     """What plan found and decided: ``runs/<run_id>/targets.json``.
 
-    ``archive`` is None in a rollback. ``digest`` and ``files`` are the manifest's, empty and
-    -1 without one. ``step_seconds`` is the step's executionTimeout, ``sweep`` how often a long
-    wait looks again. ``budget`` is the number of instances that may fail, None when the request
-    set none. ``rollout`` has the batches of each wave that was asked for, empty without;
-    ``waves`` are those that the workflow goes through, which may be more. ``leaving``,
-    ``settles`` and ``settles_run`` are a rollback's: see ``way_back``.
+    ``archive`` is None in a rollback, where ``unpacked`` says nothing. ``digest`` and ``files``
+    are the manifest's, empty and -1 without one. ``step_seconds`` is the step's executionTimeout,
+    ``sweep`` how often a long wait looks again. ``budget`` is the number of instances that may
+    fail, None when the request set none. ``rollout`` has the batches of each wave that was asked
+    for, empty without; ``waves`` are those that the workflow goes through, which may be more.
+    ``leaving``, ``settles`` and ``settles_run`` are a rollback's: see ``way_back``.
     """
 
     request: Mapping[str, Any]
@@ -91,6 +101,7 @@ class Plan:
     leaving: str = ""
     settles: str = ""
     settles_run: str = ""
+    unpacked: Unpacked = Unpacked(UNPACKED_BYTES, UNPACKED_FILES)
 
     @property
     def run_request(self) -> RunRequest:
@@ -103,6 +114,8 @@ class Plan:
         fields["archive"] = PinnedArchive(**archive) if archive else None
         environment = fields["environment"]
         fields["environment"] = PinnedEnvironment(**environment) if environment else None
+        if "unpacked" in fields:  # not in a plan made before the stage was deployed again
+            fields["unpacked"] = Unpacked(**fields["unpacked"])
         fields["document"] = PinnedDocument(**fields["document"])
         fields["batches"] = tuple(tuple(Instance(**i) for i in b) for b in fields["batches"])
         fields["waves"] = tuple(tuple(wave) for wave in fields["waves"])

@@ -95,7 +95,7 @@ def _identity(joiners: Joiners) -> str:
 def request_for(joiners: Joiners, instances: Sequence[str]) -> dict[str, Any]:
     """The request of a run that brings the kept release to exactly these instances."""
     kept, archive = joiners.kept, joiners.archive
-    pinned = {"key": archive.key, "sha256": archive.sha256}
+    pinned: dict[str, Any] = {"key": archive.key, "sha256": archive.sha256, **archive.unpacked}
     if archive.version_id != "null":
         pinned["version_id"] = archive.version_id
     parts = {"expect": dict(kept.expect), "options": dict(kept.options)}

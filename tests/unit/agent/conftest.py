@@ -24,8 +24,10 @@ import pytest
 
 import codeferry_agent
 from codeferry_contracts import manifest
+from codeferry_contracts.archive import UNPACKED_BYTES, UNPACKED_FILES
 from codeferry_contracts.parameters import Payload
 from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, parse_result
+from codeferry_lambdas.archive_object import META_MEMBERS
 from tests.unit.agent.archives import Tree, entries, pack
 from tests.unit.agent.fork_server import FLAGS, ForkServer
 
@@ -197,6 +199,8 @@ class Instance:
             "size": len(body),
             "digest": "",
             "files": -1,
+            "unpacked_bytes": UNPACKED_BYTES,
+            "unpacked_files": UNPACKED_FILES,
             "keep_releases": 5,
             "strict": False,
             "user": "",
@@ -254,8 +258,15 @@ class Instance:
 
     def push(self, tree: Tree, **changes: Any) -> Answer:
         """Deliver a tree as the packer and the workflow would, and see that it went well."""
-        summary = manifest.summarise("demo", entries(tree))
-        stated = {"digest": summary.digest, "files": summary.files} | changes
+        packed = entries(tree)
+        summary = manifest.summarise("demo", packed)
+        announced = {
+            "digest": summary.digest,
+            "files": summary.files,
+            "unpacked_bytes": summary.bytes,
+            "unpacked_files": summary.files + manifest.directory_count(packed) + META_MEMBERS,
+        }
+        stated = announced | changes
         answer = self.apply(pack(tree), **stated)
         assert answer.exit == 0, answer.out + answer.err
         assert self.current_id == summary.release_id == answer.result.release_id

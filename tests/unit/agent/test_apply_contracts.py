@@ -6,8 +6,10 @@ import ast
 import base64
 import json
 import sys
+import tarfile
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -18,7 +20,7 @@ from codeferry_agent.run import endings, entries, limits, result_line, tree
 from codeferry_agent.run import payload as run_payload
 from codeferry_agent.run.failures import Refused
 from codeferry_agent.run.supervise import Ended
-from codeferry_contracts import manifest, names
+from codeferry_contracts import archive, manifest, names
 from codeferry_contracts.parameters import Payload
 from codeferry_contracts.request import MAX_ARGUMENTS, SCHEMA
 from codeferry_contracts.result import (
@@ -30,7 +32,7 @@ from codeferry_contracts.result import (
 )
 from codeferry_contracts.shape import problems
 from codeferry_contracts.timing import LONGEST_STEP_SECONDS
-from tests.unit.agent.archives import SMALL, pack
+from tests.unit.agent.archives import SMALL, hostile, member, pack
 from tests.unit.agent.archives import entries as packed_entries
 from tests.unit.agent.conftest import SOURCES, Instance
 
@@ -60,6 +62,7 @@ def test_names_and_limits_are_those_of_the_contracts() -> None:
     assert limits.META.decode() == manifest.META_DIRECTORY
     assert limits.MANIFEST.decode() == manifest.MANIFEST_PATH
     assert limits.SUMS.decode() == manifest.SUMS_PATH
+    assert (limits.MAX_PATH, limits.MAX_COMPONENT) == (archive.MAX_PATH, archive.MAX_NAME)
     assert set(run_payload.FIELDS) == set(Payload.__dataclass_fields__)
     fields = set(InstanceResult.__dataclass_fields__)
     assert set(result_line.blank_result("r")) - {"codeferry_result"} == fields
@@ -148,7 +151,9 @@ def test_a_thousand_unmet_paths_fit(instance: Instance) -> None:
 
 
 def payload(**changes: object) -> str:
-    fields = asdict(Payload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 5, False, "", (), (), ()))
+    fields = asdict(
+        Payload("r", "p", "https://h/x", "0" * 64, 1, "", -1, 1, 1, 5, False, "", (), (), ())
+    )
     return base64.b64encode(json.dumps(fields | changes).encode()).decode()
 
 
@@ -160,6 +165,8 @@ WRONG: dict[str, list[object]] = {
     "size": [0, -1, 1.0, True, "1", 1 << 60],
     "digest": ["0", None],
     "files": [-2, True],
+    "unpacked_bytes": [-1, None],
+    "unpacked_files": [0, 1.5],
     "keep_releases": [0, 101],
     "strict": [0, None],
     "user": ["root;id", "-x", "A", "a" * 33],
@@ -202,14 +209,43 @@ def test_a_payload_that_is_none_is_answered(instance: Instance, text: str) -> No
     assert not instance.project.exists()
 
 
-def test_caps_grow_with_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More members than the archive's size can justify are refused."""
-    monkeypatch.setattr(tree, "MEMBERS_FROM", 3)
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ([member("a", bytes(60)), member("b", bytes(41))], "more bytes than it may, with 'b'"),
+        ([member("a/b/c/d", b""), member("a/b/e", b"")], "more than the 4 files and directories"),
+        ([member(name, b"") for name in "abcde"], "more than the 4 files and directories"),
+    ],
+    ids=["bytes", "directories", "files"],
+)
+def test_what_was_announced_is_the_bound(
+    tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], says: str
+) -> None:
+    """One byte, file or directory more than announced is refused; as many as that are not."""
+    (tmp_path / "archive").write_bytes(hostile(*members))
+
+    def extract(size: int, files: int) -> tree.Tree:
+        into = tmp_path / f"tree-{files}"
+        into.mkdir()
+        most = SimpleNamespace(unpacked_bytes=size, unpacked_files=files)
+        return tree.extract(tmp_path / "archive", into, None, most)
+
+    with pytest.raises(Refused, match=says) as raised:
+        extract(100, 4)
+    assert raised.value.code == "archive_too_large"
+    assert "archive.unpacked_bytes" in raised.value.hint
+    assert len(extract(101, 5).entries) == len(members)
+
+
+def test_headers_alone_are_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive of nothing but long headers ends when it has more than its files can need."""
+    monkeypatch.setattr(tree, "MAX_MANIFEST", 0)
+    padded = member("a", b"", pax_headers={"comment": "c" * 200_000})
+    (tmp_path / "archive").write_bytes(hostile(padded))
     (tmp_path / "tree").mkdir()
-    (tmp_path / "archive").write_bytes(pack(dict.fromkeys("abcdefghijklmnopqrstuvwxyz", b"")))
-    monkeypatch.setattr(tree, "BYTES_PER_MEMBER", 1000)
-    with pytest.raises(Refused, match="more than 3 members"):
-        tree.extract(tmp_path / "archive", tmp_path / "tree", None)
+    most = SimpleNamespace(unpacked_bytes=0, unpacked_files=2)
+    with pytest.raises(Refused, match="longer headers than it may"):
+        tree.extract(tmp_path / "archive", tmp_path / "tree", None, most)
 
 
 links_inside = st.dictionaries(
@@ -226,7 +262,7 @@ def test_no_link_that_is_let_through_leads_out(
     top = tmp_path_factory.mktemp("links")
     (top / "tree/d/f").mkdir(parents=True)
     raw = {path.encode(): target.encode() for path, target in links.items()}
-    passed = not any(tree.leads_out(path, raw) for path in raw)
+    passed = not any(tree.leads_out(path, raw, 2) for path in raw)
     for path, target in links.items():
         (top / "tree" / path).symlink_to(target)
     for path in links:

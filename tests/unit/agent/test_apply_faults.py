@@ -201,8 +201,18 @@ def test_an_archive_that_cannot_fit_is_not_downloaded(small_disk: Instance) -> N
     answer = small_disk.apply(hostile(member("big", os.urandom(3 << 20))))
     assert answer.code == "disk_full"
     assert re.search(
-        r"[\d,]+ bytes and [\d,]+ inodes are free, 6,29[\d,]+ and 15 needed", answer.message
+        r"[\d,]+ bytes and [\d,]+ inodes are free, 6,29[\d,]+ and 16 needed", answer.message
     )
+    assert small_disk.store.ranges == []
+
+
+def test_what_a_manifest_announces_has_to_fit(small_disk: Instance) -> None:
+    """An archive of a few kilobytes whose files cannot fit is not downloaded either."""
+    body = pack({"mask.npy": bytes(8 << 20)})
+    digest = manifest.tree_digest(entries({"mask.npy": bytes(8 << 20)}))
+    answer = small_disk.apply(body, digest=digest, unpacked_bytes=8 << 20, unpacked_files=4)
+    assert answer.code == "disk_full"
+    assert f"are free, {len(body) + (8 << 20):,} and 20 needed" in answer.message
     assert small_disk.store.ranges == []
 
 
@@ -224,6 +234,17 @@ def test_inodes_that_run_out_keep_the_old_release(small_disk: Instance) -> None:
     assert small_disk.apply(body).code == "disk_full"
     assert small_disk.current_id == release_of(OLD)
     small_disk.push(SMALL)
+
+
+def test_old_releases_go_where_a_new_one_does_not_fit(small_disk: Instance) -> None:
+    """A disk full of releases takes the next one as soon as fewer are to be kept."""
+    for content in b"12345":
+        small_disk.push({"f": bytes([content]) * (700 << 10)})
+    kept = small_disk.releases()
+    answer = small_disk.apply(pack({"f": os.urandom(700 << 10)}))
+    assert (answer.code, small_disk.releases()) == ("disk_full", kept)
+    small_disk.push({"f": b"6" * (700 << 10)}, keep_releases=2)
+    assert len(small_disk.releases()) == 2
 
 
 def test_a_read_only_disk_is_named(small_disk: Instance) -> None:

@@ -303,3 +303,28 @@ def test_nothing_takes_room_from_the_result_line(instance: Instance) -> None:
     answer = instance.send(instance.payload(instance.store.body), CODEFERRY_VERBOSE="")
     assert answer.exit == 0
     assert answer.err == ""
+
+
+@pytest.mark.parametrize("linked", ["demo", "demo/shared", "demo/runs"])
+def test_a_directory_may_lie_on_a_larger_disk(
+    instance: Instance, tmp_path: Path, linked: str
+) -> None:
+    """Where the administrator has made a directory a link, releases go as they do elsewhere."""
+    larger = tmp_path / "larger"
+    larger.mkdir()
+    (instance.root / linked).parent.mkdir(exist_ok=True)
+    (instance.root / linked).symlink_to(larger)
+    for tree in (SMALL, {"f": b"1"}, SMALL):
+        instance.push(tree, persist=("output",))
+    assert (instance.current / "output").is_dir()
+    assert any(larger.iterdir())
+
+
+def test_releases_alone_cannot_lie_elsewhere(instance: Instance, tmp_path: Path) -> None:
+    """Their links to what outlives them would lead nowhere: refused with what to do instead."""
+    instance.project.mkdir()
+    (instance.project / "releases").symlink_to(tmp_path)
+    answer = instance.apply(pack(SMALL))
+    assert answer.code == "releases_elsewhere"
+    assert answer.result.error is not None
+    assert "whole project directory" in answer.result.error["hint"]

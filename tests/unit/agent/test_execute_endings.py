@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -142,6 +143,17 @@ def test_a_program_that_does_not_start_says_why(here: Machine, words: list[str],
     assert ending.code == code
     assert (ending.ran.ending, ending.output) == ("not_started", b"")
     assert ending.message.startswith(repr(words[0]))
+
+
+@pytest.mark.parametrize("workflow", ["sync", "script"])
+def test_a_filesystem_without_exec_is_named(small_disk: Instance, workflow: str) -> None:
+    """On a hardened image the mode of a script is not what keeps it from running."""
+    subprocess.run(["mount", "-o", "remount,noexec", str(small_disk.root)], check=True)
+    name = {"sync": "./do.sh", "script": "do.sh"}[workflow]
+    ending = machine(small_disk, workflow).run(name, tree={"do.sh": (b"#!/bin/sh\n", 0o755)})
+    assert (ending.code, ending.ran.ending) == ("noexec", "not_started")
+    assert "mounted noexec" in ending.message
+    assert "mount that filesystem with exec" in (ending.last.error or {})["hint"]
 
 
 def test_arguments_beyond_what_the_kernel_takes_are_named(here: Machine, tmp_path: Path) -> None:

@@ -77,11 +77,29 @@ def test_sha256sum_reads_the_sums(tmp_path):
     assert done.stdout.count(b": OK") == len(names)
 
 
-@pytest.mark.parametrize("document", [b"", b"{}", b"[]", b'{"format": 2}', b'{"format": 1}'])
+HEAD = b'{"format": 1, "project": "p", "release_id": "r", "digest": "d", "files": 1, "bytes": 1'
+NO_MANIFESTS = [
+    *(b"", b"{}", b"[]", b'{"format": 2}', b'{"format": 1}', HEAD + b"}"),
+    *(HEAD + b', "entries": [%s]}' % each for each in (b"3", b'{"a": 1}', b'{"path": "a"}')),
+    HEAD + b', "entries": [{"path": 3, "mode": "644", "size": 1, "sha256": "x"}]}',
+    HEAD + b', "entries": [{"path": "a", "link": 3}]}',
+    HEAD[:-1] + b'"many", "entries": []}',
+    HEAD[:-1] + b'-1, "entries": []}',
+]
+
+
+@pytest.mark.parametrize("document", NO_MANIFESTS)
 def test_what_is_no_manifest_is_refused(document):
     """A broken manifest is an error that says so, not a crash."""
     with pytest.raises(ArchiveInvalid):
         manifest.parse_manifest(document)
+
+
+def test_directories_are_counted_once():
+    """Whatever it takes to hold the files, down to the root, which is there."""
+    paths = ["a", "b/c", "b/d", "b/e/f/g", "h/i"]
+    entries = [manifest.Entry(path, 0o644, 0, "0" * 64) for path in paths]
+    assert manifest.directory_count(entries) == len({"b", "b/e", "b/e/f", "h"})
 
 
 @given(st.integers(0, (1 << 62)))

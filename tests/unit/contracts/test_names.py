@@ -65,6 +65,15 @@ def test_a_key_without_target_or_archive_is_refused(key):
         layout.parse_inbox_key(key)
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.xz", ".tgz", ".tar.zst", ".tar.BZ2"])
+def test_an_upload_that_is_named_otherwise_is_called_what_it_is(suffix):
+    """Who uploads another kind of archive to the right place is told which kind goes there."""
+    with pytest.raises(RequestInvalid, match=re.escape(f"is called a {suffix}, and")) as raised:
+        layout.parse_inbox_key(f"inbox/demo/project{suffix}")
+    assert "inbox/<target>/<name>.tar.gz" in raised.value.hint
+    assert layout.parse_inbox_key("inbox/demo/a.zip.tar.gz").name == "a.zip"
+
+
 @pytest.mark.parametrize(
     ("key", "allowed"),
     [

@@ -19,7 +19,7 @@ from codeferry_contracts.manifest import (
 from codeferry_contracts.report import Outcome
 from codeferry_lambdas import outcomes
 from codeferry_lambdas.fleet import Instance
-from codeferry_lambdas.record import PinnedArchive, PinnedDocument, Plan, Run
+from codeferry_lambdas.record import PinnedArchive, PinnedDocument, Plan, Run, Unpacked
 
 KEY = "archives/run-1.tar.gz"
 ENTRIES = (
@@ -59,6 +59,7 @@ def plan(*sizes: int, **changes: Any) -> Plan:
         budget=None,
         unreachable=(),
         warnings=(),
+        unpacked=Unpacked(5000, 7),
     )
     return replace(made, **changes)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import io
+import lzma
+import zipfile
 from typing import Any
 
 import pytest
@@ -11,7 +16,7 @@ from codeferry_contracts.errors import ArchiveInvalid
 from codeferry_contracts.request import Archive
 from codeferry_lambdas import archive_object, clients
 from codeferry_lambdas.errors import ArchiveMissing, ArchiveUnfit
-from codeferry_lambdas.record import PinnedArchive
+from codeferry_lambdas.record import PinnedArchive, Unpacked
 from codeferry_lambdas.settings import Settings
 from tests.unit.lambdas.factories import ENTRIES, KEY, packed_archive, plain_archive
 
@@ -119,11 +124,80 @@ def test_manifest_from_a_server_that_ignores_range(
     assert manifest.entries == ENTRIES
 
 
-@pytest.mark.parametrize("body", [plain_archive(), b"x"], ids=["gnu", "tiny"])
+@pytest.mark.parametrize(
+    "body",
+    [plain_archive(), gzip.compress(bytes(10240)), gzip.compress(b"")],
+    ids=["gnu", "empty tar", "nothing"],
+)
 def test_foreign_archive_has_none(settings: Settings, body: bytes) -> None:
-    """An archive GNU tar made has no manifest, and a tiny object neither."""
+    """An archive GNU tar made has no manifest, and one without a member neither."""
     put(body)
     assert archive_object.read_manifest(settings.bucket, pinned(settings, Archive(KEY))) is None
+
+
+def zipped() -> bytes:
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as file:
+        file.writestr("train.py", b"x" * 5000)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (lzma.compress(gzip.decompress(plain_archive())), "compressed with xz"),
+        (bytes.fromhex("28b52ffd240061"), "compressed with Zstandard"),
+        (bz2.compress(gzip.decompress(plain_archive())), "compressed with bzip2"),
+        (zipped(), "a zip file"),
+        (gzip.decompress(plain_archive()), "a plain tar"),
+        (b"x", "no gzip file"),
+        (gzip.compress(b"a,b,c\n" * 1000), "a gzip file that holds no tar"),
+    ],
+    ids=["xz", "zstd", "bzip2", "zip", "tar", "tiny", "csv.gz"],
+)
+def test_what_is_no_tar_in_gzip_is_called_what_it_is(
+    settings: Settings, body: bytes, says: str
+) -> None:
+    """Whatever it is named, it is refused before anything is sent, with how to make one."""
+    put(body)
+    with pytest.raises(ArchiveUnfit, match=says) as raised:
+        archive_object.read_manifest(settings.bucket, pinned(settings, Archive(KEY)))
+    assert (raised.value.code, "tar -czf" in raised.value.hint) == ("archive_format", True)
+
+
+def test_a_manifest_announces_what_comes_out(settings: Settings) -> None:
+    """The bytes of its files; the files, their directories, and what describes them."""
+    put(packed_archive("demo"))
+    archive = pinned(settings, Archive(KEY))
+    manifest = archive_object.read_manifest(settings.bucket, archive)
+    assert archive_object.unpacked(Archive(KEY), archive, manifest) == Unpacked(8, 2 + 1 + 3)
+    enough = Archive(KEY, unpacked_bytes=8, unpacked_files=3)
+    assert archive_object.unpacked(enough, archive, manifest) == Unpacked(8, 2 + 1 + 3)
+    for less, says in (
+        (Archive(KEY, unpacked_bytes=7), "holds 8 bytes; the request allows 7"),
+        (Archive(KEY, unpacked_files=2), "holds 3 files and directories; the request allows 2"),
+    ):
+        with pytest.raises(ArchiveUnfit, match=says):
+            archive_object.unpacked(less, archive, manifest)
+
+
+def test_without_a_manifest_the_request_announces_it() -> None:
+    """A bound that is generous where it says nothing, and grows with the archive."""
+    small, large = (PinnedArchive(KEY, "null", size, "") for size in (1000, 1 << 30))
+    assert archive_object.unpacked(Archive(KEY), small, None) == Unpacked(8 << 30, 250_000)
+    assert archive_object.unpacked(Archive(KEY), large, None) == Unpacked(200 << 30, 250_000)
+    asked = Archive(KEY, unpacked_bytes=1 << 40, unpacked_files=10**6)
+    assert archive_object.unpacked(asked, small, None) == Unpacked(1 << 40, 10**6)
+
+
+@pytest.mark.parametrize("limit", ["MANIFEST_LIMIT", "MOST_FILES"])
+def test_more_files_than_a_run_can_carry(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """Too long a manifest is refused in words, with how many files there may be."""
+    put(packed_archive("demo"))
+    monkeypatch.setattr(archive_object.layout, limit, 1)
+    with pytest.raises(ArchiveUnfit, match="lists more files than a run can carry"):
+        archive_object.read_manifest(settings.bucket, pinned(settings, Archive(KEY)))
 
 
 def test_lying_footer(settings: Settings) -> None:

@@ -80,7 +80,8 @@ def test_a_release_that_all_of_a_target_have_is_kept(shelf: Shelf) -> None:
     """Its archive is copied, and who has it, by which run and with what options is noted."""
     options = {"user": "app", "install": True}
     asked = {"expect": {"files": ["app.py"]}, "options": {**options, "max_errors": "1"}}
-    request = {"archive": {"key": KEY}, "target": "web", **asked}
+    archive = {"key": KEY, "unpacked_bytes": 1 << 40, "sha256": "f" * 64}
+    request = {"archive": archive, "target": "web", **asked}
     pushed(shelf, A, 1, request=request)
     found = known(shelf)
     assert (found.release_id, found.run_id, found.target) == (A, "run-1", "web")
@@ -89,7 +90,10 @@ def test_a_release_that_all_of_a_target_have_is_kept(shelf: Shelf) -> None:
     )
     assert (found.expect, found.options) == ({"files": ["app.py"]}, options)
     assert found.archive is not None
-    assert found.archive.key == KEYS.archive
+    assert (found.archive.key, found.archive.unpacked) == (
+        KEYS.archive,
+        {"unpacked_bytes": 1 << 40},
+    )
     assert body_of(shelf, found.archive) == A.encode()
 
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.stub import Stubber
 
 from codeferry_lambdas import cleanup, clients, dispatch, plan
-from codeferry_lambdas.record import Record, Run
+from codeferry_lambdas.record import Record, Run, Unpacked
 from codeferry_lambdas.settings import Settings
 from tests.unit.lambdas.factories import KEY, event, packed_archive, plain_archive
 from tests.unit.lambdas.test_fleet import answer, launch
@@ -56,6 +56,7 @@ def test_minimal_request(settings: Settings, ssm: Stubber, run: Run, record: Rec
     )
     assert [i.instance_id for i in made.batches[0]] == sorted(ids)
     assert (made.project, made.files, made.budget) == ("demo", 2, None)
+    assert made.unpacked == Unpacked(8, 6)
     assert record.read(run.keys.request) == {"archive": {"key": KEY}, "target": "web"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,7 +111,9 @@ def test_a_late_joiner_is_sent_the_kept_version(
     that is kept was asked for."""
     ids, requests = sorted(launch(2, codeferry="web")), list[Any]()
     expect, options = {"files": ["app.py"]}, {"persist": ["state"]}
-    keep(settings, release(instances={ids[0]: "then"}, expect=expect, options=options))
+    kept = release(instances={ids[0]: "then"}, expect=expect, options=options)
+    archive = replace(kept.archive, unpacked={"unpacked_files": 10**6})
+    keep(settings, replace(kept, archive=archive))
     answer(ssm, ids[1])
     started(states, requests)
     welcome.handler({"source": "aws.events"}, None)
@@ -120,6 +123,7 @@ def test_a_late_joiner_is_sent_the_kept_version(
         "key": "releases/web/demo.tar.gz",
         "sha256": "c" * 64,
         "version_id": "v1",
+        "unpacked_files": 10**6,
     }
     assert (request["project"], request["expect"], request["options"]) == ("demo", expect, options)
     assert parse_request(request).options.persist == ("state",)

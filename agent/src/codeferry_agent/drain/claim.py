@@ -23,10 +23,10 @@ from contextlib import suppress
 
 from codeferry_agent.drain.errors import FileBusy, FileChanged
 from codeferry_agent.drain.held import HeldFile
-from codeferry_agent.drain.scan import Directory, Place, Trouble, files
+from codeferry_agent.drain.scan import OWN_PREFIX, Directory, Listener, Place, Trouble, files
 
 REST_SECONDS = 0.05
-MARK = ".codeferry-claim"
+MARK = f"{OWN_PREFIX}claim"
 _PREFIX = f"{MARK}."
 _LONGEST_NAME = 255  # bytes, on every filesystem in use
 # Answers of a filesystem that has no hard links, or none for this file.
@@ -167,7 +167,7 @@ def restore(top: Directory, trouble: Trouble) -> Iterator[Place]:
 
     A failure is told to ``trouble`` and its claim is among those that stay.
     """
-    for found in files(top, trouble, hidden=True):
+    for found in files(top, Listener(trouble), hidden=True):
         place = found.place
         if original_place(place) is not None and not _given_back(place, trouble):
             yield place

@@ -42,9 +42,9 @@ class Ending:
             self.deadline = 0.0
             self.halt()
         else:
-            _log.info("%s: a last drain of at most %g s.", name, self.last_drain)
-            self.asked = True
+            self.asked = True  # first of all: the second signal may come into the midst of this
             self.deadline = time.monotonic() + self.last_drain
+            _log.info("%s: a last drain of at most %g s.", name, self.last_drain)
             signal.setitimer(signal.ITIMER_REAL, max(self.last_drain, 0.001))
         self.wake()
 

@@ -35,7 +35,12 @@ class Delivered(Enum):
     """How the store came to hold the bytes."""
 
     UPLOADED = "uploaded"
+    REPLACED = "uploaded in the place of another object, of which no version is kept"
     THERE_ALREADY = "there already"
+
+
+def _instead_of(kept: Kept | None, *, versions: bool) -> Delivered:
+    return Delivered.UPLOADED if kept is None or versions else Delivered.REPLACED
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,11 @@ class Courier:
         try:
             self.store.put(bucket, key, body, replace=False)
         except Occupied:
-            if self._keeps(body, self.store.kept(bucket, key)):
+            kept = self.store.kept(bucket, key)
+            if self._keeps(body, kept):
                 return Delivered.THERE_ALREADY
-            self.store.put(bucket, key, body, replace=True)
+            versions = self.store.put(bucket, key, body, replace=True)
+            return _instead_of(kept, versions=versions)
         return Delivered.UPLOADED
 
     @staticmethod
@@ -118,18 +125,19 @@ class Courier:
 
     def _in_parts(self, file: HeldFile, bucket: str, key: str, ledger: Ledger) -> Delivered:
         part_size = self.sizes.part_of(file.size)
-        if self._keeps_parts(file, part_size, self._kept(bucket, key)):
+        kept = self._kept(bucket, key)
+        if self._keeps_parts(file, part_size, kept):
             return Delivered.THERE_ALREADY
         begun = Begun(bucket, key, self.store.begin(bucket, key))
         ledger.add(begun)  # and if this process is killed, its next start aborts it
         try:
             parts = self._send(file, begun, part_size)
-            self.store.complete(*begun, parts)
+            versions = self.store.complete(*begun, parts)
         except BaseException:
             self.abort(begun, ledger)
             raise
         ledger.remove(begun)
-        return Delivered.UPLOADED
+        return _instead_of(kept, versions=versions)
 
     def _kept(self, bucket: str, key: str) -> Kept | None:
         """What is there; None also where a missing key is answered with 403, because the

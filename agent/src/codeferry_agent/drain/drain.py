@@ -98,11 +98,11 @@ class Drain:
             if not root.is_current():
                 root.close()
                 del self.roots[path]
-        paths = matching(self._settings.directories)
-        for path in paths:
+        wanted = matching(self._settings.directories)
+        for path in wanted:
             if path not in self.roots:
                 self._open_root(path, strict)
-        return sum(path not in self.roots for path in paths)
+        return sum(path not in self.roots for path in wanted)
 
     def _open_root(self, path: str, strict: bool) -> None:
         try:

@@ -6,7 +6,9 @@ import os
 import secrets
 from pathlib import Path
 
-NAME = ".codeferry-drain"
+from codeferry_agent.drain.scan import OWN_PREFIX
+
+NAME = f"{OWN_PREFIX}drain"
 
 
 def directory_of(root: str) -> Path:

@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 _FIRST_SECONDS, _MOST_SECONDS = 60.0, 3600.0
 _LINES_A_SCAN = 10  # of one code; the others are counted
 _SUBJECTS = 10_000  # kept in mind
+# What is worth a warning and no error, beside the codes of errors.
+_LEFT, REPLACED = "left alone", "replaced"
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class Reports:
     clock: Clock = time.monotonic
     _going: dict[str, _Going] = field(default_factory=dict)
     _said: Counter[str] = field(default_factory=Counter)
+    _left: set[str] = field(default_factory=set)
     _unsaid: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,10 +64,17 @@ class Reports:
         self._line(code, f"{message} ({going.unsaid + 1} times since it was last said)")
         going.unsaid = 0
 
+    def left(self, subject: str, message: str) -> None:
+        """Something is left alone that may be meant to go: said once, and is no error."""
+        with self._lock:
+            if subject not in self._left and len(self._left) < _SUBJECTS:
+                self._left.add(subject)
+                self._line(_LEFT, message)
+
     def _line(self, code: str, message: str) -> None:
         self._said[code] += 1
         if self._said[code] <= _LINES_A_SCAN:
-            _log.error("%s", message)
+            _log.log(_level(code), "%s", message)
         else:
             self._unsaid[code] += 1
 
@@ -87,4 +97,8 @@ class Reports:
         with self._lock:
             unsaid, self._unsaid, self._said = self._unsaid, Counter(), Counter()
         for code, count in sorted(unsaid.items()):
-            _log.error("%d more like these (%s).", count, code)
+            _log.log(_level(code), "%d more like these (%s).", count, code)
+
+
+def _level(code: str) -> int:
+    return logging.WARNING if code in (_LEFT, REPLACED) else logging.ERROR

@@ -1,4 +1,10 @@
-"""Listing a tree by open directories, so that no link on the way is ever followed."""
+"""Listing a tree by open directories, so that no link on the way is ever followed.
+
+But a link in the root itself may stand for a bucket's directory, on a larger disk perhaps. It is
+followed if its owner owns that directory (of root's link, the owner of the root directory), or if
+nobody but root or the agent's own user can have put it there: else whoever may write in the root
+could have an agent of root's rights upload and delete what is not theirs.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +12,20 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import NamedTuple
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What a directory answers that was removed, or swapped for something else, since it was listed.
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-_LINK = "it is a link, which is not followed (mount --bind puts a directory here, too)"
+
+
+# What a name of the agent's own begins with: it is no one's result.
+OWN_PREFIX = ".codeferry-"
+
+
+class LinkUnusable(OSError):
+    """A link in the root that does not lead to a directory of its owner."""
 
 
 class Directory:
@@ -35,6 +49,33 @@ class Directory:
     def below(self, name: str) -> Directory:
         """Open a subdirectory. Raises OSError, also when it is a link."""
         return Directory(os.open(name, _OPEN, dir_fd=self.descriptor), self.path_of(name))
+
+    def bucket(self, name: str) -> Directory:
+        """Open a subdirectory of the root, also one that a link stands for.
+
+        Raises OSError; LinkUnusable when the link is at fault.
+        """
+        link = self._status(name)
+        if not stat.S_ISLNK(link.st_mode):
+            return self.below(name)
+        try:
+            # By what was read, and not by name: that might be another link by then.
+            target = os.readlink(name, dir_fd=self.descriptor)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            opened = Directory(os.open(target, flags, dir_fd=self.descriptor), name)
+        except OSError as error:
+            raise LinkUnusable(error.errno, f"it is a link: {error.strerror}") from None
+        again, owner = self._status(name), os.fstat(self.descriptor).st_uid
+        same = os.path.samestat(link, again) and link.st_ctime_ns == again.st_ctime_ns
+        # Root's link may have been moved here by whoever owns the root directory.
+        theirs = os.fstat(opened.descriptor).st_uid == (link.st_uid or owner)
+        ours = link.st_uid == owner and owner in (0, os.geteuid())
+        if not same or not (theirs or ours):
+            raise LinkUnusable(errno.EPERM, "it is a link to a directory of another owner")
+        return opened
+
+    def _status(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
 
     def above(self) -> Directory:
         """Open the directory this one is in."""
@@ -73,92 +114,103 @@ class Found(NamedTuple):
     modified: float
 
 
+class Why(Enum):
+    """Why something is left alone."""
+
+    HIDDEN = "hidden"
+    IN_ROOT = "directly in the root"
+    LINK = "a link"
+    SPECIAL = "no regular file"
+
+
 Trouble = Callable[[str, OSError], None]
 Visit = Callable[[Directory], None]
-Leave = Callable[[str], None]
+Left = Callable[[str, Why], None]
 
 
-def files(
-    top: Directory,
-    trouble: Trouble,
-    visit: Visit = lambda _: None,
-    leave: Leave = lambda _: None,
-    *,
-    hidden: bool = False,
-) -> Iterator[Found]:
+class Listener(NamedTuple):
+    """Who is told of what a listing meets besides files.
+
+    ``trouble`` of what cannot be opened, listed or looked at, and why; the rest is listed all the
+    same. ``visit`` of each directory before it is listed. ``left`` of what is left alone.
+    """
+
+    trouble: Trouble
+    visit: Visit = lambda _: None
+    left: Left = lambda _, __: None
+
+
+def files(top: Directory, listener: Listener, *, hidden: bool = False) -> Iterator[Found]:
     """Every regular file in the subdirectories of ``top``.
 
-    Names that begin with a dot are skipped, unless ``hidden``. ``visit`` is called with each
-    directory before it is listed, ``trouble`` with one that cannot be opened or listed and
-    why; the others are listed all the same. A link directly in ``top`` that leads to a
-    directory is such a one: it may be what somebody takes for a bucket's, and to follow it
-    would let whoever may write here have anything uploaded and deleted. ``leave`` is called
-    with what is left alone: other links, what is neither file nor directory, and files
-    directly in ``top``. Holds open one directory for each level.
+    Left alone are what lies directly in it, links (but for those in it that lead to a directory),
+    whatever is no regular file, and names that begin with a dot, unless ``hidden``. Holds open one
+    directory for each level.
     """
     below: list[str] = []
-    for found in _listed(top, below, trouble, _or_link_to_directory(top, trouble, leave), hidden):
-        leave(found.place.path)
-    visit(top)
+    for found in _listed(top, below, listener, hidden):
+        listener.left(found.place.path, Why.IN_ROOT)
+    listener.visit(top)
     way = [(top, below)]
     while way:
         parent, names = way[-1]
-        directory = _opened(parent, names.pop(), trouble) if names else None
+        directory = _opened(parent, names.pop(), listener.trouble) if names else None
         if directory is not None:
-            visit(directory)
+            listener.visit(directory)
             below = []
-            yield from _listed(directory, below, trouble, leave, hidden)
+            yield from _listed(directory, below, listener, hidden)
             way.append((directory, below))
         elif not names:
             way.pop()
 
 
-def _or_link_to_directory(top: Directory, trouble: Trouble, leave: Leave) -> Leave:
-    def left(name: str) -> None:
-        if _leads_to_directory(Place(top, name)) and not name.startswith("."):
-            trouble(name, OSError(errno.ELOOP, _LINK))
-        else:
-            leave(name)
-
-    return left
-
-
-def _leads_to_directory(link: Place) -> bool:
-    try:
-        status = os.stat(link.name, dir_fd=link.directory.descriptor)
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode)
-
-
 def _opened(parent: Directory, name: str, trouble: Trouble) -> Directory | None:
     try:
-        return parent.below(name)
+        return parent.below(name) if parent.path else parent.bucket(name)
     except OSError as error:
-        if error.errno not in _GONE:
+        if error.errno not in _GONE or isinstance(error, LinkUnusable):
             trouble(parent.path_of(name), error)
         return None
 
 
 def _listed(
-    directory: Directory, below: list[str], trouble: Trouble, leave: Leave, hidden: bool
+    directory: Directory, below: list[str], listener: Listener, hidden: bool
 ) -> Iterator[Found]:
     """The files of one directory; the names of its subdirectories are added to ``below``, and
     ``leave`` gets what is neither."""
     try:
         with os.scandir(directory.descriptor) as entries:
             for entry in entries:
-                if entry.name.startswith(".") and not hidden:
+                try:
+                    found = _looked_at(directory, entry, below, listener.left, hidden)
+                except FileNotFoundError:
+                    continue  # somebody was faster
+                except OSError as error:
+                    listener.trouble(directory.path_of(entry.name), error)
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(entry.name)
-                elif entry.is_file(follow_symlinks=False):
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue  # somebody was faster
-                    yield Found(Place(directory, entry.name), status.st_size, status.st_mtime)
-                else:
-                    leave(directory.path_of(entry.name))
+                if found is not None:
+                    yield found
     except OSError as error:
-        trouble(directory.path, error)
+        listener.trouble(directory.path, error)
+
+
+def _looked_at(
+    directory: Directory, entry: os.DirEntry[str], below: list[str], left: Left, hidden: bool
+) -> Found | None:
+    """The file that an entry stands for; None for all else, which is told or added."""
+    if entry.name.startswith(".") and not hidden:
+        if not entry.name.startswith(OWN_PREFIX):
+            left(directory.path_of(entry.name), Why.HIDDEN)
+    elif entry.is_symlink():
+        if directory.path or entry.is_file():
+            left(directory.path_of(entry.name), Why.LINK)
+        else:
+            below.append(entry.name)
+    elif entry.is_dir(follow_symlinks=False):
+        below.append(entry.name)
+    elif entry.is_file(follow_symlinks=False):
+        status = entry.stat(follow_symlinks=False)
+        return Found(Place(directory, entry.name), status.st_size, status.st_mtime)
+    else:
+        left(directory.path_of(entry.name), Why.SPECIAL)
+    return None

@@ -12,7 +12,7 @@ from codeferry_agent.drain.naming import bucket_of, key_of, shown
 from codeferry_agent.drain.patience import Gates
 from codeferry_agent.drain.reports import Reports
 from codeferry_agent.drain.root import Root
-from codeferry_agent.drain.scan import Directory, Found, Place, Trouble, files
+from codeferry_agent.drain.scan import Directory, Found, Left, Listener, Place, Trouble, Why, files
 from codeferry_agent.drain.tally import Outcome, Tally
 
 # A clock that another machine sets, or a filesystem that rounds, is not "in the future" yet.
@@ -56,7 +56,8 @@ class Selection:
 
     def left_over(self, root: Root, tally: Tally) -> Iterator[Candidate]:
         """Claims a kill has left behind and that could not just get their names back."""
-        for claim in restore(root.top, self._report(root)):
+        # What cannot be looked at is counted by ``ready``, which comes by all of it again.
+        for claim in restore(root.top, self._trouble(root, Tally())):
             original = original_place(claim)
             status = claim.status()
             if original is not None and status is not None:
@@ -69,17 +70,8 @@ class Selection:
 
     def ready(self, root: Root, tally: Tally) -> Iterator[Candidate]:
         """The files that may leave now."""
-
-        report = self._report(root)
-
-        def trouble(path: str, error: OSError) -> None:
-            tally.unseen += 1
-            report(path, error)
-
-        def leave(_: str) -> None:
-            tally.left_alone += 1
-
-        for found in files(root.top, trouble, self._visit, leave):
+        listener = Listener(self._trouble(root, tally), self._visit, self._left(root, tally))
+        for found in files(root.top, listener):
             path = found.place.path
             if self._too_young(found.modified, tally):
                 tally.add(Outcome.WAITING, found.size, found.modified)
@@ -137,10 +129,20 @@ class Selection:
         subject = path.partition("/")[0] if bad_bucket else path
         self._reports.failed(root.shown(subject), error.code, str(error))
 
-    def _report(self, root: Root) -> Trouble:
+    def _trouble(self, root: Root, tally: Tally) -> Trouble:
         def report(path: str, error: OSError) -> None:
+            tally.unseen += 1
             where = root.shown(path)
             message = f"{shown(where)} cannot be read: {error.strerror}."
             self._reports.failed(where, DirectoryUnreadable.code, message)
+
+        return report
+
+    def _left(self, root: Root, tally: Tally) -> Left:
+        def report(path: str, why: Why) -> None:
+            tally.left += 1
+            if why is not Why.HIDDEN:  # what is hidden is meant to be, and often for a moment only
+                where = root.shown(path)
+                self._reports.left(where, f"{shown(where)} is left alone: it is {why.value}.")
 
         return report

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
+from pathlib import Path
 
 from codeferry_agent.drain.daemon import Daemon, Ending
 from codeferry_agent.drain.drain import Drain
@@ -45,7 +46,8 @@ def serve(settings: Settings, clients: Clients, *, once: bool) -> int:
         status = StatusWriter(name, settings.stage)
         daemon = Daemon(drain, settings, waiter, ending, status)
         if once:
-            return 1 if daemon.run_once().errors else 0
+            # Stopped before its end it has not looked at everything.
+            return 1 if daemon.run_once().errors or ending.over() else 0
         if surroundings.metadata is not None:
             watch = NoticeWatch(surroundings.metadata, daemon.notice)
             at_the_end.callback(watch.close)
@@ -60,8 +62,17 @@ def require_directories(directories: Iterable[str], *, once: bool) -> None:
     for directory in directories:
         if matching([directory]):
             continue
+        why = _why_not(directory)
         if once:
-            raise RootMissing(
-                f"There is no directory {directory}.", hint="Name the root with -d/--directory."
-            )
-        _log.warning("%s is not there yet; every scan looks for it.", shown(directory))
+            raise RootMissing(why, hint="Name the root with -d/--directory.")
+        _log.warning("%s Every scan looks for it.", why)
+
+
+def _why_not(directory: str) -> str:
+    try:
+        Path(directory).stat()
+    except FileNotFoundError:
+        return f"There is no directory {directory}."
+    except OSError as error:
+        return f"The directory {shown(directory)} cannot be looked at: {error.strerror}."
+    return f"{shown(directory)} is no directory."

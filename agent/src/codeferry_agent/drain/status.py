@@ -74,7 +74,7 @@ class StatusWriter:
                 "uploaded": tally.uploaded,
                 "skipped": tally.skipped,
                 "errors": tally.errors,
-                "left_alone": tally.left_alone,
+                "left": tally.left,
             },
             "throughput": {
                 "window_seconds": round(seconds),

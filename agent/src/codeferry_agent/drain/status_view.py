@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from codeferry_agent.drain import private
 from codeferry_agent.drain.errors import RootLocked
 from codeferry_agent.drain.naming import shown
 from codeferry_agent.drain.root import matching, try_lock
-from codeferry_agent.drain.scan import Directory, files
+from codeferry_agent.drain.scan import Directory, Found, Listener, files
 from codeferry_agent.drain.status import STATE
+
+_NAMED = 10  # of what is left alone
 
 
 def status_of(patterns: Iterable[str]) -> dict[str, Any]:
@@ -24,12 +26,12 @@ def _root_status(path: str) -> dict[str, Any]:
     count = size = 0
     oldest: float | None = None
     unreadable: list[str] = []
-    left_alone: list[str] = []
-    for found in files(
-        Directory.top(path),
+    left: list[dict[str, str]] = []
+    listener = Listener(
         lambda where, _: unreadable.append(where),
-        leave=left_alone.append,
-    ):
+        left=lambda where, why: left.append({"path": where, "why": why.value}),
+    )
+    for found in _files(path, listener):
         count, size = count + 1, size + found.size
         oldest = found.modified if oldest is None else min(oldest, found.modified)
     age = None if oldest is None else max(0.0, time.time() - oldest)
@@ -40,9 +42,19 @@ def _root_status(path: str) -> dict[str, Any]:
         "pending_bytes": size,
         "oldest_seconds": None if age is None else round(age, 1),
         "unreadable": unreadable,
-        "left_alone": len(left_alone),
+        "left": len(left),
+        "left_first": left[:_NAMED],
         "agent": _state(path),
     }
+
+
+def _files(path: str, listener: Listener) -> Iterator[Found]:
+    try:
+        top = Directory.top(path)
+    except OSError as error:
+        listener.trouble("", error)
+    else:
+        yield from files(top, listener)
 
 
 def _is_drained(path: str) -> bool:
@@ -51,6 +63,8 @@ def _is_drained(path: str) -> bool:
             return False
     except RootLocked:
         return True
+    except OSError:  # nor can this user's agent
+        return False
 
 
 def _state(path: str) -> dict[str, Any] | None:
@@ -78,10 +92,12 @@ def _root_lines(root: dict[str, Any]) -> Iterable[str]:
         "" if root["oldest_seconds"] is None else f", the oldest {root['oldest_seconds']:g} s old"
     )
     yield f"  waiting: {root['pending_files']:,} files, {root['pending_bytes']:,} bytes{oldest}"
-    if root["left_alone"]:
-        yield f"  left alone: {root['left_alone']:,} (links, pipes and the like; no bucket's files)"
     for where in root["unreadable"]:
-        yield f"  unreadable: {shown(where)}"
+        yield f"  unreadable: {shown(where or root['root'])}"
+    if root["left"]:
+        yield f"  left alone: {root['left']:,}, among them"
+    for found in root["left_first"]:
+        yield f"    {shown(found['path'])}: {found['why']}"
     if agent:
         yield from _agent_lines(agent)
 

@@ -22,8 +22,7 @@ class Tally:
 
     ``oldest`` is when the oldest file that stays was written, in seconds since 1970;
     ``next_look`` when one that is only too young will be old enough, likewise. ``unseen`` are
-    roots and directories that could not be looked at, ``left_alone`` what is no file for a
-    bucket: links, pipes and the like, and what lies directly in a root.
+    roots, directories and names that could not be looked at, ``left`` those left alone.
     """
 
     files: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
@@ -32,7 +31,7 @@ class Tally:
     next_look: float | None = None
     deferred: bool = False
     unseen: int = 0
-    left_alone: int = 0
+    left: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, outcome: Outcome, size: int, modified: float) -> None:
@@ -78,8 +77,7 @@ class Tally:
         return sum(self.files[o] for o in stay), sum(self.bytes[o] for o in stay)
 
     def line(self) -> str:
-        counts = (
+        return (
             f"Scan complete: processed={self.processed} uploaded={self.uploaded} "
-            f"skipped={self.skipped} errors={self.errors}"
+            f"skipped={self.skipped} errors={self.errors} left={self.left}"
         )
-        return f"{counts} left_alone={self.left_alone}" if self.left_alone else counts

@@ -8,7 +8,7 @@ from codeferry_agent.drain.errors import NotNow, OwnerUnknown
 from codeferry_agent.drain.health import Health
 from codeferry_agent.drain.naming import shown
 from codeferry_agent.drain.patience import Gates
-from codeferry_agent.drain.reports import Reports
+from codeferry_agent.drain.reports import REPLACED, Reports
 from codeferry_agent.drain.selection import Candidate
 from codeferry_agent.drain.tally import Outcome, Tally
 from codeferry_contracts.errors import CodeferryError
@@ -54,6 +54,16 @@ class Judge:
             bucket = _url(candidate.bucket)
             self.reports.recovered(bucket, f"{bucket} takes files")
             self.health.recovered(candidate.bucket)
+
+    def replaced(self, candidate: Candidate) -> None:
+        """The store had something else under the key, and has it no more."""
+        bucket = _url(candidate.bucket)
+        self.reports.failed(
+            f"{bucket} replaced",
+            REPLACED,
+            f"{bucket}/{shown(candidate.key)} was another object before, which is gone: the bucket"
+            " keeps no versions. Let it keep them, or write names that do not repeat.",
+        )
 
     def stopped(self, candidate: Candidate, error: CodeferryError | OSError, tally: Tally) -> None:
         """It did not get to the store."""

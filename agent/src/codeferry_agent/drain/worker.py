@@ -67,6 +67,8 @@ class Worker:
             delivered = self._courier.deliver(
                 file, candidate.bucket, candidate.key, candidate.root.ledger
             )
+            if delivered is Delivered.REPLACED:
+                self._judge.replaced(candidate)
             claim = Claim(file)
         except BaseException:
             file.close()
@@ -87,7 +89,7 @@ class Worker:
 
     def _gone(self, resting: _Resting) -> None:
         candidate = resting.candidate
-        uploaded = resting.delivered is Delivered.UPLOADED
+        uploaded = resting.delivered is not Delivered.THERE_ALREADY
         outcome = Outcome.UPLOADED if uploaded else Outcome.THERE_ALREADY
         self._tally.add(outcome, candidate.size, candidate.modified)
         if _log.isEnabledFor(logging.DEBUG):

@@ -25,9 +25,8 @@ from codeferry_agent.run.failures import (
     first,
     log,
     reached,
-    refused,
 )
-from codeferry_agent.run.limits import MANIFEST, MAX_MANIFEST
+from codeferry_agent.run.limits import MANIFEST
 from codeferry_agent.run.lock import locked
 from codeferry_agent.run.owner import find_owner
 from codeferry_agent.run.payload import FIELDS, RUN_ID, parse_payload
@@ -81,6 +80,7 @@ class Run:
         prefix = f"{self.payload.run_id}."
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.project.staging))
         try:
+            self.prune(staging)  # a disk full of releases may have no room for one more
             with self.phase("download", "downloading to staging"):
                 self.download(staging / "archive.tar.gz")
             with self.phase("extract", "unpacking in staging"):
@@ -100,7 +100,11 @@ class Run:
 
     def download(self, archive: Path) -> None:
         payload = self.payload
-        check_space(archive.parent, payload.size, payload.files)
+        # Without a manifest nobody knows what comes out of it; at least as much again.
+        unpacked = (payload.size, 0)
+        if payload.digest:
+            unpacked = (payload.unpacked_bytes, payload.unpacked_files)
+        check_space(archive.parent, payload.size, *unpacked)
         log(f"Downloading {payload.size:,} bytes")
         reached("downloading")
         Download(payload.url, payload.size, archive).run()
@@ -113,7 +117,10 @@ class Run:
         tree.mkdir()
         if self.owner:
             os.chown(tree, *self.owner)
-        entries = extract(archive, tree, self.owner)
+        unpacked = extract(archive, tree, self.owner, self.payload)
+        entries = unpacked.entries
+        if unpacked.stripped:
+            self.warn(f"Without their setuid, setgid or sticky bits: {first(unpacked.stripped)}.")
         archive.unlink()
         reached("extracted")
         self.verify(tree, entries)
@@ -126,8 +133,6 @@ class Run:
         log(f"Unpacked {len(entries):,} files, {size:,} bytes")
         result.update(files=len(entries), bytes=size, digest=digest, manifest=manifest.exists())
         if result["manifest"]:
-            if manifest.stat().st_size > MAX_MANIFEST:
-                raise refused("has a manifest that is far too long")
             check_manifest(manifest.read_bytes(), entries)
         if payload.digest not in ("", digest) or payload.files not in (-1, len(entries)):
             raise Refused("digest_mismatch", "The archive holds another tree than announced.")
@@ -162,11 +167,14 @@ class Run:
         reached("switched")
         self.result.update(done)
         log(f"Release {release_id} is current")
+        self.prune(staging)
+        reached("pruned")
+
+    def prune(self, staging: Path) -> None:
         try:
             self.project.prune(self.payload.keep_releases, staging)
         except OSError as error:
             self.warn(f"Old releases stay: {error.strerror}.")
-        reached("pruned")
 
     def remember(self, _: int, __: object) -> None:
         """Be cancelled where it can no longer stop the release, but yet its command."""

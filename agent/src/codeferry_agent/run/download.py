@@ -109,10 +109,10 @@ def file_digest(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def check_space(directory: Path, size: int, files: int) -> None:
-    """Refuse when the archive and at least as much unpacked cannot fit."""
+def check_space(directory: Path, size: int, unpacked: int, files: int) -> None:
+    """Refuse when the archive and what comes out of it cannot fit."""
     disk = os.statvfs(directory)
-    free, need = disk.f_bavail * disk.f_frsize, 2 * size
+    free, need = disk.f_bavail * disk.f_frsize, size + unpacked
     inodes = disk.f_favail if disk.f_files else files + 16  # btrfs does not count them
     if free < need or inodes < files + 16:
         raise Refused(

@@ -12,6 +12,7 @@ HINTS = {
     "archive_changed": "Start the run again.",
     "archive_invalid": "Pack and upload it again.",
     "archive_missing": "Start the run again.",
+    "archive_too_large": "Pack it with ferry, or state archive.unpacked_bytes and unpacked_files.",
     "archive_refused": "It may hold files, directories and links that stay inside, each once.",
     "arguments_too_long": "Put long arguments into a file of the project.",
     "checksum_mismatch": "Pack and upload it again.",
@@ -30,11 +31,13 @@ HINTS = {
     "interrupted": "The instance restarted, or the run was killed. Start a new run.",
     "locked": "Wait for the run that holds the project, or cancel it.",
     "manifest_mismatch": "Pack and upload it again.",
+    "noexec": "Name its interpreter before it, or mount that filesystem with exec.",
     "out_of_memory": "Let it use less memory, or take a larger instance.",
     "payload_invalid": "Document and functions differ: deploy the stage again.",
     "permission_denied": "Run Command normally runs as root.",
     "persist_blocked": "Make it a directory, or take it out of options.persist.",
     "project_missing": "Name the project as ferry push did, or push it first.",
+    "releases_elsewhere": "Put the whole project directory on the other disk, by link or mount.",
     "release_missing": "Push the release again, or name one that is there with --to.",
     "script_line_endings": "Save it with Unix line endings (LF).",
     "script_missing": "The archive must hold the script that command names.",
@@ -49,6 +52,7 @@ ERRNO_CODES = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
     errno.EROFS: "read_only",
+    errno.EXDEV: "releases_elsewhere",
     errno.EMFILE: "too_many_open_files",
     errno.EACCES: "permission_denied",
     errno.EPERM: "permission_denied",
@@ -74,6 +78,10 @@ def invalid(message: str) -> Refused:
 
 def refused(message: str) -> Refused:
     return Refused("archive_refused", f"The archive {message}.")
+
+
+def too_large(message: str) -> Refused:
+    return Refused("archive_too_large", f"The archive {message}.")
 
 
 def shown(path: bytes) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from codeferry_agent.run.disk import DIRECTORY
+from codeferry_agent.run.disk import DIRECTORY, OURS
 from codeferry_agent.run.failures import Refused
 
 Owner = Optional[tuple[int, int]]  # noqa: UP045 - evaluated, and Python 3.9 has no | for types
@@ -43,7 +43,7 @@ def parent_of(top: Path, path: bytes, owner: Owner) -> Iterator[tuple[int, bytes
     is given to them. NotADirectoryError where a link or file is in the way.
     """
     *directories, name = path.split(b"/")
-    at = os.open(top, DIRECTORY)
+    at = os.open(top, OURS)
     try:
         for directory in directories:
             make_directory(at, directory, owner)

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from codeferry_agent.run.failures import Refused
-from codeferry_agent.run.limits import MAX_BYTES, MAX_MEMBERS, META
+from codeferry_agent.run.limits import META
 
-MAX_ARGUMENTS, MAX_SECONDS = 2000, 172_800
+MAX_ARGUMENTS, MAX_SECONDS, MOST = 2000, 172_800, 1 << 50
 
 
 def text(pattern: str) -> Callable[[Any], bool]:
@@ -52,9 +52,11 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "project": text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
     "url": text(URL),
     "sha256": text(r"[0-9a-f]{64}"),
-    "size": number(1, MAX_BYTES),
+    "size": number(1, MOST),
     "digest": text(r"([0-9a-f]{64})?"),
-    "files": number(-1, MAX_MEMBERS),
+    "files": number(-1, MOST),
+    "unpacked_bytes": number(0, MOST),
+    "unpacked_files": number(1, MOST),
     "keep_releases": number(1, 100),
     "strict": is_bool,
     "user": text(r"([a-z_][a-z0-9_-]{0,31})?"),

@@ -50,6 +50,8 @@ class Program:
         state = self.path.stat()
         if not stat.S_ISREG(state.st_mode) or not state.st_mode & 0o111:
             return self.refused(f"{self.noun}_not_executable", "is not executable")
+        if os.statvfs(self.path).f_flag & os.ST_NOEXEC:
+            return self.refused("noexec", "lies on a filesystem that is mounted noexec")
         head = head_of(self.path)
         if head.startswith(b"\x7fELF"):
             return None

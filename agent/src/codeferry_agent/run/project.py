@@ -33,6 +33,8 @@ class Project:
         self.shared, self.runs = path / "shared", path / "runs"
 
     def create(self) -> None:
+        if self.releases.is_symlink():  # what outlives a release is found from where it lies
+            raise Refused("releases_elsewhere", "The project's releases/ is a link.")
         for directory in (self.releases, self.runs, self.staging):
             directory.mkdir(parents=True, exist_ok=True)
         self.staging.chmod(0o700)
@@ -77,12 +79,12 @@ class Project:
         """Remove what was activated longest ago; never current nor the one before it."""
         kept = [each for each in self.activated() if (self.releases / each).is_dir()]
         kept = kept[: max(2, keep)]
-        write_json(self.path / "activations.json", kept)
         for release in self.releases.iterdir():
             if release.name not in kept:
                 log(f"Removing release {release.name}")
                 # Out of releases first, so that half a release is never seen there.
                 discard(release.rename(staging / f"pruned-{release.name}"))
+        write_json(self.path / "activations.json", kept)  # last: a full disk has room by now
         prune_records(self.runs)
 
     def settle(self) -> None:

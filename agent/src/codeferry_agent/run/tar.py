@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from codeferry_agent.run.failures import invalid, refused, shown
-from codeferry_agent.run.limits import CHUNK, MAX_COMPONENT, MAX_DEPTH, MAX_FILE_BYTES, MAX_PATH
+from codeferry_agent.run.failures import invalid, refused, shown, too_large
+from codeferry_agent.run.limits import CHUNK, MAX_COMPONENT, MAX_PATH
 
 
 class Unpacked:
@@ -37,7 +37,7 @@ class Unpacked:
             raise invalid("is cut short, damaged, or followed by something else") from None
         self.at += len(self.last)
         if self.at > self.limit:
-            raise refused("unpacks to more than its size can justify")
+            raise too_large("has more and longer headers than it may")
         return self.last
 
     def content(self, size: int) -> Iterator[bytes]:
@@ -75,7 +75,7 @@ def members(stream: Unpacked) -> Iterator[Member]:
             tar.members.clear()  # or it remembers them all
             yield parse_member(header)
     except (tarfile.TarError, RecursionError, UnicodeError, ValueError):
-        raise invalid("has a damaged header") from None
+        raise invalid("has a damaged header" if stream.at > 512 else "is no tar") from None
     # tarfile takes a damaged header for the end.
     if stream.last != bytes(512):
         raise invalid("has a damaged header or no end")
@@ -87,14 +87,16 @@ def parse_member(header: tarfile.TarInfo) -> Member:
     raw = header.name.encode("utf-8", "surrogateescape")
     target = header.linkname.encode("utf-8", "surrogateescape")
     kind = KINDS.get(header.type)
-    if kind is None or header.issparse():  # devices, FIFOs, whatever comes
+    if header.issparse() or header.type == tarfile.GNUTYPE_SPARSE:
+        raise refused(f"holds {shown(raw)} as a sparse file (make it without tar --sparse)")
+    if kind is None:  # devices, FIFOs, whatever comes
         raise refused(f"holds {shown(raw)}, which is no plain file, directory or link")
-    if not 0 <= header.size <= (MAX_FILE_BYTES if kind == "file" else 0):
+    if header.size < 0 or (header.size and kind != "file"):
         raise refused(f"holds {shown(raw)} with a size that cannot be")
     if kind == "hardlink":
         target = clean_path(target)
     path = clean_path(raw, kind == "directory")
-    return Member(path, kind, header.mode & 0o777, header.size, target)
+    return Member(path, kind, header.mode & 0o7777, header.size, target)
 
 
 def clean_path(raw: bytes, directory: bool = False) -> bytes:
@@ -107,6 +109,6 @@ def clean_path(raw: bytes, directory: bool = False) -> bytes:
     parts = path.split(b"/")
     if {b"", b".", b".."} & set(parts) or b"\0" in path:
         raise refused(f"holds the path {shown(raw)}")
-    if len(raw) > MAX_PATH or len(parts) > MAX_DEPTH or max(map(len, parts)) > MAX_COMPONENT:
-        raise refused(f"holds a path that is too long or too deep, {shown(raw)}")
+    if len(path) > MAX_PATH or max(map(len, parts)) > MAX_COMPONENT:
+        raise refused(f"holds a path that is too long for Linux, {shown(raw)}")
     return path

@@ -56,12 +56,12 @@ class Hooked(DirectoryStore):
         super().__init__(base)
         self.asked: list[tuple[str, str]] = []
 
-    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> None:
+    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> bool:
         self.asked.append((bucket, key))
         self.during()
         if self.error is not None:
             raise self.error
-        super().put(bucket, key, body, replace=replace)
+        return super().put(bucket, key, body, replace=replace)
 
     def part(self, *arguments: Any) -> Any:
         self.during()

@@ -17,7 +17,8 @@ class Sink(ThreadingHTTPServer):
     """A context manager with a ``url``.
 
     ``received`` are the bytes of all parts. With an ``owner`` every request that expects
-    another one is ``refused``. One that ``spoils`` says yes and keeps other bytes.
+    another one is ``refused``. One that ``spoils`` says yes and keeps other bytes. ``version`` is
+    what an object gets, empty for none.
     """
 
     daemon_threads = True
@@ -29,6 +30,7 @@ class Sink(ThreadingHTTPServer):
         self.owner = ""
         self.refused = 0
         self.spoils = False
+        self.version = ""
         self.parts: dict[int, bytes] = {}
         self.whole = ("", 0)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,))
@@ -72,7 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = parse_qs(urlsplit(self.path).query)
         if "partNumber" in query:
             self.server.parts[int(query["partNumber"][0])] = b64decode(digest)
-        self._answer(200, {"ETag": f'"{md5.hexdigest()}"'})
+        headers = {"x-amz-version-id": self.server.version} if self.server.version else {}
+        self._answer(200, {"ETag": f'"{md5.hexdigest()}"', **headers})
 
     def do_POST(self) -> None:
         self._body()

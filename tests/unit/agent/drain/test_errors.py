@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
+from codeferry_agent.drain import scan
 from codeferry_agent.drain.delivery import Sizes
 from codeferry_agent.drain.drain import Drain
 from codeferry_agent.drain.reports import Reports
@@ -145,58 +148,152 @@ def test_what_is_not_for_a_bucket_is_skipped(tree: Tree, store: Hooked, drain: D
     tree.write(".dir/inside")
     tree.write("../.git/inside")
     tally = drain.sync()
-    assert (tally.processed, tally.errors, tally.left_alone) == (0, 0, 1)
+    assert (tally.processed, tally.errors, tally.left) == (0, 0, 4)
     assert store.asked == []
 
 
-def test_a_bucket_that_is_a_link_is_an_error(
-    tree: Tree, store: Hooked, drain: Drain, caplog: pytest.LogCaptureFixture
+def linked(tree: Tree, tmp_path: Path) -> Path:
+    """A directory elsewhere with one file, that a link in the root leads to."""
+    larger = tmp_path / "larger-disk"
+    tree.write("../../larger-disk/run/f")
+    (tree.root / "linked").symlink_to(larger)
+    return larger
+
+
+def test_a_buckets_directory_may_be_a_link(
+    tree: Tree, store: Hooked, drain: Drain, tmp_path: Path
 ) -> None:
-    """Nothing leaves from it, so it counts and is named, once; a real bucket beside it goes."""
-    big = tree.root.parent / "big"
-    big.mkdir()
-    (big / "f").write_bytes(b"mine")
-    (tree.root / "bugs").symlink_to(big)
-    (tree.root / ".hidden").symlink_to(big)
-    tree.write("good")
+    """On a larger disk, say: its files go as if they lay in the root, and a kill's claims too."""
+    larger = linked(tree, tmp_path)
+    (tmp_path / "store" / "linked").mkdir()
+    (larger / "run" / "f").rename(larger / "run" / ".codeferry-claim.g")
+    tree.write("../../larger-disk/top")
     tally = drain.sync()
-    assert (tally.uploaded, tally.errors, tally.left_alone) == (1, 1, 0)
-    assert drain.sync().errors == 1
+    assert (tally.uploaded, tally.errors, tally.left) == (2, 0, 0)
+    assert sorted(store.asked) == [("linked", "run/g"), ("linked", "top")]
+    assert [path for path in larger.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("why", ["nowhere", "round in circles"])
+def test_a_link_that_is_not_followed_is_an_error(
+    tree: Tree, drain: Drain, tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    """Nothing behind it is touched, the scan has failed, and the log names it."""
+    larger, link = linked(tree, tmp_path), tree.root / "linked"
+    link.unlink()
+    link.symlink_to("linked" if why == "round in circles" else "not-mounted")
+    tally = drain.sync()
+    assert (tally.uploaded, tally.processed, tally.errors) == (0, 0, 1)
+    assert (larger / "run" / "f").exists()
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert "bugs" in line
-    assert "a link, which is not followed" in line
-    assert (big / "f").read_bytes() == b"mine"
+    assert "linked' cannot be read: " in line
+    assert "link" in line.partition("cannot be read")[2]
 
 
-@pytest.mark.parametrize(("where", "uploaded"), [("a directory", 1), ("a root", 2)])
-def test_what_cannot_be_looked_at_is_an_error(
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+@pytest.mark.parametrize(
+    ("root", "link", "target", "followed"),
+    [
+        (1, 1, 1, True),
+        (1, 0, 1, True),  # the administrator's
+        (0, 0, 1, True),
+        (0, 1, 1, True),
+        (1, 1, 0, False),
+        (1, 0, 0, False),  # root's too, but perhaps moved here
+        (0, 1, 0, False),
+        (1, 2, 0, False),
+    ],
+)
+def test_who_may_have_a_link_followed(
     tree: Tree,
     store: Hooked,
-    drain_of: Callable[..., Drain],
-    monkeypatch: pytest.MonkeyPatch,
-    where: str,
-    uploaded: int,
+    drain: Drain,
+    tmp_path: Path,
+    *,
+    root: int,
+    link: int,
+    target: int,
+    followed: bool,
 ) -> None:
-    """Else `--once` would end with 0 although files were left."""
-    tree.write("sub/f")
-    tree.write("good")
-    other = tree.root.parent / "other"
-    other.mkdir()
-    name, opened = ("sub" if where == "a directory" else str(other)), os.open
-
-    def denied(path: object, *arguments: int, **options: int) -> int:
-        if path == name:
-            raise PermissionError(13, "Permission denied")
-        return opened(path, *arguments, **options)  # type: ignore[arg-type]
-
-    drain = drain_of(directories=(str(tree.root), str(other)))
-    for root in list(drain.roots):
-        if root == name:
-            drain.roots.pop(root).close()
-    monkeypatch.setattr("codeferry_agent.drain.scan.os.open", denied)
+    """Nobody gets another's files uploaded and deleted by a link; on their own disk, anybody."""
+    (tmp_path / "store" / "linked").mkdir()
+    larger = linked(tree, tmp_path)
+    for path, owner in ((tree.root, root), (tree.root / "linked", link), (larger, target)):
+        os.chown(path, 4711 * owner, 4711 * owner, follow_symlinks=False)
     tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == (uploaded, 1)
-    assert "errors=1" in tally.line()
+    assert (tally.uploaded, tally.errors) == ((1, 0) if followed else (0, 1))
+    assert (larger / "run" / "f").exists() != followed
+
+
+def test_what_is_left_alone_is_counted_and_named_once(
+    tree: Tree, drain: Drain, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Links, FIFOs and files of no bucket may be meant to go; hidden names are only counted."""
+    tree.write("../at-the-root")
+    tree.write(".hidden")
+    (tree.bucket / "latest").symlink_to("run-7")
+    (tree.bucket / "epoch").symlink_to(tree.root)
+    (tmp_path / "elsewhere").write_text("")
+    (tree.root / "file-link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tree.bucket / "pipe")
+    for _ in range(2):
+        tally = drain.sync()
+        assert (tally.processed, tally.left, tally.errors) == (0, 6, 0)
+    said = "\n".join(caplog.messages)
+    for name, why in (
+        ("at-the-root", "directly in the root"),
+        (f"{BUCKET}/latest", "a link"),
+        (f"{BUCKET}/epoch", "a link"),
+        ("file-link", "a link"),
+        (f"{BUCKET}/pipe", "no regular file"),
+    ):
+        assert said.count(f"/{name}' is left alone: it is {why}.") == 1
+    assert ".hidden" not in said
+    assert f"left={tally.left}" in tally.line()
+
+
+def refusing(number: int, name: str, function: Callable[..., object]) -> Callable[..., object]:
+    """``function``, but for a call that names ``name``: this machine's root is refused nothing."""
+
+    def called(*arguments: Any, **options: Any) -> object:
+        if any(getattr(each, "name", each) == name for each in arguments):
+            raise OSError(number, os.strerror(number))
+        return function(*arguments, **options)
+
+    return called
+
+
+@pytest.mark.parametrize("function", ["scan.os.open", "scan._looked_at"], ids=["directory", "name"])
+def test_what_cannot_be_looked_at_is_an_error(
+    tree: Tree,
+    drain: Drain,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+) -> None:
+    """A directory without permission, or a name on a failing disk: it counts, the rest goes."""
+    tree.write("closed/one")
+    tree.write("other/two")
+    module = f"codeferry_agent.drain.{function}"
+    original = os.open if function.endswith("open") else scan._looked_at
+    monkeypatch.setattr(module, refusing(errno.EACCES, "closed", original))
+    tally = drain.sync()
+    assert (tally.uploaded, tally.errors) == (1, 1)
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert f"{BUCKET}/closed' cannot be read" in line
+
+
+def test_a_root_that_cannot_be_used_is_an_error(
+    tree: Tree, tmp_path: Path, drain_of: Callable[..., Drain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two roots one is refused by the system: the other is drained, and the scan has failed."""
+    tree.write("one")
+    other = tmp_path / "other"
+    other.mkdir()
+    top = refusing(errno.EACCES, str(other), scan.Directory.top)
+    monkeypatch.setattr("codeferry_agent.drain.root.Directory.top", top)
+    tally = drain_of(directories=(str(tree.root), str(other))).sync()
+    assert (tally.uploaded, tally.errors) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from codeferry_agent.drain import claim, private
 from codeferry_agent.drain.delivery import Sizes
 from codeferry_agent.drain.drain import Drain
+from codeferry_agent.drain.reports import Reports
 from codeferry_agent.drain.scan import Directory, Place
 from tests.unit.agent.drain.conftest import BUCKET, Hooked, Tree, aged, no_leases
 
@@ -59,6 +60,30 @@ def test_a_line_appended_during_upload_is_not_lost(
     assert path.read_bytes() == b"x" * size + b"appended"
     attempt(drain, leases)
     assert store.read(BUCKET, "log.txt") == b"x" * size + b"appended"
+    assert tree.names() == []
+
+
+@pytest.mark.parametrize("size", [10, 5000], ids=["one request", "parts"])
+def test_a_log_rotated_by_copy_and_truncation_is_not_lost(
+    leases: str, tree: Tree, store: Hooked, drain_of: Callable[..., Drain], size: int
+) -> None:
+    """What logrotate's copytruncate does in the middle of an upload: both files go, whole."""
+    path = tree.write("log.txt", b"x" * size)
+
+    def rotate() -> None:
+        copy = path.with_name("log.txt.1")
+        if path.exists() and b"x" in path.read_bytes():
+            shutil.copy2(path, copy)
+            with path.open("r+b") as file:
+                file.truncate(0)
+                file.write(b"after")
+
+    store.during = rotate
+    drain = drain_of(stability=0, sizes=TINY)
+    for _ in range(2):
+        attempt(drain, leases)
+    assert store.read(BUCKET, "log.txt.1") == b"x" * size
+    assert store.read(BUCKET, "log.txt") == b"after"
     assert tree.names() == []
 
 
@@ -230,8 +255,7 @@ def test_what_is_no_regular_file_is_never_touched(tree: Tree, store: Hooked, dra
     (tree.bucket / "directory").symlink_to(outside)
     os.mkfifo(tree.bucket / "fifo")
     tally = drain.sync()
-    assert (store.asked, tally.processed, tally.errors, tally.left_alone) == ([], 0, 0, 3)
-    assert tally.line().endswith(" left_alone=3")
+    assert (store.asked, tally.processed, tally.errors, tally.left) == ([], 0, 0, 3)
     assert tree.names() == ["directory", "fifo", "link"]
     assert (outside / "secret").exists()
 
@@ -338,9 +362,10 @@ def test_a_restored_claim_goes_before_the_file_that_took_its_name(
     went: list[bytes] = []
     put = store.put
 
-    def noting(bucket: str, key: str, body: bytes, *, replace: bool) -> None:
-        put(bucket, key, body, replace=replace)
+    def noting(bucket: str, key: str, body: bytes, *, replace: bool) -> bool:
+        versions = put(bucket, key, body, replace=replace)
         went.append(body)
+        return versions
 
     store.put = noting  # type: ignore[method-assign]
     drain_of().sync()
@@ -394,13 +419,40 @@ def test_the_same_bytes_are_not_sent_again(tree: Tree, store: Hooked, drain: Dra
 
 @pytest.mark.parametrize("size", [6, 3000], ids=["one request", "parts"])
 def test_other_bytes_of_the_same_size_are_sent(
-    tree: Tree, store: Hooked, drain_of: Callable[..., Drain], size: int
+    tree: Tree,
+    store: Hooked,
+    drain_of: Callable[..., Drain],
+    caplog: pytest.LogCaptureFixture,
+    size: int,
 ) -> None:
-    """The same name and size with other content is another file."""
+    """The same name and size with other content is another file; what it replaces is said."""
     store.put(BUCKET, "one", b"o" * size, replace=True)
     tree.write("one", b"n" * size)
     tally = drain_of(sizes=TINY).sync()
     assert (tally.uploaded, store.read(BUCKET, "one")) == (1, b"n" * size)
+    assert f"s3://{BUCKET}/'one' was another object before, which is gone" in caplog.text
+    assert tally.errors == 0
+
+
+@pytest.mark.parametrize("size", [6, 3000], ids=["one request", "parts"])
+def test_a_successor_of_the_same_name_is_said_where_no_versions_are_kept(
+    tree: Tree,
+    store: Hooked,
+    drain_of: Callable[..., Drain],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+) -> None:
+    """A log that is drained and begun again, shorter: one warning; none where both are kept."""
+    drain = drain_of(sizes=TINY)
+    for length in (size + 2, size, size - 1):
+        tree.write("train.log", b"l" * length)
+        drain.sync()
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    store.versions = True
+    tree.write("train.log", b"m")
+    monkeypatch.setattr(Reports, "failed", lambda *told: pytest.fail(str(told)))
+    assert drain.sync().uploaded == 1
 
 
 def test_the_same_parts_are_not_sent_again(

@@ -15,6 +15,7 @@ from codeferry_agent.drain.stores.s3 import S3Store
 from codeferry_agent.drain.stores.store import Kept, Occupied, Store, composite
 from codeferry_transfer.errors import BucketMissing
 from codeferry_transfer.s3 import S3
+from tests.unit.agent.drain.sink import Sink
 
 PART = 5 << 20  # the smallest S3 takes, but for the last
 
@@ -51,6 +52,32 @@ def test_what_is_put_is_kept(store: Store, bucket: str, key: str, body: bytes) -
 def test_nothing_is_kept_under_a_new_key(store: Store, bucket: str) -> None:
     """A key nobody has used keeps nothing."""
     assert store.kept(bucket, "nothing") is None
+
+
+def test_s3_says_whether_it_keeps_versions(bucket: str, ministack: str) -> None:
+    """What lies in a bucket without versions is gone when another object takes its place."""
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    s3 = session.client("s3", endpoint_url=ministack)
+    s3.create_bucket(Bucket=bucket)
+    store = S3Store(lambda _: S3(session, endpoint_url=ministack, attempts=2))
+    said = []
+    for status in ("", "Enabled", "Suspended"):
+        if status:
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+        said.append(store.put(bucket, "key", status.encode(), replace=True))
+        upload = store.begin(bucket, "large")
+        part = store.part(bucket, "large", upload, 1, b"part")
+        said.append(store.complete(bucket, "large", upload, [part]))
+    assert said == [False, False, True, True, False, False]
+
+
+@pytest.mark.parametrize(("version", "stays"), [("", False), ("null", False), ("3sL4k", True)])
+def test_a_null_version_is_none(sink: Sink, version: str, stays: bool) -> None:
+    """Where versioning is suspended S3 calls the one version there is "null"."""
+    sink.version = version
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    store = S3Store(lambda _: S3(session, endpoint_url=sink.url, attempts=1))
+    assert store.put("bucket", "key", b"1", replace=True) is stays
 
 
 def test_an_object_is_replaced_only_on_request(store: Store, bucket: str) -> None:

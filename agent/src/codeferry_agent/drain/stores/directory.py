@@ -19,7 +19,12 @@ _PARTS = ".parts"
 
 
 class DirectoryStore:
-    """Buckets are the subdirectories of ``base``; an object is a file named for its key."""
+    """Buckets are the subdirectories of ``base``; an object is a file named for its key.
+
+    It keeps no versions, but with ``versions`` it says so.
+    """
+
+    versions = False
 
     def __init__(self, base: Path) -> None:
         self._base = base
@@ -28,7 +33,7 @@ class DirectoryStore:
     def read(self, bucket: str, key: str) -> bytes:
         return self._object(bucket, key).read_bytes()
 
-    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> None:
+    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> bool:
         target = self._object(bucket, key)
         with self._lock:
             if target.exists() and not replace:
@@ -36,6 +41,7 @@ class DirectoryStore:
             self._replace(target, body, "")
         if target.read_bytes() != body:
             raise Unproven(f"{target} does not hold what was written.")
+        return self.versions
 
     def kept(self, bucket: str, key: str) -> Kept | None:
         target = self._object(bucket, key)
@@ -59,7 +65,7 @@ class DirectoryStore:
         digest = hashlib.sha256(body).digest()
         return Part(number, len(body), digest, digest.hex())
 
-    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> None:
+    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> bool:
         here = self._base / _UPLOADS / upload
         bodies = [(here / str(part.number)).read_bytes() for part in parts]
         digests = composite([hashlib.sha256(body).digest() for body in bodies])
@@ -68,6 +74,7 @@ class DirectoryStore:
         with self._lock:
             self._replace(self._object(bucket, key), b"".join(bodies), digests)
         self.abort(bucket, key, upload)
+        return self.versions
 
     def abort(self, bucket: str, key: str, upload: str) -> None:
         here = self._base / _UPLOADS / upload

@@ -12,7 +12,7 @@ from codeferry_agent.drain.naming import shown
 from codeferry_agent.drain.stores.store import Kept, Occupied, Part, composite
 from codeferry_transfer.errors import ObjectMissing, PreconditionFailed
 from codeferry_transfer.media_type import media_type
-from codeferry_transfer.s3 import S3, SentPart
+from codeferry_transfer.s3 import S3, SentPart, Stored
 
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
@@ -30,7 +30,7 @@ class S3Store:
         # Buckets that were seen to keep the SHA-256 of parts: theirs need no MD5.
         self._keeping: set[str] = set()
 
-    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> None:
+    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> bool:
         client = self._client_of(bucket)
         try:
             stored = client.put_object(
@@ -41,6 +41,7 @@ class S3Store:
         if not _is_md5_of(stored.etag, body):
             sha256 = b64encode(hashlib.sha256(body).digest()).decode()
             self._compare(bucket, key, Kept(len(body), sha256))
+        return _keeps_versions(stored)
 
     def kept(self, bucket: str, key: str) -> Kept | None:
         try:
@@ -58,15 +59,16 @@ class S3Store:
         shown_by_md5 = bucket not in self._keeping and _is_md5_of(sent.etag, body)
         return Part(number, len(body), digest, sent.etag, shown_by_md5)
 
-    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> None:
+    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> bool:
         sent = [SentPart(part.number, part.size, part.etag, part.sha256) for part in parts]
-        self._client_of(bucket).complete_multipart(bucket, key, upload, sent)
+        stored = self._client_of(bucket).complete_multipart(bucket, key, upload, sent)
         size = sum(part.size for part in parts)
         if self.kept(bucket, key) == Kept(size, ""):
             self._trust_parts(bucket, key, parts)
         else:
             self._compare(bucket, key, Kept(size, composite([part.sha256 for part in parts])))
             self._keeping.add(bucket)
+        return _keeps_versions(stored)
 
     def _trust_parts(self, bucket: str, key: str, parts: Sequence[Part]) -> None:
         """No checksum of the whole is kept; then every part has to have been shown."""
@@ -80,6 +82,12 @@ class S3Store:
     def _compare(self, bucket: str, key: str, wanted: Kept) -> None:
         if self.kept(bucket, key) != wanted:
             raise _unproven(bucket, key)
+
+
+def _keeps_versions(stored: Stored) -> bool:
+    """Where versioning is not enabled (any more) an object has none, or "null" (S3 user guide,
+    "How S3 Versioning works")."""
+    return stored.version_id not in (None, "null")
 
 
 def _unproven(bucket: str, key: str) -> Unproven:

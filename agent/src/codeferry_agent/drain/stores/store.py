@@ -47,8 +47,9 @@ class Store(Protocol):
     Throttled when that is what is wrong.
     """
 
-    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> None:
-        """Keep ``body``; returns only when the store has shown that it does.
+    def put(self, bucket: str, key: str, body: bytes, *, replace: bool) -> bool:
+        """Keep ``body``; returns only when the store has shown that it does: then whether what
+        was there before stays, as a version.
 
         Raises Occupied when there is an object and ``replace`` is False (a store that cannot
         tell replaces it), Unproven when it is not clear what the store keeps now.
@@ -62,8 +63,9 @@ class Store(Protocol):
 
     def part(self, bucket: str, key: str, upload: str, number: int, body: bytes) -> Part: ...
 
-    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> None:
-        """Make the object; returns only when the store has shown that it keeps these parts.
+    def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> bool:
+        """Make the object; returns only when the store has shown that it keeps these parts: then
+        as ``put``.
 
         Raises Unproven when it is not clear what the store keeps now.
         """
