@@ -183,7 +183,7 @@ def test_a_command_without_memory_is_told_from_one_that_was_killed(
     eat = f'{sys.executable} -c \'import os; os.write(1, b"hungry"); b"x" * (256 << 20)\''
     shell = f"exec {eat}" if through == "itself" else f"{eat}; exit $?"
     # The supervisor counts in its own cgroup: so all of them are in this one.
-    here.python = str(_admitted(here, small_memory))
+    here.fresh, here.python = True, str(_admitted(here, small_memory))
     ending = here.run("/bin/sh", "-c", shell)
     assert (ending.code, ending.message) == ("out_of_memory", "out of memory")
     assert ending.ran.exit_code == (-1 if through == "itself" else 137)

@@ -159,6 +159,7 @@ def test_a_secret_is_seen_by_nobody_but_the_command(here: Machine) -> None:
     here.store.variables = json.dumps({"PASSWORD": PASSWORD}).encode()
     script = f"read go <{gate}; exit 1"
     payload = here.command("/bin/sh", "-c", script, environment_url=here.store.variables_url)
+    here.fresh = True
     front = here.start(payload)
     (command,) = wait_until(lambda: processes_with(PASSWORD))
     assert b"PASSWORD=" in Path(f"/proc/{command}/environ").read_bytes()
