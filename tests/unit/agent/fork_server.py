@@ -25,7 +25,7 @@ LENGTH = 1 << 20  # of one request, which holds an environment
 
 
 class _Reader(threading.Thread):
-    """Reads a pipe to its end, and closes it."""
+    """Reads a pipe to its end, and closes it; where there is none, None is what it finds."""
 
     def __init__(self, pipe):
         super().__init__(daemon=True)
@@ -33,8 +33,9 @@ class _Reader(threading.Thread):
         self.start()
 
     def run(self):
-        with self._pipe as pipe:
-            self.found = pipe.read()
+        if self._pipe:
+            with self._pipe as pipe:
+                self.found = pipe.read()
 
 
 class Delivery:
