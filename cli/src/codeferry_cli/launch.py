@@ -109,7 +109,7 @@ def _launch(
         shown.line(f"Run {plan.run_id}")
         live = _live_output(stage, plan, shown, False if output.json else show)
         followed = accompany(stage, plan.workflow, plan.run_id, shown, waiting, live)
-    packing_view.show_warnings(sent.packed, output)
+    packing_view.show_warnings(plan.prepared, sent.packed, output)
     conclude(stage, followed, output, sent_json(plan.run_id, plan.prepared, sent))
 
 

@@ -84,7 +84,7 @@ def test_files_beside_the_script_go_along(ferry: Any, world: Any, script: Path) 
         "files/link",
     }  # fmt: skip
     with packed(world, run_id) as tar:
-        assert tar.getmember("files/run").mode == 0o750
+        assert tar.getmember("files/run").mode == 0o755
         assert tar.getmember("files/link").linkname == "deep/er/x"
 
 

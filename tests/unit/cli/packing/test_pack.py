@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from codeferry_cli.packing import (
+    File,
     FilesUnreadable,
     NoFiles,
     PackAgain,
@@ -97,7 +98,6 @@ def plant_odd(plant: Plant) -> Path:
     """Every odd name as a file, with odd content, modes and links."""
     root = plant({name: os.urandom(n * 300) for n, name in enumerate(ODD_NAMES)})
     (root / "plain").chmod(0o755)
-    (root / "with space").chmod(0o600)
     (root / ("l" * 120)).symlink_to("/".join(["d" * 90] * 4))
     (root / "short link").symlink_to("plain")
     for number, name in enumerate(ODD_NAMES):
@@ -158,7 +158,7 @@ def test_manifest_is_found_from_the_tail_and_tells_the_tree(plant: Plant) -> Non
     described = [(e.path, e.mode, e.size, e.sha256) for e in manifest.entries]
     assert described == [
         ("a/c", 0o644, 1000, hashlib.sha256(bytes(1000)).hexdigest()),
-        ("b.sh", 0o750, 3, hashlib.sha256(b"run").hexdigest()),
+        ("b.sh", 0o755, 3, hashlib.sha256(b"run").hexdigest()),
         ("z", 0o120000, 0, link_entry("z", "b.sh").sha256),
     ]
     assert (packing.summary.project, packing.summary.files) == ("demo", 3)
@@ -313,8 +313,8 @@ def test_file_that_always_shrinks_is_left_out_in_the_end(
     """After the tries allowed the file is left out, with a warning, and the rest goes."""
     root = plant({"a": "1", "big": os.urandom(WHOLE_BYTES + 5)})
 
-    def never(self: TreeReader, path: bytes, *_: object) -> Iterable[bytes]:
-        raise PackAgain(path)
+    def never(self: TreeReader, file: File, *_: object) -> Iterable[bytes]:
+        raise PackAgain(file.path)
 
     monkeypatch.setattr(TreeReader, "_add_large_body", never)
     data, packing = send(select(root), "demo", b"".join, tries=2)
