@@ -63,12 +63,12 @@ def project_name(text: str) -> str:
     Where letters of it are lost (all of 日本語), it ends in a hash of the whole, so that two
     such projects never are one: of whatever is not ASCII, beyond 64 characters, or all.
     """
+    text = unicodedata.normalize("NFC", text)  # é is one letter, however a file system has it
     name = slug(text)
     if text.isascii() and len(name) <= _LONGEST_PROJECT and re.search(r"[A-Za-z0-9]", text):
         return name
-    # One spelling of é, whichever of its two a file system has.
-    whole = unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
-    return f"{name[: _LONGEST_PROJECT - 9]}-{hashlib.sha256(whole).hexdigest()[:8]}"
+    whole = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{name[: _LONGEST_PROJECT - 9]}-{whole[:8]}"
 
 
 def require(pattern: str, value: str, what: str) -> str:

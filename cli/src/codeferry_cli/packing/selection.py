@@ -41,9 +41,10 @@ _WILDCARD = re.compile(rb"[*?\[\\]")
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
 
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md: what lies in a tree instead of a
-# file whose content was not fetched. With the extensions in use none is longer.
+# file whose content was not fetched. All are this long but those of extensions, which hardly
+# anybody has; reading every small file for them would take longer than choosing them all.
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-_LFS_SIZES = range(120, 512)
+_LFS_SIZES = range(126, 140)
 
 
 class File(NamedTuple):
@@ -138,6 +139,8 @@ def landing_mode(found: int) -> int:
 
 def keep_private(files: Iterable[File], secrets: Collection[bytes]) -> tuple[File, ...]:
     """``files``, of which nobody but their owner may read the ``secrets`` where they land."""
+    if not secrets:
+        return tuple(files)
     return tuple(
         file._replace(mode=file.mode & 0o700) if file.path in secrets and not file.target else file
         for file in files
@@ -146,7 +149,8 @@ def keep_private(files: Iterable[File], secrets: Collection[bytes]) -> tuple[Fil
 
 def require_possible(files: Collection[File]) -> None:
     """Raise PathsImpossible, naming all, for what no file system of an instance can hold."""
-    reasons = ((file, _impossible(file)) for file in files)
+    suspects = [file for file in files if len(file.path) > _LONGEST_NAME or file.target]
+    reasons = ((file, _impossible(file)) for file in suspects)
     impossible = [f"{show(file.path[-200:])} ({why})" for file, why in reasons if why]
     if impossible:
         raise PathsImpossible(
@@ -158,7 +162,7 @@ def require_possible(files: Collection[File]) -> None:
 def _impossible(file: File) -> str | None:
     if len(file.path) > _LONGEST_PATH:
         return f"its path has {len(file.path):,} bytes, not at most {_LONGEST_PATH:,}"
-    if len(file.path) > _LONGEST_NAME and max(map(len, file.path.split(b"/"))) > _LONGEST_NAME:
+    if max(map(len, file.path.split(b"/"))) > _LONGEST_NAME:
         return f"a name in its path has more than {_LONGEST_NAME} bytes"
     if file.target is not None and len(file.target) > _LONGEST_PATH:
         return f"it points to more than {_LONGEST_PATH:,} bytes"
