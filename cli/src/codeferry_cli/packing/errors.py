@@ -18,6 +18,8 @@ content never is shown.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from codeferry_contracts.errors import CodeferryError
 
 _MOST_SHOWN = 20
@@ -91,6 +93,15 @@ class PackAgain(PackError):
             hint="Pack again when nothing writes to it, or exclude it in .ferryignore.",
         )
         self.path = path
+
+
+def unreadable(reasons: Mapping[bytes, str]) -> FilesUnreadable:
+    """The error that names every path with why it cannot be read."""
+    lines = [f"{show(path)} ({why})" for path, why in sorted(reasons.items())]
+    return FilesUnreadable(
+        f"{len(lines)} files or directories cannot be read:{listing(lines)}",
+        hint="Give yourself permission, or exclude them in .gitignore or .ferryignore.",
+    )
 
 
 def show(path: bytes) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codeferry_cli.packing.errors import GitRefused, show
+from codeferry_cli.packing.errors import GitRefused, show, unreadable
 from codeferry_cli.packing.root import in_repository, is_repository
 from codeferry_cli.packing.walk import own_repository
 
@@ -115,7 +115,10 @@ class Git:
     def excluded_by(
         self, file: bytes, names: Collection[bytes]
     ) -> tuple[set[bytes], tuple[str, ...]]:
-        """Which of ``names`` the ignore files called ``file`` exclude, and git's warnings."""
+        """Which of ``names`` the ignore files called ``file`` exclude, and git's warnings.
+
+        Raises FilesUnreadable for such a file that cannot be read.
+        """
         return self._among(names, b"--exclude-per-directory=" + file)
 
     def is_submodule(self, inside: bytes, name: bytes) -> bool:
@@ -144,6 +147,8 @@ class Git:
             excludes,
         )
         found = self._checked(b"", *ask, variables=variables)
+        if closed := _CLOSED.findall(found.stderr):
+            raise unreadable({name: show(reason) for name, reason in closed})
         return set(_split(found.stdout)), _said(filled.stderr + found.stderr)
 
     def _listing_alone(self, inside: bytes, warning: str | None) -> Listing:

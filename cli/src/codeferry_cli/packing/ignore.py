@@ -11,13 +11,20 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
-from codeferry_cli.packing.errors import PatternsUnreadable, listing, show
+from codeferry_cli.packing.errors import (
+    FilesUnreadable,
+    PatternsUnreadable,
+    listing,
+    show,
+    unreadable,
+)
 from codeferry_cli.packing.git import Listing, ignored_itself
 from codeferry_cli.packing.root import is_repository
 from codeferry_cli.packing.walk import walk
@@ -83,11 +90,11 @@ class IgnoreFiles:
                 "git is not installed: files that are tracked though ignored cannot be known."
             )
         top = owner or self._root
-        rules = _Levels(os.fsencode(top), b".gitignore", _standard_files(top))
+        rules = _Levels(os.fsencode(top), b".gitignore", _standard(top))
         below = os.fsencode(self._root.relative_to(top)).removeprefix(b".")
         if below and rules.shuts_out_directory(below):
             warnings.append(ignored_itself(self._top))
-            rules, below = _Levels(self._top, b".gitignore", _standard_files(self._root)), b""
+            rules, below = _Levels(self._top, b".gitignore", _standard(self._root)), b""
         prefix = below + b"/" if below else b""
         unreadable: dict[bytes, str] = {}
 
@@ -127,13 +134,13 @@ class IgnoreFiles:
 class _Levels:
     """The ignore files of one name in one tree, each read when a path first needs it.
 
-    ``lowest`` are files whose patterns apply to the whole tree when no other decides.
+    ``lowest`` are patterns that apply to the whole tree when no file decides.
     """
 
-    def __init__(self, top: bytes, name: bytes, lowest: Iterable[bytes] = ()) -> None:
+    def __init__(self, top: bytes, name: bytes, lowest: Iterable[_Pattern] = ()) -> None:
         self._top = top
         self._name = name
-        self._lowest = tuple(pattern for file in lowest for pattern in _read(file))
+        self._lowest = tuple(lowest)
         self._levels: dict[bytes, tuple[tuple[int, Patterns], ...]] = {}
         self._shut: dict[bytes, bool] = {b"": False}
 
@@ -176,18 +183,27 @@ class _Levels:
         return ((0, self._lowest),) if self._lowest else ()
 
 
-def _standard_files(top: Path) -> tuple[bytes, ...]:
+def _standard(top: Path) -> Patterns:
     """``.git/info/exclude`` and the user's own ignore file where git looks by default."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    return tuple(map(os.fsencode, (top / ".git" / "info" / "exclude", Path(home) / "git/ignore")))
+    found: list[_Pattern] = []
+    for file in (top / ".git" / "info" / "exclude", Path(home) / "git" / "ignore"):
+        with suppress(FilesUnreadable):  # another's home, after su: git goes on, too
+            found += _read(os.fsencode(file))
+    return tuple(found)
 
 
 def _read(file: bytes) -> Patterns:
-    """The patterns of an ignore file, the last first; none if it is absent or no regular file."""
+    """The patterns of an ignore file, the last first; none if it is absent or no regular file.
+
+    Raises PatternsUnreadable or FilesUnreadable.
+    """
     try:
         descriptor = os.open(file, _FLAGS)
+    except PermissionError as error:
+        raise unreadable({file: os.strerror(error.errno or 0)}) from error
     except OSError:
-        return ()  # git, too, goes on without an ignore file it cannot open
+        return ()  # absent, or a link, which git does not read either
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ()

@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 from codeferry_cli.packing import tar
 from codeferry_cli.packing.errors import (
-    FilesUnreadable,
     PackAgain,
     SecretsFound,
     listing,
     show,
+    unreadable,
 )
 from codeferry_cli.packing.secrets import SCANNED_BYTES, find_secret
 from codeferry_cli.packing.selection import File, Selection
@@ -46,7 +46,7 @@ class TreeReader:
         self._parts: list[bytes] = []
         self._size = 0
         self._secrets: list[str] = []
-        self._unreadable: list[str] = []
+        self._unreadable: dict[bytes, str] = {}
 
     def batches(self) -> Iterator[bytes]:
         """The tar members in pieces of about ``BATCH_BYTES``.
@@ -96,7 +96,7 @@ class TreeReader:
         except (FileNotFoundError, NotADirectoryError):
             self._warn(file.path, "vanished while the project was packed: left out")
         except OSError as error:
-            self._unreadable.append(f"{show(file.path)} ({os.strerror(error.errno or 0)})")
+            self._unreadable[file.path] = os.strerror(error.errno or 0)
         else:
             with stream:
                 yield from self._add_stream(file, stream)
@@ -189,10 +189,7 @@ class TreeReader:
                 "with --allow-secret PATH.",
             )
         if self._unreadable:
-            raise FilesUnreadable(
-                f"{len(self._unreadable)} files cannot be read:{listing(self._unreadable)}",
-                hint="Give yourself permission, or exclude them in .gitignore or .ferryignore.",
-            )
+            raise unreadable(self._unreadable)
 
 
 def _exactly(path: bytes, stream: BinaryIO, first: bytes, size: int) -> Iterator[bytes]:

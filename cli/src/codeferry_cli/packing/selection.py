@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codeferry_cli.packing.errors import (
-    FilesUnreadable,
     LinksLeaveTree,
     NoFiles,
     PathsImpossible,
     listing,
     show,
+    unreadable,
 )
 from codeferry_cli.packing.git import Git
 from codeferry_cli.packing.ignore import IgnoreFiles
@@ -261,16 +261,13 @@ class _Choice:
     def require_sound(self) -> None:
         """Raise for files that cannot go."""
         if self._unreadable:
-            unreadable = [f"{show(path)} ({why})" for path, why in sorted(self._unreadable.items())]
-            raise FilesUnreadable(
-                f"{len(unreadable)} files or directories cannot be read:{listing(unreadable)}",
-                hint="Give yourself permission, or exclude them in .gitignore or .ferryignore.",
-            )
+            raise unreadable(self._unreadable)
         require_possible(self.files.values())
         if leaving := self._leaving():
             raise LinksLeaveTree(
                 f"{len(leaving)} symlinks lead out of the project:{listing(leaving)}",
-                hint="Make them relative and inside, or exclude them in .ferryignore.",
+                hint="Make them relative and inside, or exclude them in .ferryignore; what an"
+                " --include-pattern brings is left out by a narrower one.",
             )
 
     def made(self, allow_secrets: Sequence[str]) -> Selection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,21 @@ def test_the_users_own_ignore_file_applies(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").touch()
     (tmp_path / "a").touch()
     assert by_files(tmp_path) == by_git(tmp_path) == {b"a"}
+
+
+def test_the_users_own_ignore_file_may_be_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After su with the former HOME it cannot be read: git goes on, and so does a pack."""
+
+    def denied(path: bytes, flags: int, real: Callable[..., int] = os.open) -> int:
+        if path.endswith(b"/git/ignore"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags)
+
+    (tmp_path / "a").touch()
+    monkeypatch.setattr("codeferry_cli.packing.ignore.os.open", denied)
+    assert by_files(tmp_path) == {b"a"}
 
 
 def test_every_ignore_file_git_is_told_of_applies_outside_a_repository(tmp_path: Path) -> None:

@@ -412,6 +412,18 @@ def test_what_is_excluded_need_not_be_readable(plant: Plant, git: Git) -> None:
     assert "one/ cannot be searched for --include-pattern '*.x': Permission denied." in said
 
 
+@pytest.mark.parametrize("path", ["", "/nowhere"], ids=["git", "no git"])
+@pytest.mark.parametrize("file", [".ferryignore", ".gitignore"])
+def test_ignore_files_that_cannot_be_read_stop_a_pack(plant: Plant, path: str, file: str) -> None:
+    """What they exclude would travel: an error that names them, though they stay themselves."""
+    root = plant({file: "private\n", "private": "", ".git/info/exclude": f"{file}\n"})
+    (root / file).chmod(0)
+    place = f"os.environ.update(PATH={path!r}); " if path else ""
+    said = unprivileged(f"{place}select(Path({str(root)!r}))")
+    assert said.startswith("files_unreadable")
+    assert f"{file} (Permission denied)" in said
+
+
 @pytest.fixture
 def superproject(plant: Plant, git: Git, tmp_path: Path) -> Path:
     """A project with a submodule in vendor/lib."""
