@@ -57,6 +57,7 @@ def test_what_a_name_loses_tells_projects_apart():
     ]
     given = [names.project_name(directory) for directory in directories]
     assert len(set(given)) == len(directories)
+    assert all(re.fullmatch(names.PROJECT_PATTERN, name) for name in given)
     assert names.project_name("cafe\u0301") == names.project_name("caf\u00e9") != "caf"
 
 

@@ -21,11 +21,11 @@ from codeferry_cli.packing.walk import own_repository
 # the rest, set inside hooks and by some tools, would make it answer for another repository.
 _KEPT = ("GIT_CONFIG", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM", "GIT_EXEC")
 # A file system monitor is a command of the repository's; no listing may run it (empty: before
-# git 2.36 any other value is a command). A bare repository that lies among the files is data.
-# Names that only another system could not hold are names here.
+# git 2.36 any other value is a command). Names that only another system could not hold are
+# names here.
 _COMMAND = (
     "git",
-    *("-c", "core.fsmonitor=", "-c", "safe.bareRepository=explicit"),
+    *("-c", "core.fsmonitor="),
     *("-c", "core.protectNTFS=false", "-c", "core.protectHFS=false"),
 )
 _TAKEN = ("-co", "--exclude-standard")

@@ -187,6 +187,24 @@ def test_every_ignore_file_git_is_told_of_applies_outside_a_repository(tmp_path:
     assert by_git(tmp_path) == {b"rules"}
 
 
+LEVELS = [
+    ("*.log\n!keep/\n", ["keep/x.log", "keep/y"]),
+    ("b\n!a\n", ["a/b/x", "a/c"]),
+    ("*\n!*/\n!*.py\n", ["a/b/x.py", "a/y.txt", "z.py"]),
+    ("a/**\n!a/b/\n!a/b/**\n", ["a/b/c/x", "a/y"]),
+    ("/*\n!/src/\n/src/*\n!/src/app/\n", ["src/app/x", "src/y", "z"]),
+    ("build/\n!build/keep\n", ["build/keep", "build/x", "src/build"]),
+    ("ignored/*\n!ignored/*/\n", ["ignored/not/x", "ignored/y"]),
+]
+
+
+@pytest.mark.parametrize(("patterns", "files"), LEVELS)
+def test_one_level_decides_after_the_other(tmp_path: Path, patterns: str, files: list[str]) -> None:
+    """Negations bring back what they name, not what lies below it; by pathspec as by git."""
+    plant_tree(tmp_path, files, [(0, patterns.splitlines())])
+    assert by_files(tmp_path) == by_git(tmp_path)
+
+
 ORDINARY = [
     "*.py[cod]", "__pycache__/", "/build", "!keep.me", "docs/_build/", "**/node_modules", ".env*",
     "data/**", "a/**/b", "**/*.o", "*~", "\\#file#", "\\!x", "[Bb]in/", "[!a]*.x", "f?o", "*",

@@ -23,6 +23,7 @@ from codeferry_cli.packing import (
     Selection,
     ignored,
     select,
+    select_script,
 )
 from codeferry_cli.packing.selection import require_possible
 
@@ -564,11 +565,13 @@ def test_names_that_mean_something_to_git_elsewhere_are_names(
     """On this system git~1, a colon in front or a backslash is nothing special."""
     odd = [":(top)x", "git~1", "back\\slash", "*", "-z", "[a]", " lead", "a\nb", ".git "]
     root = plant({".ferryignore": "no/\n", "no/git~1": "", **dict.fromkeys(odd, "")})
-    os.mkfifo(root / ":(glob)fifo")
+    plant({".gitignore": "*quiet\n"})
+    os.mkfifo(root / ":fifo")
+    os.mkfifo(root / ":(glob)quiet")
     start()
     selection = select(root)
-    assert names(selection) == sorted([".ferryignore", *odd])
-    assert selection.warnings == (":(glob)fifo is a FIFO: left out.",)
+    assert names(selection) == sorted([".ferryignore", ".gitignore", *odd])
+    assert selection.warnings == (":fifo is a FIFO: left out.",)
 
 
 def test_nothing_of_a_hostile_repository_is_run(
@@ -709,6 +712,20 @@ def test_what_no_instance_can_hold_is_named_before_it_is_read() -> None:
         require_possible([*fine, *wrong])
     assert "more than 255 bytes" in caught.value.message
     assert "link (it points" in caught.value.message
+
+
+def test_what_no_instance_can_hold_stops_a_pack(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project and a script's files alike; here as if Linux's names were short."""
+    root = plant({"a": "", "long-name": "", "files/long-name": ""})
+    monkeypatch.setattr("codeferry_cli.packing.selection._LONGEST_NAME", 5)
+    with pytest.raises(PathsImpossible, match="2 files"):
+        select(root)
+    with pytest.raises(PathsImpossible, match="1 files"):
+        select_script(root / "a", root / "files")
+    (root / "files" / "long-name").rename(root / "files" / "short")
+    assert len(select_script(root / "a", root / "files").files) == 2
 
 
 def unprivileged(*statements: str) -> str:
