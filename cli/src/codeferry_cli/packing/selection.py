@@ -192,6 +192,7 @@ class _Choice:
         self._skipped: dict[bytes, str] = {}  # directories with a slash at their end
         self._unreadable: dict[bytes, str] = {}
         self._searched: set[bytes] = set()
+        self._set_bits: list[bytes] = []
         self._real = {b"": True}
 
     def take_standard(self, rules: Git | IgnoreFiles, inside: bytes = b"") -> None:
@@ -274,6 +275,11 @@ class _Choice:
         allowed = frozenset(_relative(self._root, path) for path in allow_secrets)
         files = keep_private((self.files[path] for path in sorted(self.files)), allowed)
         self._warnings += (f"{show(path)} {why}: left out." for path, why in self._skipped.items())
+        self._warnings += (
+            f"{show(path)} has setuid or setgid, which does not travel."
+            for path in self._set_bits
+            if path in self.files
+        )
         self._warnings += _lfs_pointers(self._prefix, files)
         return Selection(
             root=self._root,
@@ -306,6 +312,8 @@ class _Choice:
         if kind == stat.S_IFREG:
             mode = found.st_mode if executable is None else executable and stat.S_IXUSR
             self.files[path] = File(path, landing_mode(mode), found.st_size, found.st_mtime_ns)
+            if found.st_mode & (stat.S_ISUID | stat.S_ISGID):
+                self._set_bits.append(path)
         elif kind == stat.S_IFLNK:
             target = os.readlink(self._prefix + path)
             self.files[path] = File(path, _LINK_MODE, 0, found.st_mtime_ns, target)

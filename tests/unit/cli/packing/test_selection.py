@@ -676,6 +676,15 @@ def test_links_through_what_is_left_out_are_refused(
     assert names(select(root, ["short"])) == [".gitignore", "a/b/c", "d", "short", "through"]
 
 
+def test_bits_that_do_not_travel_are_named(plant: Plant, start: Callable[[], None]) -> None:
+    """A setuid program lands as a plain one, and that is said."""
+    root = plant({"tool": "", "left": "", "a": "", ".ferryignore": "left\n"})
+    (root / "tool").chmod(0o4755)
+    (root / "left").chmod(0o2755)
+    start()
+    assert select(root).warnings == ("tool has setuid or setgid, which does not travel.",)
+
+
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"
     "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
