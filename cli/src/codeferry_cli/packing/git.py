@@ -60,6 +60,10 @@ class Listing:
     unreadable: dict[bytes, str] = field(default_factory=dict)
     executable: frozenset[bytes] | None = None
 
+    def is_executable(self, name: bytes) -> bool | None:
+        """Whether it is to be; None if the file system knows."""
+        return None if self.executable is None else name in self.executable
+
 
 class Git:
     """git's answers about the tree below ``root``; ``scratch`` is an empty directory for it."""

@@ -91,7 +91,7 @@ class IgnoreFiles:
             )
         top = owner or self._root
         rules = _Levels(os.fsencode(top), b".gitignore", _standard(top))
-        below = os.fsencode(self._root.relative_to(top)).removeprefix(b".")
+        below = b"" if top == self._root else os.fsencode(self._root.relative_to(top))
         if below and rules.shuts_out_directory(below):
             warnings.append(ignored_itself(self._top))
             rules, below = _Levels(self._top, b".gitignore", _standard(self._root)), b""

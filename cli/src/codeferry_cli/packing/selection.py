@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from codeferry_cli.packing.errors import (
     LinksLeaveTree,
@@ -24,12 +24,14 @@ from codeferry_cli.packing.errors import (
     show,
     unreadable,
 )
-from codeferry_cli.packing.git import Git
-from codeferry_cli.packing.ignore import IgnoreFiles
+from codeferry_cli.packing.git import Git, Listing
 from codeferry_cli.packing.links import leaves_tree
 from codeferry_cli.packing.root import in_repository
 from codeferry_cli.packing.walk import walk
 from codeferry_contracts.manifest import META_DIRECTORY
+
+if TYPE_CHECKING:
+    from codeferry_cli.packing.ignore import IgnoreFiles
 
 _LINK_MODE = stat.S_IFLNK | 0o777
 _RESERVED = META_DIRECTORY.encode() + b"/"
@@ -173,6 +175,8 @@ def _impossible(file: File) -> str | None:
 def _rules(root: Path) -> Iterator[Git | IgnoreFiles]:
     """git, wherever it is installed."""
     if shutil.which("git") is None:
+        from codeferry_cli.packing.ignore import IgnoreFiles  # pathspec takes a while to import
+
         yield IgnoreFiles(root)
         return
     with tempfile.TemporaryDirectory(prefix="ferry-git-") as scratch:
@@ -193,6 +197,7 @@ class _Choice:
         self._unreadable: dict[bytes, str] = {}
         self._searched: set[bytes] = set()
         self._set_bits: list[bytes] = []
+        self._modes = Listing(())
         self._real = {b"": True}
 
     def take_standard(self, rules: Git | IgnoreFiles, inside: bytes = b"") -> None:
@@ -200,12 +205,13 @@ class _Choice:
         found = rules.listing(inside)
         self._warnings += found.warnings
         self._unreadable |= {inside + path: why for path, why in found.unreadable.items()}
-        modes = found.executable
+        if not inside:
+            self._modes = found
         for name in found.names:
             path = inside + name
             if name.endswith(b"/"):
                 self._skip(path, "is a repository of its own; --include-pattern takes its files")
-            elif self._take(path, None if modes is None else name in modes):
+            elif self._take(path, found.is_executable(name)):
                 self._take_submodule(inside, name, rules)
         self._look_for_special_files(rules, inside)
 
@@ -257,7 +263,7 @@ class _Choice:
         if closed:
             self._unreadable[path] = closed
         elif path not in self.files:
-            self._take(path)
+            self._take(path, self._modes.is_executable(path))
 
     def require_sound(self) -> None:
         """Raise for files that cannot go."""
@@ -335,7 +341,7 @@ class _Choice:
             self._unreadable[path] = os.strerror(error.errno or 0)
             return
         if empty:
-            self._skip(path[:-1], "is a submodule that is not checked out")
+            self._skip(path, "is a submodule that is not checked out")
         else:
             self.take_standard(rules, path)
 

@@ -42,7 +42,7 @@ def _scan(top: bytes, directory: bytes, unreadable: dict[bytes, str]) -> list[tu
     except (FileNotFoundError, NotADirectoryError):
         pass  # gone since its parent was read: as if it had never been there
     except OSError as error:
-        unreadable[directory + b"/"] = os.strerror(error.errno or 0)
+        unreadable[(directory or b".") + b"/"] = os.strerror(error.errno or 0)
     return []
 
 

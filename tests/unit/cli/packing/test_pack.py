@@ -213,8 +213,12 @@ def test_where_the_file_system_has_no_modes_the_index_has_them(commit: Path, git
         path.chmod(0o777)
     git("config", "core.fileMode", "false")
     assert pack_digest(commit) == release
-    (commit / "new").touch(0o777)
-    assert {e.path: e.mode for e in _entries(commit)}["new"] == 0o644
+    for name in ("new", "ignored"):
+        (commit / name).touch()
+        (commit / name).chmod(0o777)
+    (commit / ".git" / "info" / "exclude").write_text("ignored\n")
+    modes = {e.path: e.mode for e in _entries(commit, "ignored", "run.sh")}
+    assert (modes["new"], modes["ignored"], modes["run.sh"]) == (0o644, 0o644, 0o755)
 
 
 @pytest.mark.parametrize(("found", "lands"), [(0o640, 0o600), (0o777, 0o700), (0o400, 0o600)])
@@ -234,8 +238,8 @@ def pack_digest(root: Path) -> str:
     return packing.summary.digest
 
 
-def _entries(root: Path) -> Iterable[Entry]:
-    packing = pack(select(root), "demo")
+def _entries(root: Path, *include: str) -> Iterable[Entry]:
+    packing = pack(select(root, include), "demo")
     list(packing)
     return packing.entries
 

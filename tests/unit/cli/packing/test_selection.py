@@ -476,8 +476,8 @@ def test_submodule_that_is_not_checked_out_is_named(superproject: Path) -> None:
     (superproject / "vendor" / "lib").mkdir()
     selection = select(superproject)
     assert names(selection) == [".gitmodules", "a"]
-    assert selection.warnings == ("vendor/lib is a submodule that is not checked out: left out.",)
-    (superproject / ".ferryignore").write_text("vendor/\n")
+    assert selection.warnings == ("vendor/lib/ is a submodule that is not checked out: left out.",)
+    (superproject / ".ferryignore").write_text("vendor/lib/\n")
     assert select(superproject).warnings == ()
 
 
@@ -512,10 +512,13 @@ def test_without_git_an_ignored_directory_is_packed_by_its_own_rules(
     plant: Plant, git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with git."""
-    root = plant({".gitignore": "proj/\n", "proj/main.py": ""})
+    root = plant(
+        {".gitignore": "proj/\n", "proj/main.py": "", ".hidden/proj/x": "", ".hidden/y": ""}
+    )
     git("init", "-q")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert names(select(root / "proj")) == ["main.py"]
+    assert names(select(root / ".hidden")) == ["y"]
 
 
 def test_ferryignore_reaches_down_and_says_so(plant: Plant, start: Callable[[], None]) -> None:
