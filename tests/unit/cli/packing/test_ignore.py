@@ -7,12 +7,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codeferry_cli.packing import PatternsUnreadable
+from codeferry_cli.packing import NoFiles, PatternsUnreadable, select
 from codeferry_cli.packing.git import Git
 from codeferry_cli.packing.ignore import IgnoreFiles
 
@@ -38,7 +39,10 @@ IGNORES = st.lists(
 )
 
 
-def plant_tree(top: Path, files: list[str], ignores: list[tuple[int, list[str]]]) -> None:
+Ignores = list[tuple[int, list[str]]]
+
+
+def plant_tree(top: Path, files: list[str], ignores: Ignores, called: str = ".gitignore") -> None:
     directories = [top]
     for name in files:
         path = top / name
@@ -49,17 +53,14 @@ def plant_tree(top: Path, files: list[str], ignores: list[tuple[int, list[str]]]
             continue  # a file is where this name needs a directory, or the reverse
         directories.append(path.parent)
     for index, patterns in ignores:
-        file = directories[index % len(directories)] / ".gitignore"
+        file = directories[index % len(directories)] / called
         file.write_text("\n".join(patterns), newline="")
 
 
-def git_says(top: Path) -> set[bytes]:
-    command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
+def git_says(top: Path, *excludes: str) -> set[bytes]:
+    command = ["git", "ls-files", "-z", "-co", *(excludes or ["--exclude-standard"])]
     out = subprocess.run(command, cwd=top, capture_output=True, check=True).stdout
     return set(filter(None, out.split(b"\0")))
-
-
-Ignores = list[tuple[int, list[str]]]
 
 
 def by_git(top: Path) -> set[bytes]:
@@ -108,6 +109,7 @@ def is_planted(path: Path, top: Path) -> bool:
 CASES = (FILES, IGNORES, st.lists(PATTERNS, max_size=2), st.integers(0, 20))
 
 
+@settings(max_examples=30)
 @given(*CASES)
 def test_selection_is_what_git_would_do(
     files: list[str], ignores: Ignores, excluded: list[str], tracked: int
@@ -116,14 +118,47 @@ def test_selection_is_what_git_would_do(
     assert_as_git(files, ignores, excluded, tracked)
 
 
+@settings(max_examples=30)
+@given(FILES, IGNORES)
+def test_ferryignore_leaves_out_what_git_would(files: list[str], ignores: Ignores) -> None:
+    """The names in an index, and pathspec without git, give what git's own walk gives."""
+    assert_ferryignore(files, ignores)
+
+
+def assert_ferryignore(files: list[str], ignores: Ignores) -> None:
+    """``.ferryignore`` excludes what it would as git's only ignore file."""
+    with tempfile.TemporaryDirectory() as directory:
+        top = Path(directory) / "tree"
+        top.mkdir()
+        plant_tree(top, files, ignores, ".ferryignore")
+        found = selected(top)
+        with patch.dict(os.environ, PATH="/nowhere"):
+            without_git = selected(top)
+        subprocess.run(["git", "init", "-q", str(top)], check=True)
+        right = git_says(top, "--exclude-per-directory=.ferryignore")
+        assert found == right
+        assert without_git in (right, None)
+
+
+def selected(top: Path) -> set[bytes] | None:
+    """The names of the selection; None when it refuses to read the patterns."""
+    try:
+        return {file.path for file in select(top).files}
+    except NoFiles:
+        return set()
+    except PatternsUnreadable:
+        return None
+
+
 @pytest.mark.slow
 @settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 @given(*CASES)
 def test_selection_is_what_git_would_do_500_times(
     files: list[str], ignores: Ignores, excluded: list[str], tracked: int
 ) -> None:
-    """The same of five hundred trees."""
+    """The same of five hundred trees, as .gitignore and as .ferryignore."""
     assert_as_git(files, ignores, excluded, tracked)
+    assert_ferryignore(files, ignores)
 
 
 def test_an_ignore_file_that_is_a_link_is_not_read(tmp_path: Path) -> None:
