@@ -20,12 +20,12 @@ from codeferry_cli.packing.walk import own_repository
 # Of git's own variables only those that say how it is configured and where it may look:
 # the rest, set inside hooks and by some tools, would make it answer for another repository.
 _KEPT = ("GIT_CONFIG", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM", "GIT_EXEC")
-# A file system monitor is a command of the repository's; no listing may run it (empty: before
-# git 2.36 any other value is a command). Names that only another system could not hold are
-# names here.
+# No listing runs anything of anybody's: a file system monitor is a command (empty, because
+# before git 2.36 any other value is one), and writing an index calls a hook. Names that only
+# another system could not hold are names here.
 _COMMAND = (
     "git",
-    *("-c", "core.fsmonitor="),
+    *("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null"),
     *("-c", "core.protectNTFS=false", "-c", "core.protectHFS=false"),
 )
 _TAKEN = ("-co", "--exclude-standard")
@@ -141,15 +141,8 @@ class Git:
         lines = b"".join(b"100644 %b 0\t%b\0" % (_CONTENT, name) for name in sorted(names))
         put = ("update-index", "-z", "--index-info")
         filled = self._checked(b"", *put, feed=lines, variables=variables)
-        ask = (
-            "-c",
-            f"core.ignoreCase={self._ignores_case}",
-            "ls-files",
-            "-z",
-            "-c",
-            "-i",
-            excludes,
-        )
+        case = ("-c", f"core.ignoreCase={self._ignores_case}")
+        ask = (*case, "ls-files", "-z", "-c", "-i", excludes)
         found = self._checked(b"", *ask, variables=variables)
         if closed := _CLOSED.findall(found.stderr):
             raise unreadable({name: show(reason) for name, reason in closed})

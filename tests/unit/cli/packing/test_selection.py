@@ -596,6 +596,8 @@ def test_nothing_of_a_hostile_repository_is_run(
                 f"[alias]\nls-files = !{evil}\n"
             )
     (tmp_path / "post-index-change").symlink_to(evil)
+    with Path(os.environ["HOME"], ".gitconfig").open("a") as config:
+        config.write(f"[core]\nhooksPath = {tmp_path}\n")  # and the user's own hooks stay quiet
     assert "b" not in names(select(root, ["a"]))
     select(root / "bare")
     monkeypatch.chdir(root / "bare")
