@@ -207,6 +207,7 @@ def test_dry_run_says_what_would_go_and_be_asked(ferry: Any, script: Path) -> No
     plant(script.parent / "files", x="123")
     answer = ferry("script", "fleet", str(script), "--dry-run", "--timeout", "1m", "--", "deep")
     assert answer.exit == 0, answer.err
+    assert f"Root {script.parent}" in answer.err
     assert "Would pack 2 files" in answer.out
     assert "files/x" in answer.out
     assert '"timeout_seconds": 60' in answer.out

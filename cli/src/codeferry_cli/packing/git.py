@@ -31,7 +31,10 @@ _COMMAND = (
 _TAKEN = ("-co", "--exclude-standard")
 _IGNORED = ("-oi", "--directory", "--exclude-standard")
 _SETTINGS = r"^core\.(filemode|ignorecase)$"
-_CLOSED = re.compile(rb"warning: (?:could not open directory|unable to access) '([^/].*)': (.*)\n?")
+# git cuts what it says after 4,096 bytes: of a path that is too long the end is missing.
+_CLOSED = re.compile(
+    rb"^warning: (?:could not open directory|unable to access) '([^/\n].*?)(?:': (.*))?$\n?", re.M
+)
 _NO_REPOSITORY = (
     "not a git repository",
     "must be run in a work tree",
@@ -145,7 +148,7 @@ class Git:
         ask = (*case, "ls-files", "-z", "-c", "-i", excludes)
         found = self._checked(b"", *ask, variables=variables)
         if closed := _CLOSED.findall(found.stderr):
-            raise unreadable({name: show(reason) for name, reason in closed})
+            raise unreadable(_reasons(closed))
         return set(_split(found.stdout)), _said(filled.stderr + found.stderr)
 
     def _listing_alone(self, inside: bytes, warning: str | None) -> Listing:
@@ -164,7 +167,7 @@ class Git:
         return Listing(
             tuple({*_split(done.stdout)}),  # once each, though a merge may leave three of them
             warnings + _said(_CLOSED.sub(b"", done.stderr)),
-            {name: show(reason) for name, reason in closed},
+            _reasons(closed),
             executable,
         )
 
@@ -240,6 +243,10 @@ def ignored_itself(place: bytes) -> str:
         f"{show(place.rstrip(b'/'))} is ignored by the repository around it: "
         "only the ignore files inside it decide."
     )
+
+
+def _reasons(closed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    return {name: show(reason) or "its path is too long" for name, reason in closed}
 
 
 def _said(complaint: bytes) -> tuple[str, ...]:

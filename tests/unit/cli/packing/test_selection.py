@@ -25,7 +25,7 @@ from codeferry_cli.packing import (
     select,
     select_script,
 )
-from codeferry_cli.packing.selection import require_possible
+from codeferry_cli.packing.selection import require_possible, select_all
 
 Plant = Callable[[Mapping[str | bytes, str | bytes]], Path]
 Git = Callable[..., bytes]
@@ -726,6 +726,26 @@ def test_what_no_instance_can_hold_is_named_before_it_is_read() -> None:
         require_possible([*fine, *wrong])
     assert "more than 255 bytes" in caught.value.message
     assert "link (it points" in caught.value.message
+
+
+def test_directories_too_deep_to_be_listed_are_named(
+    plant: Plant, start: Callable[[], None]
+) -> None:
+    """Neither git nor a walk gets at what is beyond the system's longest path."""
+    root = plant({"a": ""})
+    start()
+    at = os.open(root, os.O_RDONLY)
+    for _ in range(21):
+        os.mkdir("d" * 200, dir_fd=at)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("file", os.O_CREAT, dir_fd=at))
+    os.close(at)
+    with pytest.raises(FilesUnreadable, match="too long"):
+        select(root)
+    with pytest.raises(FilesUnreadable, match="too long"):
+        select_all(root)
 
 
 def test_what_no_instance_can_hold_stops_a_pack(
