@@ -47,7 +47,7 @@ class Packed:
     sha256: str
 
 
-def prepare(directory: Path, packing: Packing) -> Prepared:
+def prepare(directory: Path | None, packing: Packing) -> Prepared:
     """Find the root and select its files. Raises what ``packing.select`` raises."""
     root = find_root(directory, packing.root)
     selection = select(root, packing.include, packing.allow_secrets)

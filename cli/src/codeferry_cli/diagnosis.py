@@ -91,13 +91,13 @@ def python_version(version: tuple[int, int]) -> Check:
 
 
 def git() -> Check:
-    """Without git the ignore files are read by ferry itself, which cannot see the index."""
+    """Without git the ignore files alone decide, and nobody can see the index."""
     if shutil.which("git"):
         return Check("git", "ok", "found")
     return Check(
         "git",
         "warn",
-        "not found; files that are tracked though ignored cannot be known",
+        "not found; what is tracked though ignored cannot be known, some patterns not be read",
         "Install git.",
     )
 

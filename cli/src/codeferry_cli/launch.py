@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,8 +26,9 @@ from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
 from codeferry_cli.upload import send, sent_json
 from codeferry_cli.variables import Variables, lent
+from codeferry_contracts.entry import entry_script
 from codeferry_contracts.layout import archive_key, environment_key
-from codeferry_contracts.names import new_run_id
+from codeferry_contracts.names import SYNC, new_run_id
 from codeferry_contracts.request import Archive, Environment, RunRequest
 
 
@@ -80,10 +82,27 @@ def carry_out(
 ) -> None:
     """Launch it, or with ``dry_run`` only say what would be packed and asked. ``show`` is
     ``--output``. Raises RunFailed unless all of it went well, and what its parts raise."""
+    for path in _left_behind(plan):
+        output.note(
+            f"Warning: {path} has to be there, and lies here, but is not packed: "
+            "something ignores it (--include-pattern takes it)."
+        )
     if dry_run:
         _rehearse(plan, output)
     else:
         _launch(plan, access, waiting, output, show)
+
+
+def _left_behind(plan: Launch) -> list[str]:
+    """What the run needs of the project, and what it would fail for on every instance."""
+    if plan.workflow != SYNC:
+        return []
+    entry = entry_script(plan.request.command) if plan.request.command else None
+    needed = dict.fromkeys([*plan.request.expect.files, *([entry] if entry else [])])
+    selection = plan.prepared.selection
+    here = [path for path in needed if (selection.root / path).is_file()]
+    packed = {file.path for file in selection.files} if here else set()
+    return [path for path in here if os.fsencode(path) not in packed]
 
 
 def _rehearse(plan: Launch, output: Output) -> None:
@@ -109,7 +128,7 @@ def _launch(
         shown.line(f"Run {plan.run_id}")
         live = _live_output(stage, plan, shown, False if output.json else show)
         followed = accompany(stage, plan.workflow, plan.run_id, shown, waiting, live)
-    packing_view.show_warnings(sent.packed, output)
+    packing_view.show_warnings(plan.prepared, sent.packed, output)
     conclude(stage, followed, output, sent_json(plan.run_id, plan.prepared, sent))
 
 

@@ -153,7 +153,7 @@ directory_argument = click.argument(
     "directory",
     metavar="[DIR]",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path(),
+    default=None,
     is_eager=True,
     callback=_apply_config,
 )
@@ -187,7 +187,7 @@ packing_options = gathered(
     option(
         "--root",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="The project's root, instead of looking upwards for it.",
+        help="The project's root, wherever DIR is.",
     ),
     option(
         "--include-pattern",

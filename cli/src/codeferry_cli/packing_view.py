@@ -25,28 +25,35 @@ def end_line(packed: Packed) -> str:
     return f"Archive {amounts.size(packed.size)}, release {packed.summary.release_id}"
 
 
-def show_details(prepared: Prepared, output: Output) -> None:
-    """For -v: the largest files, and what was left out and why."""
-    if not output.verbose:
-        return
-    show_largest(prepared, output)
-    left_out = [f"{one_line(spelled(path))} {why}" for path, why in prepared.selection.left_out]
-    left_out += [
-        f"{one_line(spelled(path))} is ignored" for path in ignored(prepared.selection.root)
-    ]
-    _show_some("Left out:", left_out, output)
+def show_selection(prepared: Prepared, output: Output, *, of_project: bool = True) -> None:
+    """Where it is packed from, and what to know before it travels.
 
-
-def show_largest(prepared: Prepared, output: Output) -> None:
-    """For -v: the largest files."""
-    output.detail("Largest:")
-    for file in prepared.selection.largest(_MOST_SHOWN):
-        output.detail(f"  {amounts.size(file.size):>9}  {one_line(spelled(file.path))}")
-
-
-def show_warnings(packed: Packed, output: Output) -> None:
-    for warning in packed.warnings:
+    With -v also the largest files, and what was left out and why; what is ignored only of a
+    project.
+    """
+    selection = prepared.selection
+    output.note(f"Root {one_line(str(selection.root))}")
+    for warning in selection.warnings:
         output.note(f"Warning: {warning}")
+    if output.verbose:
+        _show_largest(prepared, output)
+        ignored_paths = ignored(selection.root) if of_project else []
+        left_out = [f"{one_line(spelled(path))} {why}" for path, why in selection.left_out]
+        left_out += [f"{one_line(spelled(path))} is ignored" for path in ignored_paths]
+        _show_some("Left out:", left_out, output)
+
+
+def _show_largest(prepared: Prepared, output: Output) -> None:
+    output.note("Largest:")
+    for file in prepared.selection.largest(_MOST_SHOWN):
+        output.note(f"  {amounts.size(file.size):>9}  {one_line(spelled(file.path))}")
+
+
+def show_warnings(prepared: Prepared, packed: Packed, output: Output) -> None:
+    """What came up while it was read."""
+    for warning in packed.warnings:
+        if warning not in prepared.selection.warnings:
+            output.note(f"Warning: {warning}")
 
 
 def to_json(prepared: Prepared, packed: Packed) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def rehearse(prepared: Prepared, output: Output, plan: Mapping[str, Any]) -> Non
     Packing is done in full: only that finds the secrets, and the release it would be.
     """
     packed = measure(prepared)
-    packing_view.show_warnings(packed, output)
+    packing_view.show_warnings(prepared, packed, output)
     summary = packed.summary
     files = amounts.counted(summary.files, "file")
     output.line(f"Would pack {files}, {amounts.size(summary.bytes)}, of {summary.project}")

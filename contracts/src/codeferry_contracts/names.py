@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ WORKFLOWS = (SYNC, SCRIPT, ROLLBACK)
 
 STAGE_PATTERN = r"^[a-z][a-z0-9-]{0,15}$"
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_LONGEST_PROJECT = 64  # as in the pattern
 RUN_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
 
@@ -56,8 +58,17 @@ def slug(text: str) -> str:
 
 
 def project_name(text: str) -> str:
-    """The project name nearest to ``text`` (a directory's or an archive's name)."""
-    return slug(text)[:64]
+    """The project name nearest to ``text`` (a directory's or an archive's name).
+
+    Where letters of it are lost (all of 日本語), it ends in a hash of the whole, so that two
+    such projects never are one: of whatever is not ASCII, beyond 64 characters, or all.
+    """
+    text = unicodedata.normalize("NFC", text)  # é is one letter, however a file system has it
+    name = slug(text)
+    if text.isascii() and len(name) <= _LONGEST_PROJECT and re.search(r"[A-Za-z0-9]", text):
+        return name
+    whole = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{name[: _LONGEST_PROJECT - 9]}-{whole[:8]}"
 
 
 def require(pattern: str, value: str, what: str) -> str:

@@ -140,6 +140,45 @@ def test_list_prints_a_name_a_line(ferry: Any, project: Path) -> None:
     ]
 
 
+def test_a_directory_that_was_typed_is_the_root(
+    ferry: Any, clean_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a home directory that is a repository ignoring all but its dotfiles."""
+    home = clean_environment / "h"
+    (home / "proj").mkdir(parents=True)
+    (home / ".gitignore").write_text("*\n")
+    (home / ".vimrc").touch()
+    for name in ("main.py", "pyproject.toml"):
+        (home / "proj" / name).touch()
+    subprocess.run(["git", "init", "-q"], cwd=home, check=True)
+    subprocess.run(["git", "add", "-f", ".vimrc"], cwd=home, check=True)
+    typed = ferry("pack", "--list", str(home / "proj"))
+    assert typed.out.splitlines() == ["main.py", "pyproject.toml"]
+    assert f"Root {home / 'proj'}" in typed.err
+    monkeypatch.chdir(home / "proj")
+    assert ferry("pack", "--list").out == typed.out
+    assert ferry("pack", "--json").json()["project"] == "proj"
+    assert ferry("pack", "--list", "..").out.splitlines() == [".vimrc"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["pack", "pack --list", "push x --dry-run", "run x --dry-run", "upload x --dry-run"],
+)
+def test_every_command_that_packs_says_its_root_and_what_to_know_first(
+    ferry: Any, project: Path, command: str
+) -> None:
+    """Root and warnings of the selection come on stderr, before the packing, once."""
+    os.mkfifo(project / "pipe")
+    words = command.split()
+    behind = ["--", "true"] if words[0] == "run" else []
+    answer = ferry(*words, str(project), *behind)
+    assert answer.exit == 0, answer.err
+    said = answer.err.splitlines()
+    assert said[:2] == [f"Root {project}", "Warning: pipe is a FIFO: left out."]
+    assert answer.err.count("pipe") == 1
+
+
 def test_list_json_has_size_mode_digest_and_odd_names(ferry: Any, project: Path) -> None:
     """Bytes that are not UTF-8 come as surrogate escapes, links with their target."""
     name = os.fsdecode(b"caf\xe9")

@@ -21,8 +21,9 @@ def rehearsed(ferry: Any, command: str, *arguments: str) -> Any:
 
 def test_the_project_is_the_one_here_or_the_one_named(ferry: Any, project: Path) -> None:
     """By its directory as push does it, or by --project; nothing of it is packed."""
-    found = rehearsed(ferry, "rollback", "fleet", str(project / "pkg"))
-    assert found == {"target": "fleet", "project": "demo"}
+    for typed in (project, project / "pkg"):
+        found = rehearsed(ferry, "rollback", "fleet", str(typed))
+        assert found == {"target": "fleet", "project": typed.name}
     named = ["--project", "other", "--to", RELEASE, "--max-errors", "1"]
     assert rehearsed(ferry, "rollback", "fleet", *named) == {
         "target": "fleet",

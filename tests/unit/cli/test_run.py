@@ -165,6 +165,17 @@ def test_an_expectation_may_be_stated(ferry: Any, project: Path) -> None:
     assert found["request"]["expect"] == {"files": ["train.py"]}
 
 
+def test_what_the_run_needs_and_is_not_packed_is_named_first(ferry: Any, project: Path) -> None:
+    """Its script and what it expects, where they lie here and an ignore file keeps them here."""
+    (project / ".gitignore").write_text("train.py\n/pkg/\n")
+    wanted = ["--expect-file", "pkg/model.py", "--expect-file", "requirements.txt"]
+    command = ["--dry-run", "--", "python", "train.py"]
+    said = ferry("run", "fleet", str(project), *wanted, *command).err
+    assert re.findall(r"Warning: (\S+) has to be there", said) == ["pkg/model.py", "train.py"]
+    brought = ["--include-pattern", "train.py", "--include-pattern", "pkg"]
+    assert "has to be" not in ferry("run", "fleet", str(project), *brought, *wanted, *command).err
+
+
 def test_install_may_come_from_the_configuration(ferry: Any, project: Path) -> None:
     """A project that always needs it says so once."""
     (project / "codeferry.toml").write_text("install = true\n")

@@ -84,7 +84,7 @@ def test_files_beside_the_script_go_along(ferry: Any, world: Any, script: Path) 
         "files/link",
     }  # fmt: skip
     with packed(world, run_id) as tar:
-        assert tar.getmember("files/run").mode == 0o750
+        assert tar.getmember("files/run").mode == 0o755
         assert tar.getmember("files/link").linkname == "deep/er/x"
 
 
@@ -207,6 +207,7 @@ def test_dry_run_says_what_would_go_and_be_asked(ferry: Any, script: Path) -> No
     plant(script.parent / "files", x="123")
     answer = ferry("script", "fleet", str(script), "--dry-run", "--timeout", "1m", "--", "deep")
     assert answer.exit == 0, answer.err
+    assert f"Root {script.parent}" in answer.err
     assert "Would pack 2 files" in answer.out
     assert "files/x" in answer.out
     assert '"timeout_seconds": 60' in answer.out

@@ -41,6 +41,35 @@ def test_any_directory_name_gives_a_project_name(text):
     assert re.fullmatch(names.PROJECT_PATTERN, names.project_name(text))
 
 
+def test_what_a_name_loses_tells_projects_apart():
+    """Two directories of other letters, of a long common beginning, or of none are two projects."""
+    directories = [
+        "日本語",
+        "项目",
+        "項目1",
+        "作品1",
+        "データ-v2",
+        "モデル-v2",
+        "🚀",
+        "()",
+        "a" * 65,
+        "a" * 66,
+    ]
+    given = [names.project_name(directory) for directory in directories]
+    assert len(set(given)) == len(directories)
+    assert all(re.fullmatch(names.PROJECT_PATTERN, name) for name in given)
+    assert names.project_name("cafe\u0301") == names.project_name("caf\u00e9") != "caf"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("demo", "demo"), ("My project (2)", "My-project-2"), ("2024", "2024"), ("a" * 64, "a" * 64)],
+)
+def test_what_loses_only_punctuation_keeps_its_name(text, name):
+    """A name once given is where the instances have the project."""
+    assert names.project_name(text) == names.project_name(name) == name
+
+
 @pytest.mark.parametrize("name", ["", "Dev", "-x", "a" * 17, "a b", "dev\n"])
 def test_a_stage_that_cannot_be_a_name_is_refused(name):
     """The stage is part of every name in the account."""

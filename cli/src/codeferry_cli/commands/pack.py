@@ -37,7 +37,7 @@ _STDOUT = "-"
 @config_option
 @output_options
 def pack(
-    directory: Path,
+    directory: Path | None,
     output_file: str | None,
     listing: bool,
     packing: Packing,
@@ -64,7 +64,7 @@ def pack(
     if output_file and output_file.endswith("/"):
         raise click.UsageError(f"{output_file} is a directory; -o names a file.")
     prepared = archive.prepare(directory, packing)
-    packing_view.show_details(prepared, output)
+    packing_view.show_selection(prepared, output)
     if listing:
         _list(prepared, output)
     else:
@@ -76,8 +76,6 @@ def _list(prepared: Prepared, output: Output) -> None:
     if not output.json:
         for file in prepared.selection.files:
             output.line(one_line(packing_view.spelled(file.path)))
-        for warning in prepared.selection.warnings:
-            output.note(f"Warning: {warning}")
         return
     packed = archive.measure(prepared)
     files = [packing_view.entry_json(entry) for entry in packed.entries]
@@ -88,7 +86,7 @@ def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
     if output_file == _STDOUT:
         output.note(packing_view.start_line(prepared))
         packed = write_stdout(prepared)
-        _tell(packed, output, to_stderr=True)
+        _tell(prepared, packed, output, to_stderr=True)
         return
     path = Path(output_file or f"{prepared.project}.tar.gz").absolute()
     if not path.parent.is_dir():
@@ -96,15 +94,15 @@ def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
     prepared = prepared.without(path.resolve())
     output.note(packing_view.start_line(prepared))
     packed = write_file(prepared, path)
-    _tell(packed, output, to_stderr=False)
+    _tell(prepared, packed, output, to_stderr=False)
     output.line(f"Wrote {path}")
     if path.resolve().is_relative_to(prepared.selection.root):
         output.note(f"{path.name} lies in the project: packed next time, unless it is ignored.")
     output.document(packing_view.to_json(prepared, packed) | {"path": str(path)})
 
 
-def _tell(packed: Packed, output: Output, *, to_stderr: bool) -> None:
+def _tell(prepared: Prepared, packed: Packed, output: Output, *, to_stderr: bool) -> None:
     say = output.note if to_stderr else output.line
-    packing_view.show_warnings(packed, output)
+    packing_view.show_warnings(prepared, packed, output)
     say(packing_view.end_line(packed))
     say(f"Digest {packed.summary.digest}")

@@ -31,7 +31,7 @@ from codeferry_contracts.names import SYNC
 @start_options
 def push(
     target: str,
-    directory: Path,
+    directory: Path | None,
     packing: Packing,
     run: RunOptions,
     waiting: Waiting,
@@ -43,7 +43,7 @@ def push(
     """Pack a project, upload it, and carry it to every instance of TARGET.
 
     TARGET is an instance id, tag:Key=Value, asg:NAME, all, or a value of the instance
-    tag codeferry:target. The project is the one DIR lies in, by default this directory.
+    tag codeferry:target. The project is DIR; without it, the one this directory lies in.
 
     \b
     Examples:
@@ -55,5 +55,5 @@ def push(
     """
     prepared = archive.prepare(directory, packing)
     plan = planned(SYNC, target, prepared, run)
-    packing_view.show_details(prepared, output)
+    packing_view.show_selection(prepared, output)
     carry_out(plan, access, waiting, output, dry_run=dry_run)

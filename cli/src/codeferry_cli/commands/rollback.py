@@ -36,13 +36,13 @@ from codeferry_contracts.target import parse_target
 @click.command(cls=FerryCommand, short_help="Make an earlier release current again.")
 @target_argument
 @directory_argument
-@option("--project", type=PROJECT, help="The project, instead of the one DIR lies in.")
+@option("--project", type=PROJECT, help="The project, instead of DIR's.")
 @click.option("--to", "release", type=RELEASE, help="This release.  [default: the one before]")
 @rollback_options
 @start_options
 def rollback(
     target: str,
-    directory: Path,
+    directory: Path | None,
     project: str | None,
     release: str | None,
     run: RunOptions,
@@ -78,7 +78,7 @@ def _names_a_run(target: str) -> bool:
     return parse_target(target).kind in ("run", "wave")
 
 
-def _project_of(directory: Path) -> str:
+def _project_of(directory: Path | None) -> str:
     return project_name(find_root(directory).name)
 
 

@@ -34,7 +34,7 @@ from codeferry_contracts.names import SYNC
 @start_options
 def run(
     target: str,
-    directory: Path,
+    directory: Path | None,
     behind: tuple[str, ...],
     packing: Packing,
     run: RunOptions,
@@ -61,5 +61,5 @@ def run(
     """
     prepared = archive.prepare(directory, packing)
     plan = planned(SYNC, target, prepared, run, behind, variables)
-    packing_view.show_details(prepared, output)
+    packing_view.show_selection(prepared, output)
     carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)

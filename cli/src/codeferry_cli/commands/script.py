@@ -79,7 +79,7 @@ def script(
     require_script(script)
     prepared = _prepare(script, _supporting(script, files, no_files), allow_secrets)
     plan = planned(SCRIPT, target, prepared, run, (script.name, *behind), variables)
-    packing_view.show_largest(prepared, output)
+    packing_view.show_selection(prepared, output, of_project=False)
     carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)
 
 

@@ -42,7 +42,7 @@ from codeferry_contracts.names import SYNC, inbox_run_id
 @start_options
 def upload(
     target: str,
-    directory: Path,
+    directory: Path | None,
     packing: Packing,
     waiting: Waiting,
     dry_run: bool,
@@ -64,7 +64,7 @@ def upload(
     """
     prepared = archive.prepare(directory, packing)
     key = inbox_key(target, _upload_name(prepared.project))
-    packing_view.show_details(prepared, output)
+    packing_view.show_selection(prepared, output)
     if dry_run:
         rehearse(prepared, output, {"key": key})
     else:
@@ -81,7 +81,7 @@ def _upload(prepared: Prepared, key: str, access: Access, waiting: Waiting, outp
             shown.now("Waiting for the upload to start its run…", mark="arrival")
             await_arrival(stage, run_id)
         followed = accompany(stage, SYNC, run_id, shown, waiting)
-    packing_view.show_warnings(sent.packed, output)
+    packing_view.show_warnings(prepared, sent.packed, output)
     conclude(stage, followed, output, sent_json(run_id, prepared, sent))
 
 

@@ -14,6 +14,8 @@ from codeferry_cli.packing.errors import (
     NoFiles,
     PackAgain,
     PackError,
+    PathsImpossible,
+    PatternsUnreadable,
     RootMissing,
     SecretsFound,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "Pack",
     "PackAgain",
     "PackError",
+    "PathsImpossible",
+    "PatternsUnreadable",
     "RootMissing",
     "SecretsFound",
     "Selection",

@@ -12,7 +12,7 @@ from typing import TypeVar
 from isal import isal_zlib
 
 from codeferry_cli.packing import tar
-from codeferry_cli.packing.errors import NoFiles, PackAgain
+from codeferry_cli.packing.errors import NoFiles, PackAgain, PathsImpossible
 from codeferry_cli.packing.readahead import read_ahead
 from codeferry_cli.packing.reading import TreeReader
 from codeferry_cli.packing.selection import Selection
@@ -33,6 +33,7 @@ from codeferry_contracts.manifest import (
 _LEVEL = 3
 _GZIP = 16 + zlib.MAX_WBITS
 _TRIES = 3
+_MOST_METADATA = 256 << 20  # bytes of the manifest that codeferry_agent.run reads
 _LINES = 5000  # of the manifest at a time, about half a MiB
 
 Result = TypeVar("Result")
@@ -43,8 +44,8 @@ class Pack:
 
     The archive is that of ``codeferry_contracts.archive``: the files in the order of their
     paths' bytes, directories implied; the manifest and checksums; the footer. Iterating
-    raises SecretsFound, FilesUnreadable, NoFiles or PackAgain; the bytes given out before
-    are then worthless.
+    raises SecretsFound, FilesUnreadable, NoFiles, PathsImpossible or PackAgain; the bytes
+    given out before are then worthless.
     """
 
     def __init__(
@@ -127,6 +128,12 @@ def _compressed(batches: Iterator[bytes]) -> Iterator[bytes]:
 def _member(path: str, lines: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
     """A tar member of lines that come the same each time they are asked for."""
     size = sum(map(len, lines()))
+    if size > _MOST_METADATA:
+        raise PathsImpossible(
+            f"There are too many files: {path} would have {size:,} bytes,"
+            f" and an instance takes {_MOST_METADATA:,}.",
+            hint="Put many small files into an archive of their own, or exclude them.",
+        )
     yield tar.file_header(path.encode(), 0o644, size)
     yield from _gathered(lines())
     yield tar.padding(size)

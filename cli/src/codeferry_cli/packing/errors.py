@@ -5,6 +5,8 @@ CodeferryError
     ├── RootMissing         the directory to pack is not there
     ├── NoFiles             nothing is left to pack
     ├── GitRefused          git is there and will not list the files
+    ├── PatternsUnreadable  ignore patterns that only git reads, and there is no git
+    ├── PathsImpossible     names that no instance can hold
     ├── LinksLeaveTree      symlinks that would point out of the release
     ├── FilesUnreadable     files or directories the user may not read
     ├── SecretsFound        credentials among the files
@@ -15,6 +17,8 @@ content never is shown.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from codeferry_contracts.errors import CodeferryError
 
@@ -43,6 +47,18 @@ class GitRefused(PackError):
     """git is installed, the repository is there, and git will not list its files."""
 
     code = "git_refused"
+
+
+class PatternsUnreadable(PackError):
+    """Without git, patterns that cannot be read as it would; each by file and line."""
+
+    code = "patterns_unreadable"
+
+
+class PathsImpossible(PackError):
+    """Paths, link targets or a number of files that no instance can take."""
+
+    code = "paths_impossible"
 
 
 class LinksLeaveTree(PackError):
@@ -77,6 +93,15 @@ class PackAgain(PackError):
             hint="Pack again when nothing writes to it, or exclude it in .ferryignore.",
         )
         self.path = path
+
+
+def unreadable(reasons: Mapping[bytes, str]) -> FilesUnreadable:
+    """The error that names every path with why it cannot be read."""
+    lines = [f"{show(path)} ({why})" for path, why in sorted(reasons.items())]
+    return FilesUnreadable(
+        f"{len(lines)} files or directories cannot be read:{listing(lines)}",
+        hint="Give yourself permission, or exclude them in .gitignore or .ferryignore.",
+    )
 
 
 def show(path: bytes) -> str:

@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 from codeferry_cli.packing import tar
 from codeferry_cli.packing.errors import (
-    FilesUnreadable,
     PackAgain,
     SecretsFound,
     listing,
     show,
+    unreadable,
 )
 from codeferry_cli.packing.secrets import SCANNED_BYTES, find_secret
 from codeferry_cli.packing.selection import File, Selection
@@ -46,7 +46,7 @@ class TreeReader:
         self._parts: list[bytes] = []
         self._size = 0
         self._secrets: list[str] = []
-        self._unreadable: list[str] = []
+        self._unreadable: dict[bytes, str] = {}
 
     def batches(self) -> Iterator[bytes]:
         """The tar members in pieces of about ``BATCH_BYTES``.
@@ -96,21 +96,22 @@ class TreeReader:
         except (FileNotFoundError, NotADirectoryError):
             self._warn(file.path, "vanished while the project was packed: left out")
         except OSError as error:
-            self._unreadable.append(f"{show(file.path)} ({os.strerror(error.errno or 0)})")
+            self._unreadable[file.path] = os.strerror(error.errno or 0)
         else:
             with stream:
-                yield from self._add_stream(file.path, stream)
+                yield from self._add_stream(file, stream)
 
-    def _add_stream(self, path: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    def _add_stream(self, file: File, stream: BinaryIO) -> Iterator[bytes]:
+        path = file.path
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             self._warn(path, "is no regular file any more: left out")
         elif found.st_size <= WHOLE_BYTES:
-            self._add_settled(path, stream)
+            self._add_settled(file, stream)
         else:
-            yield from self._add_large(path, stream, found)
+            yield from self._add_large(file, stream, found)
 
-    def _add_settled(self, path: bytes, stream: BinaryIO) -> None:
+    def _add_settled(self, file: File, stream: BinaryIO) -> None:
         for _ in range(_READINGS):
             before = os.fstat(stream.fileno())
             stream.seek(0)
@@ -119,42 +120,42 @@ class TreeReader:
                 break
             time.sleep(_PAUSE_SECONDS)
         else:
-            self._warn(path, "kept changing while it was packed: packed as last read")
-        self._add_content(path, before.st_mode, content)
+            self._warn(file.path, "kept changing while it was packed: packed as last read")
+        self._add_content(file.path, file.mode, content)
 
     def _add_content(self, path: bytes, mode: int, content: bytes) -> None:
         if self._is_secret(path, content):
             return
         digest = hashlib.sha256(content).hexdigest()
         self._record(path, mode, len(content), digest)
-        header = tar.file_header(path, mode & 0o777, len(content))
+        header = tar.file_header(path, mode, len(content))
         self._put(header, content, tar.padding(len(content)))
 
     def _add_link(self, path: bytes, target: bytes) -> None:
         self.entries.append(link_entry(_text(path), _text(target)))
         self._put(tar.symlink_member(path, target))
 
-    def _add_large(self, path: bytes, stream: BinaryIO, found: os.stat_result) -> Iterator[bytes]:
+    def _add_large(self, file: File, stream: BinaryIO, found: os.stat_result) -> Iterator[bytes]:
         head = _read_up_to(stream, SCANNED_BYTES)
-        if not self._is_secret(path, head) and not self._refusing:
-            yield from self._add_large_body(path, stream, head, found)
+        if not self._is_secret(file.path, head) and not self._refusing:
+            yield from self._add_large_body(file, stream, head, found)
 
     def _add_large_body(
-        self, path: bytes, stream: BinaryIO, head: bytes, found: os.stat_result
+        self, file: File, stream: BinaryIO, head: bytes, found: os.stat_result
     ) -> Iterator[bytes]:
-        size, hashing = found.st_size, hashlib.sha256()
-        self._put(tar.file_header(path, found.st_mode & 0o777, size))
+        path, size, hashing = file.path, found.st_size, hashlib.sha256()
+        self._put(tar.file_header(path, file.mode, size))
         for piece in _exactly(path, stream, head, size):
             hashing.update(piece)
             self._put(piece)
             yield from self._flush()
         self._put(tar.padding(size))
-        self._record(path, found.st_mode, size, hashing.hexdigest())
+        self._record(path, file.mode, size, hashing.hexdigest())
         if not _same(found, os.fstat(stream.fileno())):
             self._warn(path, f"changed while it was packed: packed its first {size:,} bytes")
 
     def _record(self, path: bytes, mode: int, size: int, digest: str) -> None:
-        self.entries.append(Entry(_text(path), mode & 0o777, size, digest))
+        self.entries.append(Entry(_text(path), mode, size, digest))
 
     def _put(self, *parts: bytes) -> None:
         if not self._refusing:
@@ -188,10 +189,7 @@ class TreeReader:
                 "with --allow-secret PATH.",
             )
         if self._unreadable:
-            raise FilesUnreadable(
-                f"{len(self._unreadable)} files cannot be read:{listing(self._unreadable)}",
-                hint="Give yourself permission, or exclude them in .gitignore or .ferryignore.",
-            )
+            raise unreadable(self._unreadable)
 
 
 def _exactly(path: bytes, stream: BinaryIO, first: bytes, size: int) -> Iterator[bytes]:
@@ -218,11 +216,8 @@ def _read_up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 def _as_selected(found: os.stat_result, file: File) -> bool:
-    return (found.st_size, found.st_mtime_ns, found.st_mode) == (
-        file.size,
-        file.mtime_ns,
-        file.mode,
-    )
+    unchanged = (found.st_size, found.st_mtime_ns) == (file.size, file.mtime_ns)
+    return unchanged and stat.S_ISREG(found.st_mode)
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:

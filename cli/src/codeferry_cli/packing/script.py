@@ -9,7 +9,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from codeferry_cli.packing.selection import File, Selection, select_all
+from codeferry_cli.packing.selection import (
+    File,
+    Selection,
+    keep_private,
+    landing_mode,
+    require_possible,
+    select_all,
+)
 
 FILES = "files"  # where supporting files are in the archive, whatever their directory is called
 
@@ -20,16 +27,18 @@ def select_script(
     """The script at the archive's root, and everything in ``files`` below ``files/``.
 
     Both may be links themselves; ``allow_secrets`` are paths as the archive has them.
-    Raises LinksLeaveTree or FilesUnreadable.
+    Raises LinksLeaveTree, FilesUnreadable or PathsImpossible.
     """
     supporting = select_all(files.resolve()) if files else None
+    allowed = frozenset(os.fsencode(os.path.normpath(path)) for path in allow_secrets)
     chosen = [_script_file(script), *(_moved(supporting) if supporting else ())]
+    require_possible(chosen)
     return Selection(
         root=script.parent.resolve(),
-        files=tuple(sorted(chosen)),
+        files=keep_private(sorted(chosen), allowed),
         warnings=supporting.warnings if supporting else (),
         left_out=supporting.left_out if supporting else (),
-        allowed=frozenset(os.fsencode(os.path.normpath(path)) for path in allow_secrets),
+        allowed=allowed,
     )
 
 
@@ -37,7 +46,7 @@ def _script_file(script: Path) -> File:
     source = os.fsencode(script.resolve())
     found = os.stat(source)
     name = os.fsencode(script.name)
-    return File(name, found.st_mode, found.st_size, found.st_mtime_ns, source=source)
+    return File(name, landing_mode(found.st_mode), found.st_size, found.st_mtime_ns, source=source)
 
 
 def _moved(supporting: Selection) -> list[File]:

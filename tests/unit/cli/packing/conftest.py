@@ -50,6 +50,7 @@ def plant(root: Path) -> Plant:
             path = root / os.fsdecode(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
+            path.chmod(0o644)  # whatever the umask here
         return root
 
     return write

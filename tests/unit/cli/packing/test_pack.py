@@ -16,16 +16,18 @@ from typing import Any
 import pytest
 
 from codeferry_cli.packing import (
+    File,
     FilesUnreadable,
     NoFiles,
     PackAgain,
+    PathsImpossible,
     pack,
     select,
     send,
 )
 from codeferry_cli.packing.reading import WHOLE_BYTES, TreeReader
 from codeferry_contracts.archive import FOOTER_SIZE, manifest_offset, read_manifest
-from codeferry_contracts.manifest import MANIFEST_PATH, SUMS_PATH, link_entry, raw
+from codeferry_contracts.manifest import MANIFEST_PATH, SUMS_PATH, Entry, link_entry, raw
 
 Plant = Callable[[Mapping[Any, str | bytes]], Path]
 Tree = dict[bytes, tuple[str, int, bytes]]
@@ -97,7 +99,6 @@ def plant_odd(plant: Plant) -> Path:
     """Every odd name as a file, with odd content, modes and links."""
     root = plant({name: os.urandom(n * 300) for n, name in enumerate(ODD_NAMES)})
     (root / "plain").chmod(0o755)
-    (root / "with space").chmod(0o600)
     (root / ("l" * 120)).symlink_to("/".join(["d" * 90] * 4))
     (root / "short link").symlink_to("plain")
     for number, name in enumerate(ODD_NAMES):
@@ -158,7 +159,7 @@ def test_manifest_is_found_from_the_tail_and_tells_the_tree(plant: Plant) -> Non
     described = [(e.path, e.mode, e.size, e.sha256) for e in manifest.entries]
     assert described == [
         ("a/c", 0o644, 1000, hashlib.sha256(bytes(1000)).hexdigest()),
-        ("b.sh", 0o750, 3, hashlib.sha256(b"run").hexdigest()),
+        ("b.sh", 0o755, 3, hashlib.sha256(b"run").hexdigest()),
         ("z", 0o120000, 0, link_entry("z", "b.sh").sha256),
     ]
     assert (packing.summary.project, packing.summary.files) == ("demo", 3)
@@ -173,6 +174,84 @@ def test_same_tree_gives_the_same_bytes(plant: Plant, tmp_path: Path) -> None:
     assert archive_of(again) == one
     (again / "0" / "7").write_bytes(b"changed")
     assert archive_of(again) != one
+
+
+@pytest.fixture
+def commit(plant: Plant, git: Git) -> Path:
+    """A repository with an executable, a plain file and a link."""
+    root = plant({"run.sh": "#!/bin/sh\n", "sub/plain": "x"})
+    (root / "run.sh").chmod(0o755)
+    (root / "link").symlink_to("run.sh")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "x")
+    return root
+
+
+def test_the_same_commit_is_the_same_release_under_any_umask(commit: Path, tmp_path: Path) -> None:
+    """Modes by git's rule: what a packing machine's umask adds or takes is no part of it."""
+    archives = {archive_of(commit)}
+    for umask in (0o022, 0o002, 0o077):
+        clone = tmp_path / f"clone-{umask:o}"
+        command = f"umask {umask:o} && exec git clone -q '{commit}' '{clone}'"
+        subprocess.run(["/bin/sh", "-c", command], check=True)
+        archives.add(archive_of(clone))
+        shutil.rmtree(clone / ".git")  # as a plain directory, too
+        archives.add(archive_of(clone))
+    assert len(archives) == 1
+    assert {e.path: e.mode for e in _entries(commit)} == {
+        "run.sh": 0o755,
+        "sub/plain": 0o644,
+        "link": 0o120000,
+    }
+
+
+def test_where_the_file_system_has_no_modes_the_index_has_them(commit: Path, git: Git) -> None:
+    """With core.fileMode off (Windows mounts, where all is 777) git's own modes are taken."""
+    release = pack_digest(commit)
+    for path in (commit / "run.sh", commit / "sub" / "plain"):
+        path.chmod(0o777)
+    git("config", "core.fileMode", "false")
+    assert pack_digest(commit) == release
+    for name in ("new", "ignored"):
+        (commit / name).touch()
+        (commit / name).chmod(0o777)
+    (commit / ".git" / "info" / "exclude").write_text("ignored\n")
+    modes = {e.path: e.mode for e in _entries(commit, "ignored", "run.sh")}
+    assert (modes["new"], modes["ignored"], modes["run.sh"]) == (0o644, 0o644, 0o755)
+
+
+@pytest.mark.parametrize(("found", "lands"), [(0o640, 0o600), (0o777, 0o700), (0o400, 0o600)])
+def test_files_let_in_as_secrets_stay_private(plant: Plant, found: int, lands: int) -> None:
+    """Only their owner may read them where they land; the others' modes stay git's."""
+    root = plant({"a": "", "sub/key.pem": "x", "sub/other.pem": "x"})
+    (root / "sub" / "key.pem").chmod(found)
+    packing = pack(select(root, (), ["sub/key.pem"]), "demo")
+    list(packing)
+    modes = {entry.path: entry.mode for entry in packing.entries}
+    assert modes == {"a": 0o644, "sub/key.pem": lands, "sub/other.pem": 0o644}
+
+
+def pack_digest(root: Path) -> str:
+    packing = pack(select(root), "demo")
+    list(packing)
+    return packing.summary.digest
+
+
+def _entries(root: Path, *include: str) -> Iterable[Entry]:
+    packing = pack(select(root, include), "demo")
+    list(packing)
+    return packing.entries
+
+
+def test_more_files_than_an_instance_can_list_are_refused(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the archive is complete, so that no run begins with it."""
+    monkeypatch.setattr("codeferry_cli.packing.archive._MOST_METADATA", 1000)
+    root = plant({f"{n}": "" for n in range(9)})
+    with pytest.raises(PathsImpossible, match="too many files"):
+        pack_digest(root)
 
 
 def test_members_say_nothing_of_who_packed(plant: Plant) -> None:
@@ -313,8 +392,8 @@ def test_file_that_always_shrinks_is_left_out_in_the_end(
     """After the tries allowed the file is left out, with a warning, and the rest goes."""
     root = plant({"a": "1", "big": os.urandom(WHOLE_BYTES + 5)})
 
-    def never(self: TreeReader, path: bytes, *_: object) -> Iterable[bytes]:
-        raise PackAgain(path)
+    def never(self: TreeReader, file: File, *_: object) -> Iterable[bytes]:
+        raise PackAgain(file.path)
 
     monkeypatch.setattr(TreeReader, "_add_large_body", never)
     data, packing = send(select(root), "demo", b"".join, tries=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,14 +13,19 @@ from pathlib import Path
 import pytest
 
 from codeferry_cli.packing import (
+    File,
     FilesUnreadable,
     GitRefused,
     LinksLeaveTree,
     NoFiles,
+    PathsImpossible,
+    PatternsUnreadable,
     Selection,
     ignored,
     select,
+    select_script,
 )
+from codeferry_cli.packing.selection import require_possible, select_all
 
 Plant = Callable[[Mapping[str | bytes, str | bytes]], Path]
 Git = Callable[..., bytes]
@@ -99,23 +105,6 @@ def test_root_below_the_top_of_the_repository(plant: Plant, git: Git) -> None:
     root = plant({".gitignore": "*.log\n", "a": "", "sub/b": "", "sub/c.log": ""})
     git("init", "-q")
     assert names(select(root / "sub")) == ["b"]
-
-
-def test_submodule_brings_its_own_selection(plant: Plant, git: Git, tmp_path: Path) -> None:
-    """A checked-out submodule is packed by its own rules, tracked and untracked files."""
-    library = tmp_path / "library"
-    library.mkdir()
-    git("init", "-q", cwd=library)
-    (library / ".gitignore").write_text("*.o\n")
-    (library / "lib.c").touch()
-    git("add", ".", cwd=library)
-    git("commit", "-qm", "x", cwd=library)
-    root = plant({"a": ""})
-    git("init", "-q")
-    git("submodule", "--quiet", "add", str(library), "lib")
-    (root / "lib" / "new.c").touch()
-    (root / "lib" / "new.o").touch()
-    assert names(select(root)) == [".gitmodules", "a", "lib/.gitignore", "lib/lib.c", "lib/new.c"]
 
 
 def test_nested_repository_is_left_out_with_a_warning(
@@ -361,28 +350,429 @@ def test_sizes_are_known_before_packing(plant: Plant) -> None:
     assert [file.path for file in selection.largest(2)] == [b"c", b"b"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become a user who may not read")
-def test_unreadable_directory_is_an_error_without_git(plant: Plant, tmp_path: Path) -> None:
+def test_a_directory_that_is_gone_is_not_looked_into(plant: Plant, git: Git) -> None:
+    """What is tracked and absent ends nothing: not a file, not a whole directory."""
+    root = plant({"old/deep/a": "1", "b": "2"})
+    git("init", "-q")
+    git("add", "-A")
+    shutil.rmtree(root / "old")
+    selection = select(root)
+    assert (names(selection), selection.warnings) == (["b"], ())
+
+
+UNREADABLE = {
+    "tracked, no permission": (0o000, True, ["closed/b (Permission denied)"]),
+    "tracked, no search": (0o600, True, ["closed/b (Permission denied)"]),
+    "tracked, no read": (0o300, True, ["closed/ (Permission denied)"]),
+    "untracked": (0o000, False, ["closed/ (Permission denied)"]),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_unreadable_directories_are_named(plant: Plant, git: Git, case: str) -> None:
+    """With git, a directory that may not be read or searched is an error that names it."""
+    mode, tracked, named = UNREADABLE[case]
+    root = plant({"a": "", "closed/b": ""})
+    git("init", "-q")
+    if tracked:
+        git("add", "-A")
+    (root / "closed").chmod(mode)
+    said = unprivileged(f"select(Path({str(root)!r}))")
+    (root / "closed").chmod(0o700)
+    assert said.startswith(FilesUnreadable.code)
+    assert all(name in said for name in named)
+
+
+def test_unreadable_directory_is_an_error_without_git(plant: Plant) -> None:
     """A directory that may not be read is named, not silently missing."""
     root = plant({"a": "", "closed/b": ""})
     (root / "closed").chmod(0)
-    assert FilesUnreadable.code in as_nobody(
-        root, f"from codeferry_cli.packing import select; select(Path({str(root)!r}))"
+    said = unprivileged(
+        f"os.environ.update(PATH='/nowhere'); select(Path({str(root)!r}))",
+        f"select_all(Path({str(root)!r}))",
     )
+    (root / "closed").chmod(0o700)
+    assert said.count("files_unreadable") == said.count("closed/ (Permission denied)") == 2
 
 
-def as_nobody(root: Path, code: str) -> str:
-    """What ``code`` raises when an unprivileged user runs it: the error's code."""
-    for directory in (root, *root.parents):
-        if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o055)
+def test_what_is_excluded_need_not_be_readable(plant: Plant, git: Git) -> None:
+    """Neither .gitignore's nor .ferryignore's closed directories stop a project."""
+    root = plant(
+        {"a": "", "one/b": "", "two/b": "", ".gitignore": "one\n", ".ferryignore": "two\n"}
+    )
+    git("init", "-q")
+    for name in ("one", "two"):
+        (root / name).chmod(0)
+    said = unprivileged(
+        f"print(names(select(Path({str(root)!r}))))",
+        f"print(select(Path({str(root)!r}), ['*.x']).warnings)",
+    )
+    for name in ("one", "two"):
+        (root / name).chmod(0o700)
+    assert "['.ferryignore', '.gitignore', 'a']" in said
+    assert "one/ cannot be searched for --include-pattern '*.x': Permission denied." in said
+
+
+@pytest.mark.parametrize("path", ["", "/nowhere"], ids=["git", "no git"])
+@pytest.mark.parametrize("file", [".ferryignore", ".gitignore"])
+def test_ignore_files_that_cannot_be_read_stop_a_pack(plant: Plant, path: str, file: str) -> None:
+    """What they exclude would travel: an error that names them, though they stay themselves."""
+    root = plant({file: "private\n", "private": "", ".git/info/exclude": f"{file}\n"})
+    (root / file).chmod(0)
+    place = f"os.environ.update(PATH={path!r}); " if path else ""
+    said = unprivileged(f"{place}select(Path({str(root)!r}))")
+    assert said.startswith("files_unreadable")
+    assert f"{file} (Permission denied)" in said
+
+
+@pytest.fixture
+def superproject(plant: Plant, git: Git, tmp_path: Path) -> Path:
+    """A project with a submodule in vendor/lib."""
+    library = tmp_path / "library"
+    library.mkdir()
+    git("init", "-q", cwd=library)
+    (library / ".gitignore").write_text("*.o\n")
+    (library / "lib.c").touch()
+    git("add", ".", cwd=library)
+    git("commit", "-qm", "x", cwd=library)
+    root = plant({"a": ""})
+    git("init", "-q")
+    git("submodule", "--quiet", "add", str(library), "vendor/lib")
+    (root / "vendor" / "lib" / "new.o").touch()
+    return root
+
+
+def test_submodule_brings_its_own_selection(superproject: Path) -> None:
+    """A checked-out submodule is packed by its own rules, tracked and untracked files."""
+    lib = superproject / "vendor" / "lib"
+    (lib / "new.c").touch()
+    inside = [".gitignore", "lib.c", "new.c"]
+    assert names(select(superproject)) == [
+        ".gitmodules", "a", *(f"vendor/lib/{name}" for name in inside)
+    ]  # fmt: skip
+    assert names(select(lib)) == inside
+
+
+@pytest.mark.parametrize("loss", ["no .git", "dangling .git", "broken .git"])
+def test_submodule_that_lost_its_repository_is_carried(superproject: Path, loss: str) -> None:
+    """Its files go by its own ignore files, and a warning names it: nothing is silently gone."""
+    marker = superproject / "vendor" / "lib" / ".git"
+    marker.unlink()
+    if loss == "dangling .git":
+        marker.write_text("gitdir: ../../.git/modules/elsewhere\n")
+    elif loss == "broken .git":
+        (marker / "refs").mkdir(parents=True)
+    selection = select(superproject)
+    assert names(selection) == [".gitmodules", "a", "vendor/lib/.gitignore", "vendor/lib/lib.c"]
+    assert len(selection.warnings) == 1
+    assert "vendor/lib" in selection.warnings[0]
+    assert "tracked though ignored" in selection.warnings[0]
+    assert names(select(superproject / "vendor" / "lib")) == [".gitignore", "lib.c"]
+
+
+def test_submodule_that_is_not_checked_out_is_named(superproject: Path) -> None:
+    """An empty one brings nothing, and says so, unless .ferryignore leaves it out anyway."""
+    shutil.rmtree(superproject / "vendor" / "lib")
+    (superproject / "vendor" / "lib").mkdir()
+    selection = select(superproject)
+    assert names(selection) == [".gitmodules", "a"]
+    assert selection.warnings == ("vendor/lib/ is a submodule that is not checked out: left out.",)
+    (superproject / ".ferryignore").write_text("vendor/lib/\n")
+    assert select(superproject).warnings == ()
+
+
+def test_file_that_became_a_directory_is_one(plant: Plant, git: Git) -> None:
+    """A tracked file's place taken by a directory is no submodule: its files are packed once."""
+    root = plant({"x": "", "a": ""})
+    git("init", "-q")
+    git("add", "-A")
+    (root / "x").unlink()
+    plant({"x/y": ""})
+    selection = select(root)
+    assert (names(selection), selection.warnings) == (["a", "x/y"], ())
+
+
+def test_a_directory_its_repository_ignores_is_packed_by_its_own_rules(
+    plant: Plant, git: Git
+) -> None:
+    """Dotfiles in a home of which all else is ignored: a project in it is a project."""
+    root = plant({".gitignore": "*\n", ".vimrc": "x", "proj/.gitignore": "*.log\n"})
+    plant({"proj/main.py": "", "proj/x.log": "", "proj/sub/y": ""})
+    git("init", "-q")
+    git("add", "-f", ".vimrc")
+    for directory, files in {"proj": [".gitignore", "main.py", "sub/y"], "proj/sub": ["y"]}.items():
+        selection = select(root / directory)
+        assert names(selection) == files
+        assert "ignored by the repository around it" in selection.warnings[0]
+    assert names(select(root)) == [".vimrc"]
+    assert b"x.log" in ignored(root / "proj")
+
+
+def test_without_git_an_ignored_directory_is_packed_by_its_own_rules(
+    plant: Plant, git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with git."""
+    root = plant(
+        {".gitignore": "proj/\n", "proj/main.py": "", ".hidden/proj/x": "", ".hidden/y": ""}
+    )
+    git("init", "-q")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert names(select(root / "proj")) == ["main.py"]
+    assert names(select(root / ".hidden")) == ["y"]
+
+
+def test_ferryignore_reaches_down_and_says_so(plant: Plant, start: Callable[[], None]) -> None:
+    """Directories with files levels below, negations, what .gitignore excludes: as git would."""
+    root = plant(
+        {
+            ".gitignore": "*.log\n",
+            ".ferryignore": "data/\n/build/**\n*.tmp\n!keep.tmp\n",
+            "data/a/b/c": "",
+            "data/x": "",
+            "src/data/deep/y": "",
+            "build/one/two": "",
+            "src/build/z": "",
+            "a.tmp": "",
+            "keep.tmp": "",
+            "x.log": "",
+        }
+    )
+    start()
+    selection = select(root)
+    assert names(selection) == [".ferryignore", ".gitignore", "keep.tmp", "src/build/z"]
+    left_out = [path for path, _ in selection.left_out]
+    assert left_out == [b"a.tmp", b"build/one/two", b"data/a/b/c", b"data/x", b"src/data/deep/y"]
+
+
+def test_ferryignore_that_git_ignores_counts(plant: Plant, start: Callable[[], None]) -> None:
+    """It need not travel to be obeyed."""
+    root = plant({".gitignore": ".ferryignore\n", "a": "", "sub/b": "", "sub/.ferryignore": "b\n"})
+    start()
+    assert names(select(root)) == [".gitignore", "a"]
+
+
+def test_ferryignore_silences_what_it_excludes(plant: Plant, start: Callable[[], None]) -> None:
+    """Special files, repositories and links that lead out are no matter where they stay."""
+    root = plant({".ferryignore": "x/\n", "x/repository/a": "", "a": ""})
+    subprocess.run(["git", "init", "-q"], cwd=root / "x" / "repository", check=True)
+    os.mkfifo(root / "x" / "pipe")
+    (root / "x" / "link").symlink_to("/etc/passwd")
+    start()
+    selection = select(root)
+    assert (names(selection), selection.warnings) == ([".ferryignore", "a"], ())
+
+
+def test_names_that_mean_something_to_git_elsewhere_are_names(
+    plant: Plant, start: Callable[[], None]
+) -> None:
+    """On this system git~1, a colon in front or a backslash is nothing special."""
+    odd = [":(top)x", "git~1", "back\\slash", "*", "-z", "[a]", " lead", "a\nb", ".git "]
+    root = plant({".ferryignore": "no/\n", "no/git~1": "", **dict.fromkeys(odd, "")})
+    plant({".gitignore": "*quiet\n"})
+    os.mkfifo(root / ":fifo")
+    os.mkfifo(root / ":(glob)quiet")
+    start()
+    selection = select(root)
+    assert names(selection) == sorted([".ferryignore", ".gitignore", *odd])
+    assert selection.warnings == (":fifo is a FIFO: left out.",)
+
+
+def test_nothing_of_a_hostile_repository_is_run(
+    plant: Plant, git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No monitor, hook or filter of its configuration, nor of a bare one among the files."""
+    root = plant({".ferryignore": "b\n", "a": "", "b": "", ".gitattributes": "* filter=evil\n"})
+    evil = tmp_path / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    evil.chmod(0o755)
+    git("init", "-q")
+    git("add", "-A")
+    git("init", "-q", "--bare", "bare")
+    for repository in (root / ".git", root / "bare"):
+        with (repository / "config").open("a") as config:
+            config.write(
+                f"[core]\nfsmonitor = {evil}\nhooksPath = {tmp_path}\npager = {evil}\n"
+                f'sshCommand = {evil}\n[filter "evil"]\nclean = {evil}\nprocess = {evil}\n'
+                f"[alias]\nls-files = !{evil}\n"
+            )
+    (tmp_path / "post-index-change").symlink_to(evil)
+    with Path(os.environ["HOME"], ".gitconfig").open("a") as config:
+        config.write(f"[core]\nhooksPath = {tmp_path}\n")  # and the user's own hooks stay quiet
+    assert "b" not in names(select(root, ["a"]))
+    select(root / "bare")
+    monkeypatch.chdir(root / "bare")
+    (root / "bare" / "sub").mkdir()
+    plant({"bare/sub/x": ""})
+    assert names(select(root / "bare" / "sub")) == ["x"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_git_traces_is_no_warning(
+    plant: Plant, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debugging switches in the environment are not for this."""
+    root = plant({"a": ""})
+    git("init", "-q")
+    monkeypatch.setenv("GIT_TRACE", "1")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere")
+    monkeypatch.setenv("GIT_ICASE_PATHSPECS", "1")
+    assert select(root).warnings == ()
+
+
+def test_configuration_in_the_environment_is_passed_on(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """CI systems configure git by GIT_CONFIG_COUNT, safe.directory above all."""
+    root = plant({"a": "", "x.bak": ""})
+    (tmp_path / "rules").write_text("*.bak\n")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.excludesFile")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(tmp_path / "rules"))
+    assert names(select(root)) == ["a"]
+
+
+def test_case_is_ignored_where_the_repository_ignores_it(plant: Plant, git: Git) -> None:
+    """.ferryignore follows core.ignoreCase as .gitignore does."""
+    root = plant({".gitignore": "*.LOG\n", ".ferryignore": "*.TMP\n", "a.log": "", "b.tmp": ""})
+    git("init", "-q")
+    git("config", "core.ignoreCase", "true")
+    assert names(select(root)) == [".ferryignore", ".gitignore"]
+
+
+def test_patterns_that_only_git_reads_stop_a_pack_without_git(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In .gitignore, in .ferryignore and on the command line."""
+    root = plant({"a": ""})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert names(select(root)) == ["a"]
+    with pytest.raises(PatternsUnreadable, match="--include-pattern"):
+        select(root, ["[[:alpha:]]"])
+    for file in (".ferryignore", ".gitignore"):
+        plant({file: "ok\n[[:alpha:]]\n"})
+        with pytest.raises(PatternsUnreadable, match=f"{file}:2"):
+            select(root)
+
+
+def test_git_that_cannot_be_started_is_an_error(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something else than no git: nothing is guessed."""
+    root = plant({"a": ""})
+    broken = tmp_path / "bin" / "git"
+    broken.parent.mkdir()
+    broken.write_bytes(b"\x7fELF, not quite")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(broken.parent))
+    with pytest.raises(GitRefused, match="cannot be started"):
+        select(root)
+
+
+def test_links_through_what_is_left_out_are_refused(
+    plant: Plant, start: Callable[[], None]
+) -> None:
+    """A link that stays inside here only because of an ignored one leads out on an instance."""
+    root = plant({".gitignore": "short\n", "a/b/c": "", "d": ""})
+    (root / "short").symlink_to("a/b")
+    (root / "through").symlink_to("short/../../d")
+    start()
+    with pytest.raises(LinksLeaveTree, match=r"through -> short/\.\./\.\./d"):
+        select(root)
+    assert names(select(root, ["short"])) == [".gitignore", "a/b/c", "d", "short", "through"]
+
+
+def test_bits_that_do_not_travel_are_named(plant: Plant, start: Callable[[], None]) -> None:
+    """A setuid program lands as a plain one, and that is said."""
+    root = plant({"tool": "", "left": "", "a": "", ".ferryignore": "left\n"})
+    (root / "tool").chmod(0o4755)
+    (root / "left").chmod(0o2755)
+    start()
+    assert select(root).warnings == ("tool has setuid or setgid, which does not travel.",)
+
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
+
+
+def test_lfs_pointers_are_named(plant: Plant, start: Callable[[], None]) -> None:
+    """Where git lfs fetched nothing, what would arrive is not the model but a note about it."""
+    root = plant(
+        {"w.bin": POINTER, "sub/v.bin": POINTER, "like.txt": POINTER[::-1], "a": "x" * 130}
+    )
+    start()
+    [warning] = [w for w in select(root).warnings if "LFS" in w]
+    assert "git lfs pull" in warning
+    assert warning.splitlines()[1:] == ["  sub/v.bin", "  w.bin"]
+
+
+def test_what_no_instance_can_hold_is_named_before_it_is_read() -> None:
+    """Path, name and link target against Linux's limits; one byte less is possible."""
+    deep = b"/".join([b"d" * 200] * 25)[: 4095 - 1] + b"e"
+    fine = [
+        File(deep, 0o644, 1, 0),
+        File(b"n" * 255 + b"/x", 0o644, 1, 0),
+        File(b"/".join([b"x"] * 2000), 0o644, 1, 0),
+        File(b"l", 0o777, 0, 0, target=b"t" * 4095),
+    ]
+    require_possible(fine)
+    wrong = [
+        File(deep + b"f", 0o644, 1, 0),
+        File("\u540d".encode() * 86, 0o644, 1, 0),
+        File(b"link", 0o777, 0, 0, target=b"t" * 4096),
+    ]
+    with pytest.raises(PathsImpossible, match=r"^3 files") as caught:
+        require_possible([*fine, *wrong])
+    assert "more than 255 bytes" in caught.value.message
+    assert "link (it points" in caught.value.message
+
+
+def test_directories_too_deep_to_be_listed_are_named(
+    plant: Plant, start: Callable[[], None]
+) -> None:
+    """Neither git nor a walk gets at what is beyond the system's longest path."""
+    root = plant({"a": ""})
+    start()
+    at = os.open(root, os.O_RDONLY)
+    for _ in range(21):
+        os.mkdir("d" * 200, dir_fd=at)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("file", os.O_CREAT, dir_fd=at))
+    os.close(at)
+    with pytest.raises(FilesUnreadable, match="too long"):
+        select(root)
+    with pytest.raises(FilesUnreadable, match="too long"):
+        select_all(root)
+
+
+def test_what_no_instance_can_hold_stops_a_pack(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project and a script's files alike; here as if Linux's names were short."""
+    root = plant({"a": "", "long-name": "", "files/long-name": ""})
+    monkeypatch.setattr("codeferry_cli.packing.selection._LONGEST_NAME", 5)
+    with pytest.raises(PathsImpossible, match="2 files"):
+        select(root)
+    with pytest.raises(PathsImpossible, match="1 files"):
+        select_script(root / "a", root / "files")
+    (root / "files" / "long-name").rename(root / "files" / "short")
+    assert len(select_script(root / "a", root / "files").files) == 2
+
+
+def unprivileged(*statements: str) -> str:
+    """What a user prints whom file modes bind, as root they do not; or the errors they get."""
+    root = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     script = (
-        "import os, sys; from pathlib import Path\n"
+        "import os; from pathlib import Path\n"
         "from codeferry_contracts.errors import CodeferryError\n"
         "from codeferry_cli.packing import select\n"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        f"try: {code}\n"
-        "except CodeferryError as error: print(error.code)\n"
+        "from codeferry_cli.packing.selection import select_all\n"
+        "def names(selection): return [os.fsdecode(file.path) for file in selection.files]\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    for statement in statements:
+        script += f"try:\n {statement}\nexcept CodeferryError as e: print(e.code, e.message)\n"
+    done = subprocess.run([*root, sys.executable, "-c", script], capture_output=True, text=True)
     return done.stdout + done.stderr
