@@ -9,8 +9,8 @@
   them. They are how ``ferry`` shows dispatch and apply.
 - It gives all functions one access key; Lambda gives each its own role's. Who made a call,
   or signed a URL, is what IAM policies are compared with.
-- A wait for a task token cannot be shortened as its other waits can (``SFN_WAIT_SCALE``): here it is
-  multiplied by ``CODEFERRY_TASK_TOKEN_SCALE``, for tests.
+- A wait for a task token cannot be shortened as its other waits can (``SFN_WAIT_SCALE``): here
+  it is multiplied by ``CODEFERRY_TASK_TOKEN_SCALE``, for tests.
 - Its FilterLogEvents takes no stream prefix and has no pages: see ``emulator_logs``.
 """
 

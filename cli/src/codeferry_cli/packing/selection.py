@@ -28,6 +28,7 @@ from codeferry_cli.packing.git import Git, Listing
 from codeferry_cli.packing.links import leaves_tree
 from codeferry_cli.packing.root import in_repository
 from codeferry_cli.packing.walk import walk
+from codeferry_contracts.archive import MAX_NAME, MAX_PATH, MOST_FILES
 from codeferry_contracts.manifest import META_DIRECTORY
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ _RESERVED = META_DIRECTORY.encode() + b"/"
 _FERRYIGNORE = b".ferryignore"
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 _WILDCARD = re.compile(rb"[*?\[\\]")
-
-# What the file systems of instances can hold: path_resolution(7).
-_LONGEST_PATH, _LONGEST_NAME = 4095, 255
 
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md: what lies in a tree instead of a
 # file whose content was not fetched. All are this long but those of extensions, which hardly
@@ -150,8 +148,14 @@ def keep_private(files: Iterable[File], secrets: Collection[bytes]) -> tuple[Fil
 
 
 def require_possible(files: Collection[File]) -> None:
-    """Raise PathsImpossible, naming all, for what no file system of an instance can hold."""
-    suspects = [file for file in files if len(file.path) > _LONGEST_NAME or file.target]
+    """Raise PathsImpossible, naming all, for what no file system of an instance can hold, and
+    for more files than a run can carry."""
+    if len(files) > MOST_FILES:
+        raise PathsImpossible(
+            f"There are {len(files):,} files, and a run carries at most {MOST_FILES:,}.",
+            hint="Put many small files into an archive of their own, or exclude them.",
+        )
+    suspects = [file for file in files if len(file.path) > MAX_NAME or file.target]
     reasons = ((file, _impossible(file)) for file in suspects)
     impossible = [f"{show(file.path[-200:])} ({why})" for file, why in reasons if why]
     if impossible:
@@ -162,12 +166,12 @@ def require_possible(files: Collection[File]) -> None:
 
 
 def _impossible(file: File) -> str | None:
-    if len(file.path) > _LONGEST_PATH:
-        return f"its path has {len(file.path):,} bytes, not at most {_LONGEST_PATH:,}"
-    if max(map(len, file.path.split(b"/"))) > _LONGEST_NAME:
-        return f"a name in its path has more than {_LONGEST_NAME} bytes"
-    if file.target is not None and len(file.target) > _LONGEST_PATH:
-        return f"it points to more than {_LONGEST_PATH:,} bytes"
+    if len(file.path) > MAX_PATH:
+        return f"its path has {len(file.path):,} bytes, not at most {MAX_PATH:,}"
+    if max(map(len, file.path.split(b"/"))) > MAX_NAME:
+        return f"a name in its path has more than {MAX_NAME} bytes"
+    if file.target is not None and len(file.target) > MAX_PATH:
+        return f"it points to more than {MAX_PATH:,} bytes"
     return None
 
 

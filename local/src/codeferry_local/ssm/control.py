@@ -16,8 +16,8 @@ _INSTANCE_FIELDS = {"instance_id", "root", "tags", "name", "executor"}
 
 class Control:
     """GET, POST and DELETE of ``faults``, ``instances`` (``instances/<id>``) and ``calls``, and
-    POST of ``started/<id>``, which makes EC2's event that the instance is running, and of ``clock``,
-    by whose ``{"advance": seconds}`` time passes at once."""
+    POST of ``started/<id>``, which makes EC2's event that the instance is running, and of
+    ``clock``, by whose ``{"advance": seconds}`` time passes at once."""
 
     def __init__(
         self,

@@ -254,6 +254,16 @@ def test_more_files_than_an_instance_can_list_are_refused(
         pack_digest(root)
 
 
+def test_more_files_than_a_run_can_carry_are_refused_before_any_is_read(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What plan would refuse after the upload."""
+    monkeypatch.setattr("codeferry_cli.packing.selection.MOST_FILES", 8)
+    root = plant({f"{n}": "" for n in range(9)})
+    with pytest.raises(PathsImpossible, match="9 files, and a run carries at most 8"):
+        select(root)
+
+
 def test_members_say_nothing_of_who_packed(plant: Plant) -> None:
     """Owner 0, no names, one constant time after 1980, permission bits only."""
     root = plant({"a": "x"})
