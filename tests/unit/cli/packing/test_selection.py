@@ -753,7 +753,7 @@ def test_what_no_instance_can_hold_stops_a_pack(
 ) -> None:
     """A project and a script's files alike; here as if Linux's names were short."""
     root = plant({"a": "", "long-name": "", "files/long-name": ""})
-    monkeypatch.setattr("codeferry_cli.packing.selection._LONGEST_NAME", 5)
+    monkeypatch.setattr("codeferry_cli.packing.selection.MAX_NAME", 5)
     with pytest.raises(PathsImpossible, match="2 files"):
         select(root)
     with pytest.raises(PathsImpossible, match="1 files"):
