@@ -32,14 +32,16 @@ class Arns:
 
 @dataclass(frozen=True)
 class Permission:
-    """One IAM statement with its reason. ``unseen`` holds the actions that no run of the
-    end-to-end suite makes use of, each with the reason why it is granted all the same."""
+    """One IAM statement with its reason; ``effect`` is Allow or Deny. ``unseen`` holds the
+    actions that no run of the end-to-end suite makes use of, each with the reason why it is
+    granted all the same."""
 
     actions: tuple[str, ...]
     resources: tuple[str, ...]
     why: str
     conditions: Mapping[str, Any] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
+    effect: str = "Allow"
 
 
 # Not for our code: the Lambda service acts with the function's role, and this is granted for

@@ -54,15 +54,22 @@ def test_the_ledger_forgets(resources):
 # --- what is left when a stage is destroyed ---------------------------------------------------
 
 
-def test_nothing_but_the_permanent_bucket_and_its_policy_outlives_its_stack(everything):
-    """Everything else goes, the artifact bucket with what is in it."""
+def test_nothing_but_what_is_permanent_outlives_its_stack(everything):
+    """The permanent bucket with what protects it, and the account's one provider for GitHub.
+    Everything else goes, the artifact bucket with what is in it."""
     kept = [
         (stack, resource["Type"])
         for stack, _, resource in Assembly(everything).resources()
         if resource.get("DeletionPolicy", "Delete") != "Delete"
     ]
     stack = "Codeferry-prod-FleetStorage"
-    assert sorted(kept) == [(stack, "AWS::S3::Bucket"), (stack, "AWS::S3::BucketPolicy")]
+    assert sorted(kept) == [
+        (stack, "AWS::IAM::Policy"),
+        (stack, "AWS::IAM::Role"),
+        (stack, "AWS::S3::Bucket"),
+        (stack, "AWS::S3::BucketPolicy"),
+        ("Codeferry-prod-GitOps", "AWS::IAM::OIDCProvider"),
+    ]
 
 
 def test_every_bucket_that_goes_is_emptied_before(everything):
