@@ -41,6 +41,7 @@ ARNS = Arns(
     instances="arn:…:ec2:…:instance/*",
     state_machines=dict.fromkeys(WORKFLOWS, "the stage's state machines"),
     event_bus="the default event bus",
+    stage="the stage",
 )
 PLACE = Place("aws", "REGION", "ACCOUNT", Stage("stage"))
 

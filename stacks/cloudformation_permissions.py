@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codeferry_contracts.names import Stage
+from codeferry_contracts.target import STAGE_TAG
 from stacks.gitops_permissions import ISSUER, QUALIFIER, Place
 from stacks.permissions import Permission
 
-STAGE_TAG = "codeferry:stage"
 # IAM User Guide, "IAM and AWS STS quotas": a managed policy's size, white space not counted.
 POLICY_LIMIT = 6144
 

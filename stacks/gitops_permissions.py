@@ -61,7 +61,7 @@ def plan_permissions(place: Place) -> list[Permission]:
     return [
         Permission(
             ("cloudformation:DescribeStacks", "cloudformation:GetTemplate"),
-            _stacks(place),
+            (_stacks(place),),
             "What is deployed, to compare with what would be; a stack's ARN ends in a random id.",
         ),
         _bootstrap_version(place),
@@ -73,11 +73,8 @@ def inspect_permissions(place: Place) -> list[Permission]:
     return [*_drift(place), *_by_name(place), _without_narrower_resource(), _check(place)]
 
 
-def _stacks(place: Place) -> tuple[str, ...]:
-    return (
-        place.arn("cloudformation", f"stack/Codeferry-{place.stage.name}-*"),
-        place.arn("cloudformation", f"stack/{BOOTSTRAP_STACK}/*"),
-    )
+def _stacks(place: Place) -> str:
+    return place.arn("cloudformation", f"stack/Codeferry-{place.stage.name}-*")
 
 
 def _bootstrap_version(place: Place) -> Permission:
@@ -102,7 +99,7 @@ def _drift(place: Place) -> list[Permission]:
                 "cloudformation:GetTemplate",
                 "cloudformation:ListStackResources",
             ),
-            _stacks(place),
+            (_stacks(place), place.arn("cloudformation", f"stack/{BOOTSTRAP_STACK}/*")),
             "What is deployed, to compare with what is there; a stack's ARN ends in a random id.",
         ),
         _bootstrap_version(place),

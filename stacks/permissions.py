@@ -12,12 +12,13 @@ from typing import Any
 
 from codeferry_contracts import layout
 from codeferry_contracts.names import SYNC
-from codeferry_contracts.target import TARGET_TAG
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
 
 
 @dataclass(frozen=True)
 class Arns:
-    """The resources a permission can name."""
+    """The resources a permission can name. ``stage`` is whose instances take its code, and those
+    that no tag puts into a stage unless ``require_stage_tag``."""
 
     bucket: str
     table: str
@@ -25,6 +26,8 @@ class Arns:
     instances: str
     state_machines: Mapping[str, str]
     event_bus: str
+    stage: str
+    require_stage_tag: bool = False
 
     def objects(self, prefix: str) -> str:
         return f"{self.bucket}/{prefix}*"
@@ -204,8 +207,12 @@ def _dispatch(arns: Arns) -> list[Permission]:
         Permission(
             ("ssm:SendCommand",),
             (arns.instances,),
-            f"Only instances that carry the tag {TARGET_TAG} can be reached.",
-            conditions={"StringLike": {f"aws:ResourceTag/{TARGET_TAG}": "?*"}},
+            f"Only instances that carry the tag {TARGET_TAG} can be reached, and none that is of "
+            f"another stage by its tag {STAGE_TAG}.",
+            conditions={
+                "StringLike": {f"aws:ResourceTag/{TARGET_TAG}": "?*"},
+                _of_stage(arns): {f"aws:ResourceTag/{STAGE_TAG}": arns.stage},
+            },
         ),
         Permission(
             ("ssm:ListCommands", "ssm:CancelCommand", "ssm:DescribeInstanceInformation"),
@@ -227,6 +234,11 @@ def _dispatch(arns: Arns) -> list[Permission]:
             "signer's rights.",
         ),
     ]
+
+
+def _of_stage(arns: Arns) -> str:
+    """IfExists holds for a missing tag ("IAM JSON policy elements: Condition operators")."""
+    return "StringEquals" if arns.require_stage_tag else "StringEqualsIfExists"
 
 
 def _keep_token(arns: Arns) -> Permission:

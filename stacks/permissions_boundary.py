@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from codeferry_contracts.target import TARGET_TAG
-from stacks.cloudformation_permissions import STAGE_TAG, document
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
+from stacks.cloudformation_permissions import document
 from stacks.gitops_permissions import QUALIFIER, Place, deploy_permissions
 from stacks.permissions import Permission
 

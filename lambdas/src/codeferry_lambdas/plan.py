@@ -116,7 +116,7 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
     archive = _archive(settings, request.archive)
     manifest = archive_object.read_manifest(settings.bucket, archive)
     plan = dataclasses.replace(
-        _for_fleet(fleet.resolve(parse_target(request.target)), request, document, run),
+        _for_fleet(fleet.resolve(parse_target(request.target), settings), request, document, run),
         project=_project(request, request.archive, manifest),
         archive=archive,
         environment=_environment(settings, request),

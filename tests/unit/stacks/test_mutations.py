@@ -137,10 +137,14 @@ def about_the_rule(policy):
 
 
 def about_commands(policy):
-    """Commands go to instances that carry the tag."""
+    """Commands go to instances that carry the tag, and to none of another stage."""
     if any("ssm:SendCommand" in listed(s["Action"]) for s in policy.statements):
-        tag = {"aws:ResourceTag/codeferry:target": "demo"}
+        tag, stage = {"aws:ResourceTag/codeferry:target": "demo"}, "aws:ResourceTag/codeferry:stage"
         yield Question("ssm:SendCommand", INSTANCE, tag, True)
+        yield Question("ssm:SendCommand", INSTANCE, tag | {stage: "prod"}, True)
+        yield Question("ssm:SendCommand", INSTANCE, tag | {stage: "dev"}, False)
+        yield Question("ssm:SendCommand", INSTANCE, tag | {stage: ""}, False)
+        yield Question("ssm:SendCommand", INSTANCE, {stage: "prod"}, False)
         yield Question("ssm:SendCommand", INSTANCE, {}, False)
 
 
