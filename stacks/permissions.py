@@ -140,6 +140,10 @@ def _archives(arns: Arns) -> tuple[str, ...]:
     return (arns.objects(layout.ARCHIVES_PREFIX), arns.objects(layout.INBOX_PREFIX))
 
 
+def _environments(arns: Arns) -> str:
+    return arns.objects(layout.ENVIRONMENTS_PREFIX)
+
+
 def _read_archives(arns: Arns) -> list[Permission]:
     return [
         Permission(
@@ -150,6 +154,11 @@ def _read_archives(arns: Arns) -> list[Permission]:
         ),
         Permission(
             ("s3:GetObjectVersion",), (_kept(arns),), "The same of a release that was kept."
+        ),
+        Permission(
+            ("s3:GetObject", "s3:GetObjectVersion"),
+            (_environments(arns),),
+            "Settles the version of a command's variables; it asks for no byte of them.",
         ),
     ]
 
@@ -229,7 +238,7 @@ def _dispatch(arns: Arns) -> list[Permission]:
         _write_record(arns),
         Permission(
             ("s3:GetObjectVersion",),
-            (*_archives(arns), _kept(arns)),
+            (*_archives(arns), _environments(arns), _kept(arns)),
             "Signs the GET of one version that the instances use: a signature carries its "
             "signer's rights.",
         ),
@@ -291,6 +300,12 @@ def _delete_archive(arns: Arns) -> list[Permission]:
                 "s3:DeleteObject": "Every delete names a version; S3's reference asks for this "
                 "action beside the one for versions."
             },
+        ),
+        Permission(
+            ("s3:DeleteObject", "s3:DeleteObjectVersion"),
+            (_environments(arns),),
+            "Deletes a command's variables.",
+            unseen={"s3:DeleteObject": "As of archives."},
         ),
         Permission(
             ("s3:ListBucketVersions", "s3:ListBucketMultipartUploads"),

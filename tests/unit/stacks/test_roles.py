@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.stacks.iam_judge import like, listed
+from tests.unit.stacks.iam_judge import Request, decide, like, listed
 from tests.unit.stacks.policies import ACCOUNT, REGION, Assembly
 from tests.unit.stacks.test_cloudformation_permissions import STATEMENTS as CLOUDFORMATION
 
@@ -148,3 +148,59 @@ def test_a_change_anywhere_would_be_caught(resource):
     """A whole account is no resource; reading it is not looked at here."""
     statement = {"Effect": "Allow", "Action": ["ec2:RunInstances", "ec2:Describe*"]}
     assert unbound([statement | {"Resource": [resource]}]) == {"ec2:RunInstances"}
+
+
+# --- whoever runs ferry ---------------------------------------------------------------------
+
+
+def of_ferry():
+    """The statements of docs/iam.md about objects, as a user's policy would have them."""
+    table = PAGE.partition("## Whoever runs `ferry`\n")[2]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `s3:")]
+    return [
+        {
+            "Effect": "Allow",
+            "Action": re.findall("`([^`]+)`", actions),
+            "Resource": [f"arn:aws:s3:::bucket/{name}" for name in re.findall("`([^`]+)`", on)],
+        }
+        for actions, on in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "key", "allowed"),
+    [
+        ("s3:PutObject", "environments/run-1.env.json", True),
+        ("s3:DeleteObjectVersion", "environments/run-1.env.json", True),
+        ("s3:GetObject", "environments/run-1.env.json", False),
+        ("s3:GetObjectVersion", "environments/run-1.env.json", False),
+        ("s3:GetObject", "archives/run-1.env.json", False),
+        ("s3:GetObject", "archives/run-1.tar.gz", True),
+        ("s3:PutObject", "releases/web/app.tar.gz", False),
+        ("s3:PutObject", "runs/run-1/targets.json", False),
+    ],
+)
+def test_nobody_who_runs_ferry_reads_the_variables_of_others(action, key, allowed):
+    """They may be secrets: put-only, and nothing that an older ferry put elsewhere."""
+    assert decide(of_ferry(), Request(action, f"arn:aws:s3:::bucket/{key}")) is allowed
+
+
+def test_only_who_carries_variables_can_get_at_them(everything):
+    """plan settles their version, dispatch signs for the instance, cleanup and abort delete."""
+    assembly = Assembly(everything)
+    reached = {}
+    for stack, _, function in assembly.resources("AWS::Lambda::Function"):
+        statements = assembly.role_statements(
+            stack, function["Properties"]["Role"]["Fn::GetAtt"][0]
+        )
+        for s in statements:
+            for resource in listed(s["Resource"]):
+                if resource.endswith("/environments/*"):
+                    name = function["Properties"]["FunctionName"].rpartition("-")[2]
+                    reached.setdefault(name, set()).update(listed(s["Action"]))
+    deleting = {"s3:DeleteObject", "s3:DeleteObjectVersion"}
+    assert set(reached) == {"plan", "dispatch", "cleanup", "abort"}
+    assert reached["plan"] == {"s3:GetObject", "s3:GetObjectVersion"}
+    assert reached["dispatch"] == {"s3:GetObjectVersion"}
+    assert deleting <= reached["cleanup"] == reached["abort"]
+    assert not {a for a in reached["cleanup"] if "Get" in a}

@@ -31,15 +31,16 @@ def test_everything_in_the_bucket_expires(resources):
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     days = {id_: rule.get("ExpirationInDays") for id_, rule in rules.items()}
     kept = {"releases": None, "leftovers": None}
-    assert days == {"archives": 1, "inbox": 7, "records": 90, **kept}
+    assert days == {"archives": 1, "environments": 1, "inbox": 7, "records": 90, **kept}
     prefixes = {rule.get("Prefix") for rule in rules.values()}
-    assert prefixes == {"archives/", "inbox/", "runs/", "releases/", None}
+    assert prefixes == {"archives/", "environments/", "inbox/", "runs/", "releases/", None}
     noncurrent = {
         id_: rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
         for id_, rule in rules.items()
         if "NoncurrentVersionExpiration" in rule
     }
-    assert noncurrent == {"archives": 1, "inbox": 1, "records": 1, "releases": 90}
+    short = dict.fromkeys(("archives", "environments", "inbox", "records"), 1)
+    assert noncurrent == short | {"releases": 90}
     leftovers = rules["leftovers"]
     assert leftovers["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
