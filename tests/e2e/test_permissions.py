@@ -124,22 +124,23 @@ def packed(aws, project, directory):
     return path.read_bytes()
 
 
-def start_by_hand(aws, body, more=None, **options):
+def start_by_hand(aws, body, more=None, name=None, **options):
     """The id of a run as a person starts it at the console, ``more`` in its request."""
     key = f"archives/{uuid.uuid4().hex}.tar.gz"
     put(aws, key, body)
     request = {"archive": {"key": key}, "target": "demo", "options": options, **(more or {})}
     started = aws.client("stepfunctions").start_execution(
-        stateMachineArn=aws.machine, input=json.dumps(request)
+        stateMachineArn=aws.machine, name=name or uuid.uuid4().hex, input=json.dumps(request)
     )
     return started["executionArn"].rpartition(":")[2]
 
 
 def start_with_variables(aws, body):
     """As ``start_by_hand``, with a command and the newest version of its variables."""
-    key = f"environments/{uuid.uuid4().hex}.env.json"
+    name = uuid.uuid4().hex
+    key = f"environments/{name}.env.json"
     aws.client("s3").put_object(Bucket=aws.bucket, Key=key, Body=b"{}")
-    return start_by_hand(aws, body, {"command": ["true"], "environment": {"key": key}})
+    return start_by_hand(aws, body, {"command": ["true"], "environment": {"key": key}}, name)
 
 
 def upload_to_the_inbox(aws, body):

@@ -78,12 +78,11 @@ def is_source_key(key: str) -> bool:
     return is_archive_key(key) or is_kept_key(key)
 
 
-def is_environment_key(key: str) -> bool:
-    """Whether ``key`` lies where variables lie; an older ``ferry`` puts them beside
-    the archives."""
-    return key.startswith((ENVIRONMENTS_PREFIX, ARCHIVES_PREFIX)) and key.endswith(
-        ENVIRONMENT_SUFFIX
-    )
+def is_environment_of(key: str, run_id: str) -> bool:
+    """Whether the run may use variables at ``key``, and delete them: its own. An older ``ferry``
+    puts them beside the archives."""
+    beside = key.startswith(ARCHIVES_PREFIX) and key.endswith(ENVIRONMENT_SUFFIX)
+    return beside or key == environment_key(run_id)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from codeferry_contracts.parameters import PAYLOAD_PARAMETER, TIMEOUT_PARAMETER,
 from codeferry_contracts.request import Environment, Expect
 from codeferry_lambdas import cleanup, clients, command, dispatch
 from codeferry_lambdas.outcomes import roll_up
-from codeferry_lambdas.plan import read_request
+from codeferry_lambdas.plan import _environment, read_request
 from codeferry_lambdas.record import PinnedEnvironment, Record, Run
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.summary import Known, build_report
@@ -107,6 +107,21 @@ def test_variables_are_taken_from_either_place(key: str) -> None:
     """A ferry of before the own prefix goes on starting runs; its requests name the old key."""
     request = {**TRAIN, "environment": {"key": key, "version_id": "v1"}}
     assert read_request(request, "sync").environment == Environment(key, "v1")
+
+
+def test_variables_of_another_run_are_neither_used_nor_deleted(
+    settings: Settings, run: Run, record: Record
+) -> None:
+    """A command of this run could print them. The request is refused, and what cleans up after it
+    leaves them where they are."""
+    theirs = "environments/run-2.env.json"
+    clients.s3().put_object(Bucket=BUCKET, Key=theirs, Body=b'{"TOKEN": "x"}')
+    request = {**TRAIN, "environment": {"key": theirs}}
+    with pytest.raises(RequestInvalid, match=r"environment\.key is not of this run") as raised:
+        _environment(settings, read_request(request, "sync"), run)
+    assert ENVIRONMENT in str(raised.value.hint)
+    cleanup.handler(event(run, request=request), None)
+    assert clients.s3().get_object(Bucket=BUCKET, Key=theirs)["Body"].read()
 
 
 @pytest.mark.parametrize("key", [ENVIRONMENT, BEFORE])
