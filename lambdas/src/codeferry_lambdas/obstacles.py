@@ -52,18 +52,18 @@ def is_elsewhere(machine: Machine, settings: Settings) -> bool:
 def takes_code(machine: Machine, settings: Settings) -> bool:
     """Whether its tags let this stage's commands in: what IAM decides as well, by the condition
     of dispatch's SendCommand (``stacks/permissions.py``)."""
-    return _untold(machine, settings) is None
+    return _tag_obstacle(machine, settings) is None
 
 
 def obstacle_of(machine: Machine, agent: Agent | None, settings: Settings) -> Unreachable | None:
     """The first thing that keeps commands from this machine, or None."""
     if is_elsewhere(machine, settings):
-        return _untold(machine, settings)
+        return _tag_obstacle(machine, settings)
     if machine.state != "running":
         return _obstacle(machine, "not_running", f"is {machine.state}", _start(machine))
-    untold = _untold(machine, settings)
-    if untold is not None:
-        return untold
+    obstacle = _tag_obstacle(machine, settings)
+    if obstacle is not None:
+        return obstacle
     if agent is None:
         fix = (
             "Attach AmazonSSMManagedInstanceCore to its role, check that the SSM agent runs, "
@@ -80,7 +80,7 @@ def obstacle_of(machine: Machine, agent: Agent | None, settings: Settings) -> Un
     return None
 
 
-def _untold(machine: Machine, settings: Settings) -> Unreachable | None:
+def _tag_obstacle(machine: Machine, settings: Settings) -> Unreachable | None:
     """What is wrong with its tags."""
     stage = settings.stage.name
     if is_elsewhere(machine, settings):
