@@ -66,7 +66,7 @@ clean: ## remove everything make has made
 
 $(UV):
 	$(PYTHON) -m venv .tools/uv
-	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+	$(PYTHON) scripts/locked.py uv | .tools/uv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement /dev/stdin
 
 .venv/.ready: uv.lock pyproject.toml $(wildcard */pyproject.toml) | $(UV)
 	$(UV) sync --quiet --locked --python $(PYTHON)

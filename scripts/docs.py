@@ -15,7 +15,12 @@ from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402 - the check
 from codeferry_contracts.request import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
 from stacks import instance_permissions as instance  # noqa: E402
 from stacks.cloudformation_permissions import cloudformation_permissions  # noqa: E402
-from stacks.gitops_permissions import Place, deploy_permissions, plan_permissions  # noqa: E402
+from stacks.gitops_permissions import (  # noqa: E402
+    Place,
+    deploy_permissions,
+    inspect_permissions,
+    plan_permissions,
+)
 from stacks.permissions import (  # noqa: E402
     EVENT_FUNCTIONS,
     INVOKED_BY_EVENTS,
@@ -36,6 +41,7 @@ ARNS = Arns(
     instances="arn:…:ec2:…:instance/*",
     state_machines=dict.fromkeys(WORKFLOWS, "the stage's state machines"),
     event_bus="the default event bus",
+    stage="the stage",
 )
 PLACE = Place("aws", "REGION", "ACCOUNT", Stage("stage"))
 
@@ -119,13 +125,14 @@ def _instances() -> Iterator[str]:
 
 def _deploying() -> Iterator[str]:
     yield from ("", "# Whoever deploys", "")
-    yield "`codeferry-<stage>-plan` and `-deploy` are taken by GitHub's workflows. What"
+    yield "`codeferry-<stage>-plan`, `-inspect` and `-deploy` are taken by GitHub's workflows. What"
     yield "CloudFormation then does, for `-deploy` or for a laptop, it may do by policies that the"
     yield "bootstrap makes (`cdk-hnb659fds-codeferry-<part>-<region>`). The sources are"
     yield "`stacks/gitops_permissions.py` and `stacks/cloudformation_permissions.py`; who is"
     yield "trusted, and how far every role reaches at most, is in"
     yield "[gitops.md](gitops.md#who-may-do-what)."
     yield from _table("## GitHub: plan", plan_permissions(PLACE))
+    yield from _table("## GitHub: inspect", inspect_permissions(PLACE))
     yield from _table("## GitHub: deploy", deploy_permissions(PLACE))
     for part, granted in cloudformation_permissions(PLACE).items():
         yield from _table(f"## CloudFormation: {part}", granted)
@@ -141,7 +148,8 @@ def _permission_row(permission: Permission) -> str:
     resources = "<br>".join(resource.replace("*", "\\*") for resource in permission.resources)
     conditions = f"<br>if {_conditions(permission)}" if permission.conditions else ""
     unseen = "".join(f"<br>*unseen* `{a}`: {why}" for a, why in permission.unseen.items())
-    return f"| {actions} | {resources}{conditions} | {permission.why}{unseen} |"
+    never = "**never** " if permission.effect == "Deny" else ""
+    return f"| {never}{actions} | {resources}{conditions} | {permission.why}{unseen} |"
 
 
 def _conditions(permission: Permission) -> str:

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codeferry_contracts.names import Stage
+from codeferry_contracts.target import STAGE_TAG
 from stacks.gitops_permissions import ISSUER, QUALIFIER, Place
 from stacks.permissions import Permission
 
-STAGE_TAG = "codeferry:stage"
 # IAM User Guide, "IAM and AWS STS quotas": a managed policy's size, white space not counted.
 POLICY_LIMIT = 6144
 
@@ -54,7 +54,10 @@ def document(permissions: Sequence[Permission]) -> dict[str, Any]:
     """The statements as IAM reads them."""
     statements = []
     for permission in permissions:
-        statement: dict[str, Any] = {"Effect": "Allow", "Action": list(permission.actions)}
+        statement: dict[str, Any] = {
+            "Effect": permission.effect,
+            "Action": list(permission.actions),
+        }
         statement["Resource"] = list(permission.resources)
         if permission.conditions:
             statement["Condition"] = {k: dict(v) for k, v in permission.conditions.items()}
@@ -72,6 +75,11 @@ def _both(place: Place, service: str, prefix: str) -> tuple[str, str]:
 
 def _tagged() -> dict[str, dict[str, str]]:
     return {"StringLike": {f"aws:ResourceTag/{STAGE_TAG}": "?*"}}
+
+
+def _untagged() -> dict[str, dict[str, str]]:
+    """Holds as well for what has no such tag: a negated operator does for a missing key."""
+    return {"StringNotLike": {f"aws:ResourceTag/{STAGE_TAG}": "?*"}}
 
 
 def _tagging() -> dict[str, dict[str, str]]:
@@ -121,6 +129,15 @@ def _keys(place: Place) -> list[Permission]:
             "A key for messages; it has no ARN before it is made, and is ours by its tag.",
             conditions=_tagging(),
         ),
+        # The request of CreateKey names no key ("Controlling access to tags", KMS Developer
+        # Guide); every key has a hyphen in its id, and so this is about keys that are there.
+        Permission(
+            ("kms:TagResource",),
+            (place.arn("kms", "key/*-*"),),
+            "A key of somebody else does not become ours by being given our tag.",
+            conditions=_untagged(),
+            effect="Deny",
+        ),
         Permission(
             (
                 "kms:DescribeKey",
@@ -133,6 +150,7 @@ def _keys(place: Place) -> list[Permission]:
                 "kms:ListResourceTags",
                 "kms:PutKeyPolicy",
                 "kms:ScheduleKeyDeletion",
+                "kms:TagResource",
                 "kms:UntagResource",
                 "kms:UpdateKeyDescription",
             ),
@@ -340,33 +358,14 @@ def _network(place: Place) -> list[Permission]:
             ("*",),
             "CloudFormation and Auto Scaling look at what they made; these have no resources.",
         ),
+        *_making(place),
         Permission(
             (
                 "ec2:AssociateRouteTable",
                 "ec2:AuthorizeSecurityGroupEgress",
                 "ec2:AuthorizeSecurityGroupIngress",
-                "ec2:CreateLaunchTemplate",
-                "ec2:CreateRouteTable",
-                "ec2:CreateSecurityGroup",
-                "ec2:CreateSubnet",
-                "ec2:CreateTags",
-                "ec2:CreateVpc",
-                "ec2:CreateVpcEndpoint",
-                "ec2:ModifySubnetAttribute",
-                "ec2:ModifyVpcAttribute",
-                "ec2:RevokeSecurityGroupEgress",
-                "ec2:RunInstances",
-            ),
-            (
-                place.arn("ec2", "*"),
-                f"arn:{place.partition}:ec2:{place.region}::image/*",
-            ),
-            "Makes the network, the template and, as Auto Scaling checks, instances from it. What "
-            "is being made has an id of EC2's choice and may not have its tag yet.",
-        ),
-        Permission(
-            (
                 "ec2:CreateLaunchTemplateVersion",
+                "ec2:CreateTags",
                 "ec2:DeleteLaunchTemplate",
                 "ec2:DeleteRouteTable",
                 "ec2:DeleteSecurityGroup",
@@ -375,15 +374,95 @@ def _network(place: Place) -> list[Permission]:
                 "ec2:DeleteVpc",
                 "ec2:DeleteVpcEndpoints",
                 "ec2:DisassociateRouteTable",
+                "ec2:ModifySubnetAttribute",
+                "ec2:ModifyVpcAttribute",
                 "ec2:ModifyVpcEndpoint",
                 "ec2:ReplaceRouteTableAssociation",
+                "ec2:RevokeSecurityGroupEgress",
                 "ec2:RevokeSecurityGroupIngress",
                 "ec2:UpdateSecurityGroupRuleDescriptionsEgress",
                 "ec2:UpdateSecurityGroupRuleDescriptionsIngress",
             ),
             (place.arn("ec2", "*"),),
-            "Changes and deletes of these only what has our tag.",
+            "Changes, opens and deletes only what has our tag.",
             conditions=_tagged(),
+        ),
+    ]
+
+
+# What tags what it makes in the call that makes it ("tagOnCreate" in each type's schema, and a
+# launch template by its TagSpecifications), so that nothing of ours is without its tag.
+_MAKING = (
+    "CreateLaunchTemplate",
+    "CreateRouteTable",
+    "CreateSecurityGroup",
+    "CreateSubnet",
+    "CreateVpc",
+    "CreateVpcEndpoint",
+)
+
+
+def _making(place: Place) -> list[Permission]:
+    """EC2 asks about what a call makes and about what it makes it in, each on its own ("Actions,
+    resources, and condition keys for Amazon EC2", Service Authorization Reference): no call is
+    in one statement with another one that makes what it makes something in."""
+    inside = ("route-table/*", "security-group/*", "subnet/*")
+    return [
+        *(
+            Permission(
+                tuple(f"ec2:{action}" for action in actions),
+                tuple(place.arn("ec2", made) for made in kinds),
+                "Makes them with our tag from the beginning, or not at all.",
+                conditions=_tagging(),
+            )
+            for actions, kinds in (
+                (("CreateLaunchTemplate", "CreateVpc"), ("launch-template/*", "vpc/*")),
+                (("CreateRouteTable", "CreateSecurityGroup", "CreateSubnet"), inside),
+                (("CreateVpcEndpoint",), ("vpc-endpoint/*",)),
+            )
+        ),
+        Permission(
+            ("ec2:CreateRouteTable", "ec2:CreateSubnet", "ec2:CreateVpcEndpoint"),
+            tuple(place.arn("ec2", kind) for kind in (*inside, "vpc/*")),
+            "And in a network of ours.",
+            conditions=_tagged(),
+        ),
+        Permission(
+            ("ec2:CreateSecurityGroup",),
+            (place.arn("ec2", "vpc/*"),),
+            "The fleet's own group, in a network that may be yours (`fleet_vpc`): it is empty, and "
+            "nothing is in it but what is put there.",
+        ),
+        Permission(
+            ("ec2:CreateTags",),
+            (place.arn("ec2", "*"),),
+            "Tags what is being made, and nothing that is there already.",
+            conditions={"StringEquals": {"ec2:CreateAction": [*_MAKING, "RunInstances"]}},
+        ),
+        Permission(
+            ("ec2:RunInstances",),
+            (place.arn("ec2", "launch-template/*"), place.arn("ec2", "security-group/*")),
+            "As Auto Scaling checks for whoever makes a group: from a template and in a security "
+            "group of ours.",
+            conditions=_tagged(),
+        ),
+        Permission(
+            ("ec2:RunInstances",),
+            (
+                *(
+                    place.arn("ec2", f"{kind}/*")
+                    for kind in (
+                        "instance",
+                        "network-interface",
+                        "spot-instances-request",
+                        "subnet",
+                        "volume",
+                    )
+                ),
+                f"arn:{place.partition}:ec2:{place.region}::image/*",
+            ),
+            "And the rest of such an instance, in subnets that may be yours (`fleet_subnets`).",
+            conditions={"ArnLike": {"ec2:LaunchTemplate": place.arn("ec2", "launch-template/*")}},
         ),
     ]
 
@@ -466,6 +545,13 @@ def _roles(place: Place) -> list[Permission]:
             "Whose role it is changes nothing about how far it reaches.",
         ),
         Permission(
+            ("iam:DeleteRole", "iam:UpdateAssumeRolePolicy"),
+            (place.iam("role/codeferry-*-break-glass"),),
+            "Who may break the glass is settled when the role is made; a deployment changes it no "
+            "more, nor makes the role anew.",
+            effect="Deny",
+        ),
+        Permission(
             ("iam:PassRole",),
             (place.iam("role/Codeferry-*"),),
             "Services get the roles that CloudFormation names after their stack: never those of "
@@ -519,14 +605,12 @@ def _provider(place: Place) -> Permission:
         (
             "iam:AddClientIDToOpenIDConnectProvider",
             "iam:CreateOpenIDConnectProvider",
-            "iam:DeleteOpenIDConnectProvider",
             "iam:GetOpenIDConnectProvider",
             "iam:ListOpenIDConnectProviderTags",
-            "iam:RemoveClientIDFromOpenIDConnectProvider",
             "iam:TagOpenIDConnectProvider",
             "iam:UntagOpenIDConnectProvider",
-            "iam:UpdateOpenIDConnectProviderThumbprint",
         ),
         (place.iam(f"oidc-provider/{ISSUER}"),),
-        "GitHub's provider, and no other.",
+        "GitHub's provider, and no other. An account has one, for everybody's roles: it is made, "
+        "and nothing is taken from it.",
     )

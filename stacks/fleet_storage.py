@@ -25,9 +25,11 @@ from stacks.retention import retention
 from stacks.settings import Settings
 from stacks.statements import accept_wildcards, statement
 
-# Who may still do this is the break-glass role alone. To expire versions by a lifecycle rule
-# would be another way to lose them; CloudFormation has to stay able to write the rules.
-_DESTRUCTIVE_FOR_BUCKET = ("s3:DeleteBucket", "s3:DeleteBucketPolicy")
+# Who may still do this is the break-glass role alone. PutBucketPolicy is among it, because another
+# policy would be the way around this one: CloudFormation writes it once, with the bucket. To expire
+# versions by a lifecycle rule would be another way to lose them; CloudFormation has to stay able
+# to write the rules.
+_DESTRUCTIVE_FOR_BUCKET = ("s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:PutBucketPolicy")
 _DESTRUCTIVE_FOR_OBJECTS = ("s3:DeleteObjectVersion",)
 
 
@@ -120,6 +122,15 @@ class BreakGlass(Construct):
             )
         )
         acknowledge_wildcard(self.role, objects, "Breaking the glass is for any object in it.")
+        self._stay()
+
+    def _stay(self) -> None:
+        """Role and policy outlive the stack with the bucket, which nobody else could delete; and
+        whoever may delete the role may make it anew, with another trust."""
+        self.role.apply_removal_policy(RemovalPolicy.RETAIN)
+        policy = self.role.node.find_child("DefaultPolicy")
+        assert isinstance(policy, iam.Policy)
+        policy.apply_removal_policy(RemovalPolicy.RETAIN)
 
 
 class PermanentBucket(Construct):

@@ -20,17 +20,22 @@ AUDIENCE = "sts.amazonaws.com"
 
 @dataclass(frozen=True)
 class Subjects:
-    """Exact ``sub`` values: for looking (``plan``) and for changing (``deploy``)."""
+    """Exact ``sub`` values: for comparing templates (``plan``), for looking at what is there
+    (``inspect``) and for changing it (``deploy``)."""
 
     plan: tuple[str, ...]
+    inspect: tuple[str, ...]
     deploy: tuple[str, ...]
 
 
 def subjects(gitops: GitOpsSettings) -> Subjects:
-    """Pull requests and the branch may plan; only the protected environment may deploy."""
+    """Pull requests, and that is every branch, may plan; only the branch may inspect, and only
+    the protected environment deploy."""
     repository = f"repo:{_named(gitops)}"
+    branch = f"{repository}:ref:refs/heads/{gitops.branch}"
     return Subjects(
-        plan=(f"{repository}:pull_request", f"{repository}:ref:refs/heads/{gitops.branch}"),
+        plan=(f"{repository}:pull_request", branch),
+        inspect=(branch,),
         deploy=(f"{repository}:environment:{gitops.environment}",),
     )
 

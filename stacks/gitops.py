@@ -1,9 +1,10 @@
-"""GitOps: GitHub's workflows as two roles, without a stored key.
+"""GitOps: GitHub's workflows as three roles, without a stored key.
 
-``plan`` looks, from pull requests and from the branch; ``deploy`` changes, from the protected
-environment only. Each has its whole policy as its permission boundary too: attaching another
-policy to the role, even AdministratorAccess, gives it nothing. Where the account has a boundary
-for all roles (``stacks/permissions_boundary.py``), that one takes its place and says the same.
+``plan`` reads templates, from pull requests and from the branch; ``inspect`` looks at what is
+deployed, from the branch only; ``deploy`` changes, from the protected environment only. Each has
+its whole policy as its permission boundary too: attaching another policy to the role, even
+AdministratorAccess, gives it nothing. Where the account has a boundary for all roles
+(``stacks/permissions_boundary.py``), that one takes its place and says the same.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.github_trust import AUDIENCE, subjects, trust_conditions
-from stacks.gitops_permissions import ISSUER, Place, deploy_permissions, plan_permissions
+from stacks.gitops_permissions import (
+    ISSUER,
+    Place,
+    deploy_permissions,
+    inspect_permissions,
+    plan_permissions,
+)
 from stacks.permissions import Permission
 from stacks.settings import GitOpsSettings, Settings
 from stacks.statements import accept_wildcards, statement
@@ -42,6 +49,7 @@ class GitOpsStack(Stack):
         place = Place(self.partition, self.region, self.account, settings.stage)
         granted = {
             "plan": (allowed.plan, plan_permissions(place)),
+            "inspect": (allowed.inspect, inspect_permissions(place)),
             "deploy": (allowed.deploy, deploy_permissions(place)),
         }
         for purpose, (trusted, permissions) in granted.items():
@@ -61,7 +69,12 @@ class GitOpsStack(Stack):
             return f"arn:{self.partition}:iam::{self.account}:oidc-provider/{ISSUER}"
         # Without thumbprints: IAM knows GitHub's certificate authority itself.
         provider = iam.OidcProviderNative(
-            self, "GitHub", url=f"https://{ISSUER}", client_ids=[AUDIENCE]
+            self,
+            "GitHub",
+            url=f"https://{ISSUER}",
+            client_ids=[AUDIENCE],
+            # Roles of other teams trust it by now, and an account has no second one.
+            removal_policy=RemovalPolicy.RETAIN,
         )
         return provider.oidc_provider_arn
 

@@ -1,8 +1,9 @@
-"""What the two GitHub roles may do, and why: values, for the stack, the docs and the tests.
+"""What the three GitHub roles may do, and why: values, for the stack, the docs and the tests.
 
-``plan`` reads what `cdk diff`, `cdk drift` and `ferry doctor` read: how things are configured,
-never what is in them, and only of this stage. ``deploy`` may become the CDK's own roles that
-deploy.
+``plan``, which every branch can have by opening a pull request, reads what `cdk diff` reads: the
+templates of this stage's stacks. ``inspect``, which only the branch has, reads what `cdk drift` and
+`ferry doctor` read: how things are configured, never what is in them. ``deploy`` may become the
+CDK's own roles that deploy.
 """
 
 from __future__ import annotations
@@ -56,15 +57,35 @@ def deploy_permissions(place: Place) -> list[Permission]:
 
 
 def plan_permissions(place: Place) -> list[Permission]:
+    """Reading the stage's stacks as they were deployed, and nothing of what came of them."""
+    return [
+        Permission(
+            ("cloudformation:DescribeStacks", "cloudformation:GetTemplate"),
+            (_stacks(place),),
+            "What is deployed, to compare with what would be; a stack's ARN ends in a random id.",
+        ),
+        _bootstrap_version(place),
+    ]
+
+
+def inspect_permissions(place: Place) -> list[Permission]:
     """Reading the stage's stacks and the configuration of what is in them."""
-    return [*_stacks(place), *_by_name(place), _without_narrower_resource(), _check(place)]
+    return [*_drift(place), *_by_name(place), _without_narrower_resource(), _check(place)]
 
 
-def _stacks(place: Place) -> list[Permission]:
-    stacks = (
-        place.arn("cloudformation", f"stack/Codeferry-{place.stage.name}-*"),
-        place.arn("cloudformation", f"stack/{BOOTSTRAP_STACK}/*"),
+def _stacks(place: Place) -> str:
+    return place.arn("cloudformation", f"stack/Codeferry-{place.stage.name}-*")
+
+
+def _bootstrap_version(place: Place) -> Permission:
+    return Permission(
+        ("ssm:GetParameter",),
+        (place.arn("ssm", f"parameter/cdk-bootstrap/{QUALIFIER}/version"),),
+        "The CDK looks whether the account's bootstrap is recent enough.",
     )
+
+
+def _drift(place: Place) -> list[Permission]:
     return [
         Permission(
             (
@@ -78,14 +99,10 @@ def _stacks(place: Place) -> list[Permission]:
                 "cloudformation:GetTemplate",
                 "cloudformation:ListStackResources",
             ),
-            stacks,
-            "What is deployed, to compare with what would be; a stack's ARN ends in a random id.",
+            (_stacks(place), place.arn("cloudformation", f"stack/{BOOTSTRAP_STACK}/*")),
+            "What is deployed, to compare with what is there; a stack's ARN ends in a random id.",
         ),
-        Permission(
-            ("ssm:GetParameter",),
-            (place.arn("ssm", f"parameter/cdk-bootstrap/{QUALIFIER}/version"),),
-            "The CDK looks whether the account's bootstrap is recent enough.",
-        ),
+        _bootstrap_version(place),
     ]
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from codeferry_contracts import layout
 from codeferry_contracts.names import SYNC
-from codeferry_contracts.target import TARGET_TAG
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
 
 
 @dataclass(frozen=True)
 class Arns:
-    """The resources a permission can name."""
+    """The resources a permission can name. ``stage`` is whose instances take its code, and those
+    that no tag puts into a stage unless ``require_stage_tag``."""
 
     bucket: str
     table: str
@@ -25,6 +26,8 @@ class Arns:
     instances: str
     state_machines: Mapping[str, str]
     event_bus: str
+    stage: str
+    require_stage_tag: bool = False
 
     def objects(self, prefix: str) -> str:
         return f"{self.bucket}/{prefix}*"
@@ -32,14 +35,16 @@ class Arns:
 
 @dataclass(frozen=True)
 class Permission:
-    """One IAM statement with its reason. ``unseen`` holds the actions that no run of the
-    end-to-end suite makes use of, each with the reason why it is granted all the same."""
+    """One IAM statement with its reason; ``effect`` is Allow or Deny. ``unseen`` holds the
+    actions that no run of the end-to-end suite makes use of, each with the reason why it is
+    granted all the same."""
 
     actions: tuple[str, ...]
     resources: tuple[str, ...]
     why: str
     conditions: Mapping[str, Any] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
+    effect: str = "Allow"
 
 
 # Not for our code: the Lambda service acts with the function's role, and this is granted for
@@ -135,6 +140,10 @@ def _archives(arns: Arns) -> tuple[str, ...]:
     return (arns.objects(layout.ARCHIVES_PREFIX), arns.objects(layout.INBOX_PREFIX))
 
 
+def _environments(arns: Arns) -> str:
+    return arns.objects(layout.ENVIRONMENTS_PREFIX)
+
+
 def _read_archives(arns: Arns) -> list[Permission]:
     return [
         Permission(
@@ -145,6 +154,11 @@ def _read_archives(arns: Arns) -> list[Permission]:
         ),
         Permission(
             ("s3:GetObjectVersion",), (_kept(arns),), "The same of a release that was kept."
+        ),
+        Permission(
+            ("s3:GetObject", "s3:GetObjectVersion"),
+            (_environments(arns),),
+            "Settles the version of a command's variables; it asks for no byte of them.",
         ),
     ]
 
@@ -202,8 +216,12 @@ def _dispatch(arns: Arns) -> list[Permission]:
         Permission(
             ("ssm:SendCommand",),
             (arns.instances,),
-            f"Only instances that carry the tag {TARGET_TAG} can be reached.",
-            conditions={"StringLike": {f"aws:ResourceTag/{TARGET_TAG}": "?*"}},
+            f"Only instances that carry the tag {TARGET_TAG} can be reached, and none that is of "
+            f"another stage by its tag {STAGE_TAG}.",
+            conditions={
+                "StringLike": {f"aws:ResourceTag/{TARGET_TAG}": "?*"},
+                _of_stage(arns): {f"aws:ResourceTag/{STAGE_TAG}": arns.stage},
+            },
         ),
         Permission(
             ("ssm:ListCommands", "ssm:CancelCommand", "ssm:DescribeInstanceInformation"),
@@ -220,11 +238,16 @@ def _dispatch(arns: Arns) -> list[Permission]:
         _write_record(arns),
         Permission(
             ("s3:GetObjectVersion",),
-            (*_archives(arns), _kept(arns)),
+            (*_archives(arns), _environments(arns), _kept(arns)),
             "Signs the GET of one version that the instances use: a signature carries its "
             "signer's rights.",
         ),
     ]
+
+
+def _of_stage(arns: Arns) -> str:
+    """IfExists holds for a missing tag ("IAM JSON policy elements: Condition operators")."""
+    return "StringEquals" if arns.require_stage_tag else "StringEqualsIfExists"
 
 
 def _keep_token(arns: Arns) -> Permission:
@@ -277,6 +300,12 @@ def _delete_archive(arns: Arns) -> list[Permission]:
                 "s3:DeleteObject": "Every delete names a version; S3's reference asks for this "
                 "action beside the one for versions."
             },
+        ),
+        Permission(
+            ("s3:DeleteObject", "s3:DeleteObjectVersion"),
+            (_environments(arns),),
+            "Deletes a command's variables.",
+            unseen={"s3:DeleteObject": "As of archives."},
         ),
         Permission(
             ("s3:ListBucketVersions", "s3:ListBucketMultipartUploads"),

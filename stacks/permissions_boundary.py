@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from codeferry_contracts.target import TARGET_TAG
-from stacks.cloudformation_permissions import STAGE_TAG, document
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
+from stacks.cloudformation_permissions import document
 from stacks.gitops_permissions import QUALIFIER, Place, deploy_permissions
 from stacks.permissions import Permission
 
@@ -37,6 +37,11 @@ _MANAGED_INSTANCE = (
 
 # What the roles of GitHub keep to even if somebody attaches a policy to them.
 _OF_PLAN = (
+    "cloudformation:DescribeStacks",
+    "cloudformation:GetTemplate",
+    "ssm:GetParameter",
+)
+_OF_INSPECT = (
     "autoscaling:Describe*",
     "cloudformation:Describe*",
     "cloudformation:Detect*",
@@ -68,7 +73,11 @@ _OF_DEPLOY = ("sts:AssumeRole",)
 def boundary_document(place: Place) -> dict[str, Any]:
     """The boundary as IAM reads it."""
     made = document(boundary_permissions(place))
-    for purpose, actions in (("plan", _OF_PLAN), ("deploy", _OF_DEPLOY)):
+    for purpose, actions in (
+        ("plan", _OF_PLAN),
+        ("inspect", _OF_INSPECT),
+        ("deploy", _OF_DEPLOY),
+    ):
         made["Statement"].append(_nothing_but(place, purpose, actions))
     return made
 
@@ -197,12 +206,12 @@ def _looking(place: Place) -> list[Permission]:
                 "cloudformation:List*",
             ),
             ("*",),
-            "What is deployed, for a plan.",
+            "What is deployed, for a plan and for drift.",
         ),
         Permission(
             ("iam:Get*", "iam:List*"),
             tuple(place.iam(name) for name in ("role/?odeferry-*", "policy/codeferry-*")),
-            "How our roles are, for a plan.",
+            "How our roles are, for drift.",
         ),
         Permission(
             (
@@ -218,7 +227,7 @@ def _looking(place: Place) -> list[Permission]:
                 place.arn("sns", "?odeferry-*"),
                 place.arn("ssm", "document/codeferry-*"),
             ),
-            "How our parts are configured, for a plan.",
+            "How our parts are configured, for drift.",
         ),
         *deploy_permissions(place),
     ]

@@ -90,6 +90,7 @@ class Settings:
     empty_on_destroy: bool = True
     permanent_bucket: str = ""
     permissions_boundary: str = ""
+    require_stage_tag: bool = False
     alarm_email: str = ""
     notify: str = ""
     fleet: FleetSettings | None = None
@@ -113,6 +114,7 @@ class Settings:
             empty_on_destroy=context.switch("empty_on_destroy", cls.empty_on_destroy),
             permanent_bucket=context.text("permanent_bucket", pattern=_BUCKET),
             permissions_boundary=context.text("permissions_boundary", pattern=_POLICY),
+            require_stage_tag=context.switch("require_stage_tag", cls.require_stage_tag),
             alarm_email=context.address("alarm_email"),
             notify=context.address("notify"),
             fleet=_fleet(context),

@@ -89,6 +89,7 @@ def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
     day = Duration.days(1)
     return [
         _expiring("archives", layout.ARCHIVES_PREFIX, day),
+        _expiring("environments", layout.ENVIRONMENTS_PREFIX, day),
         _expiring("inbox", layout.INBOX_PREFIX, Duration.days(7)),
         _expiring("records", layout.RUNS_PREFIX, Duration.days(record_days)),
         # The kept release of a target is for ever; those before it are the way back.

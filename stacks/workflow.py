@@ -47,7 +47,7 @@ class WorkflowStack(Stack):
         ignored = {"ignore_checks": ["W3005", "W6001"]}
         self.template_options.metadata = {"cfn-lint": {"config": ignored}}
         self._stage = settings.stage
-        self._arns = self._name_arns(storage)
+        self._arns = self._name_arns(settings, storage)
         command_log = self._command_log(settings)
         functions = self._functions(settings, storage, command_log)
         machines = {
@@ -73,7 +73,7 @@ class WorkflowStack(Stack):
             Notifications(self, "Notifications", stage=self._stage, email=settings.notify)
         self._outputs(storage, functions, machines)
 
-    def _name_arns(self, storage: StorageStack) -> Arns:
+    def _name_arns(self, settings: Settings, storage: StorageStack) -> Arns:
         """ARNs by name where a reference would close a circle (functions and machine)."""
         return Arns(
             bucket=storage.bucket_arn,
@@ -85,6 +85,8 @@ class WorkflowStack(Stack):
             instances=self._arn("ec2", "instance", "*"),
             state_machines={workflow: self._machine_arn(workflow) for workflow in names.WORKFLOWS},
             event_bus=self._arn("events", "event-bus", "default"),
+            stage=self._stage.name,
+            require_stage_tag=settings.require_stage_tag,
         )
 
     def _machine_arn(self, workflow: str) -> str:
@@ -127,6 +129,7 @@ class WorkflowStack(Stack):
             "RUN_TABLE": storage.ledger.table_name,
             "LOG_GROUP": command_log.log_group_name,
             "MAX_ARCHIVE_BYTES": str(settings.max_archive_bytes),
+            "REQUIRE_STAGE_TAG": str(settings.require_stage_tag).lower(),
             "STATE_MACHINE_ARN_SYNC": self._arns.state_machines[names.SYNC],
             "POWERTOOLS_SERVICE_NAME": "codeferry",
             "POWERTOOLS_METRICS_NAMESPACE": "Codeferry",

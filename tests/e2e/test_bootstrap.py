@@ -25,7 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is n
 
 from stacks import instance_permissions
 from stacks.cloudformation_permissions import cloudformation_permissions, document, policy_name
-from stacks.gitops_permissions import Place, deploy_permissions, plan_permissions
+from stacks.gitops_permissions import (
+    Place,
+    deploy_permissions,
+    inspect_permissions,
+    plan_permissions,
+)
 from tests.e2e.fleet_instance import LARGE, Instance
 from tests.e2e.laptop import REGION, ROOT, Laptop
 from tests.e2e.needs import needs_of, refused, statements_of, unused
@@ -41,6 +46,7 @@ FOR_MINISTACK = [
     *("--context", f"fleet_image={IMAGE}"),
 ]
 BUCKET = f"codeferry-dev-models-{ACCOUNT}-{REGION}"
+BREAK_GLASS = STAGE.named("break-glass")
 BOUNDARY = policy_name("boundary", REGION)
 # What the bootstrap deploys, as settings of the CDK app; and without what MiniStack refuses.
 CONTEXT = (
@@ -164,23 +170,39 @@ def stacks(laptop):
 
 
 @pytest.mark.timeout(900)
-def test_a_plan_needs_no_more_than_the_plan_role_has(laptop, bootstrapped, assembly):
-    """Every call of `cdk diff` and `ferry doctor` is one that the role allows."""
+def test_a_plan_needs_exactly_what_the_plan_role_has(laptop, bootstrapped, assembly):
+    """Every call of `cdk diff` is one that the role allows, and it allows nothing else."""
     assert bootstrapped.returncode == 0
     begun = time.time()
-    who = {"AWS_ACCESS_KEY_ID": "plan"}
-    diff = laptop.cdk("diff", "--app", assembly, "--method=template", "--ci", "--no-color", **who)
+    diff = laptop.cdk(
+        *("diff", "--app", assembly, "--method=template", "--ci", "--no-color"),
+        AWS_ACCESS_KEY_ID="plan",
+    )
     assert diff.returncode == 0, diff.stderr
-    ferry = Path(sys.executable).with_name("ferry")
-    doctor = laptop.run([ferry, "doctor", "--stage", "dev"], **who)
-    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     assert f"Stack {STAGE.workflow_stack}" in diff.stdout
-    # AWS refuses the plan role to become another, and the CDK then goes on with what it has: so
-    # what it asks here under a session of another role (ASIA…) is asked by the plan role there.
-    asked = needs_of(laptop.url, ("plan", "ASIA"), begun)
-    needs = {need for need in asked if need.action != "sts:AssumeRole"}
+    needs, statements = asked(laptop, "plan", begun), document(plan_permissions(PLACE))["Statement"]
+    assert refused(statements, needs) == []
+    assert unused(statements, needs) == set()
+
+
+@pytest.mark.timeout(900)
+def test_the_health_check_needs_no_more_than_the_inspect_role_has(laptop, bootstrapped):
+    """Every call of `ferry doctor` is one that the role allows."""
+    assert bootstrapped.returncode == 0
+    begun, ferry = time.time(), Path(sys.executable).with_name("ferry")
+    doctor = laptop.run([ferry, "doctor", "--stage", "dev"], AWS_ACCESS_KEY_ID="inspect")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    needs = asked(laptop, "inspect", begun)
     assert needs
-    assert refused(document(plan_permissions(PLACE))["Statement"], needs) == []
+    assert refused(document(inspect_permissions(PLACE))["Statement"], needs) == []
+
+
+def asked(laptop, who, begun):
+    """What the role's calls needed. AWS refuses it to become another, and the CDK then goes on
+    with what it has: so what it asks here under a session of another role (ASIA…) is asked by
+    this one there."""
+    needs = needs_of(laptop.url, (who, "ASIA"), begun)
+    return {need for need in needs if need.action != "sts:AssumeRole"}
 
 
 @pytest.mark.timeout(900)
@@ -300,8 +322,9 @@ def test_cloudformation_has_codeferrys_policies_and_no_others(laptop, bootstrapp
 def test_destroying_leaves_what_is_permanent_and_the_next_deployment_takes_it(
     laptop, before, bootstrapped, documented, assembly
 ):
-    """Bucket, objects and policy stay, the CDK's own things and nothing else. A change set for
-    a new stack imports the bucket; without it, all of the account is as it was.
+    """Bucket, objects, policy and the role that may break the glass stay, the CDK's own things and
+    nothing else. A change set for a new stack imports bucket and role; without them, all of the
+    account is as it was.
 
     MiniStack makes that change set but cannot execute it for a stack that is not there yet.
     """
@@ -313,13 +336,13 @@ def test_destroying_leaves_what_is_permanent_and_the_next_deployment_takes_it(
     left = {
         name for _, name in laptop.inventory() - before if not name.startswith("cdk-hnb659fds-")
     }
-    assert left == {BUCKET, "CDKToolkit", "/cdk-bootstrap/hnb659fds/version"}
+    assert left == {BUCKET, BREAK_GLASS, "CDKToolkit", "/cdk-bootstrap/hnb659fds/version"}
     s3 = laptop.client("s3")
     assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] >= 3
     assert "PermanentButForBreakGlass" in s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
-    assert imports(laptop, assembly) == ["AWS::S3::Bucket"]
+    assert sorted(imports(laptop, assembly)) == ["AWS::IAM::Role", "AWS::S3::Bucket"]
     forget(laptop, STAGE.fleet_storage_stack)
-    break_the_glass(s3)
+    break_the_glass(laptop)
     again = laptop.run([*documented, *FOR_MINISTACK])
     assert last(again) == "BOOTSTRAP SUCCESSFUL", again.stdout
     assert kinds(laptop.inventory()) == deployed
@@ -344,11 +367,15 @@ def empty(s3, *buckets):
             s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
 
 
-def break_the_glass(s3):
-    """As docs/fleet.md says: versions, policy and bucket, in this order."""
+def break_the_glass(laptop):
+    """As docs/fleet.md says: versions, policy and bucket, in this order, and then the role."""
+    s3, iam = laptop.client("s3"), laptop.client("iam")
     empty(s3, BUCKET)
     s3.delete_bucket_policy(Bucket=BUCKET)
     s3.delete_bucket(Bucket=BUCKET)
+    for name in iam.list_role_policies(RoleName=BREAK_GLASS)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=BREAK_GLASS, PolicyName=name)
+    iam.delete_role(RoleName=BREAK_GLASS)
 
 
 def imports(laptop, assembly):

@@ -124,15 +124,23 @@ def packed(aws, project, directory):
     return path.read_bytes()
 
 
-def start_by_hand(aws, body, **options):
-    """The id of a run as a person starts it at the console."""
+def start_by_hand(aws, body, more=None, name=None, **options):
+    """The id of a run as a person starts it at the console, ``more`` in its request."""
     key = f"archives/{uuid.uuid4().hex}.tar.gz"
     put(aws, key, body)
-    request = {"archive": {"key": key}, "target": "demo", "options": options}
+    request = {"archive": {"key": key}, "target": "demo", "options": options, **(more or {})}
     started = aws.client("stepfunctions").start_execution(
-        stateMachineArn=aws.machine, input=json.dumps(request)
+        stateMachineArn=aws.machine, name=name or uuid.uuid4().hex, input=json.dumps(request)
     )
     return started["executionArn"].rpartition(":")[2]
+
+
+def start_with_variables(aws, body):
+    """As ``start_by_hand``, with a command and the newest version of its variables."""
+    name = uuid.uuid4().hex
+    key = f"environments/{name}.env.json"
+    aws.client("s3").put_object(Bucket=aws.bucket, Key=key, Body=b"{}")
+    return start_by_hand(aws, body, {"command": ["true"], "environment": {"key": key}}, name)
 
 
 def upload_to_the_inbox(aws, body):
@@ -204,7 +212,7 @@ def run_a_script(aws, project):
     script = project / "check.sh"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    assert aws.ferry("script", "demo", script, "--no-files").exit == 0
+    assert aws.ferry("script", "demo", script, "--no-files", "--env", "A=b").exit == 0
 
 
 def return_a_run(aws, run_id):
@@ -242,7 +250,7 @@ def seen(embedded, tmp_path_factory):
         dispatch_again(aws, succeed(aws, start_by_hand(aws, body)))
         lose_the_answer_and_the_event(aws, project)
         stop_while_it_runs(aws, upload_to_the_inbox, body)
-        stop_while_it_runs(aws, start_by_hand, body)
+        stop_while_it_runs(aws, start_with_variables, body)
         lose_an_instance_between_waves(aws, body)
         run_a_script(aws, project)
         join_late(aws, project)
@@ -281,7 +289,7 @@ def test_nothing_is_allowed_that_is_never_used_without_a_reason(aws, seen):
 
 def excuses():
     """Function and action to the reason why it is granted though nothing here uses it."""
-    arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*")
+    arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*", "*")
     granted = permissions(arns)
     found = {
         (function, action): why

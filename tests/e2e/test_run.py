@@ -206,7 +206,7 @@ def test_variables_reach_the_command_and_nothing_else(aws, project, one):
             one_version = {"Key": version["Key"], "VersionId": version["VersionId"]}
             body = s3.get_object(Bucket=aws.bucket, **one_version)["Body"].read()
             assert secret.encode() not in body, version["Key"]
-    assert not [key for key in aws.keys("archives/") if key.endswith(".env.json")]
+    assert aws.keys("environments/") == []
     for file in aws.home.path.rglob("*"):
         if file.is_file() and not file.is_symlink() and "ministack" not in file.parts:
             assert secret.encode() not in file.read_bytes(), file

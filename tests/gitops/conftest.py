@@ -100,7 +100,8 @@ def cloud(place):
     try:
         with ssm:
             cloud = Cloud(emulator.url, REGION)
-            launch(cloud.client("ec2"), ssm, place / "instances", count=1, target=TARGET)
+            directory = place / "instances"
+            launch(cloud.client("ec2"), ssm, directory, count=1, target=TARGET, stage="prod")
             yield cloud
     finally:
         emulator.stop()

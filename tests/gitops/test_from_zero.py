@@ -196,11 +196,11 @@ def test_only_three_jobs_got_credentials(deployed, proposed):
         for name, job in run.jobs.items()
         if job.role
     }
-    assert roles == {"plan": "plan", "deploy": "deploy", "health": "plan"}
+    assert roles == {"plan": "plan", "deploy": "deploy", "health": "inspect"}
 
 
 @pytest.mark.parametrize("name", ["plan", "health"])
-def test_looking_needs_no_more_than_the_plan_role_has(set_up, deployed, name):
+def test_looking_needs_no_more_than_its_role_has(set_up, deployed, name):
     """Every call that was made meanwhile, but by functions and by this test, is allowed to it."""
     job, cloud = deployed.jobs[name], set_up.runner.cloud
     others = {*cloud.functions(), TEST}

@@ -29,6 +29,13 @@ _TAG_ONE = (
 )
 
 
+_CLOSE = (
+    "Put each into its stage:\n"
+    "aws ec2 create-tags --resources {ids} --tags Key=codeferry:stage,Value={stage}\n"
+    "and once all have it, deploy with -c require_stage_tag=true."
+)
+
+
 @dataclass(frozen=True)
 class Check:
     """One finding; ``fix`` is what to do unless ``ok``, ``of_target`` that it is the target's."""
@@ -182,6 +189,16 @@ def _instances(access: Access, stage: DeployedStage, target: str) -> Iterator[Ch
         yield Check(instance_id, "ok", "can be reached", of_target=True)
     for entry in unreachable:
         yield Check(entry["instance_id"], "warn", entry["reason"], entry["fix"], of_target=True)
+    yield from _stages(stage, asked.found.get("of_every_stage", []))
+
+
+def _stages(stage: DeployedStage, ids: list[str], named: int = 20) -> Iterator[Check]:
+    """What no tag puts into a stage is open to every stage of the account."""
+    if ids:
+        said = f"{len(ids)} without the tag codeferry:stage, which every stage can run code on"
+        shown = " ".join(ids[:named]) + (" …" if len(ids) > named else "")
+        fix = _CLOSE.format(ids=shown, stage=stage.name)
+        yield Check("stages", "warn", said, fix, of_target=True)
 
 
 def _instance_id(entry: Any) -> str:

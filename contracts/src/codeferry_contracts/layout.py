@@ -11,6 +11,7 @@ from codeferry_contracts.names import slug
 
 INBOX_PREFIX = "inbox/"
 ARCHIVES_PREFIX = "archives/"
+ENVIRONMENTS_PREFIX = "environments/"
 RUNS_PREFIX = "runs/"
 RELEASES_PREFIX = "releases/"
 ARCHIVE_SUFFIX = ".tar.gz"
@@ -29,8 +30,9 @@ def archive_key(run_id: str) -> str:
 
 
 def environment_key(run_id: str) -> str:
-    """Where the variables of a command lie while its run needs them: they may be secrets."""
-    return f"{ARCHIVES_PREFIX}{run_id}{ENVIRONMENT_SUFFIX}"
+    """Where the variables of a command lie while its run needs them: they may be secrets, so
+    nobody who runs ``ferry`` has to be able to read there."""
+    return f"{ENVIRONMENTS_PREFIX}{run_id}{ENVIRONMENT_SUFFIX}"
 
 
 def inbox_key(target: str, name: str) -> str:
@@ -86,8 +88,11 @@ def is_source_key(key: str) -> bool:
     return is_archive_key(key) or is_kept_key(key)
 
 
-def is_environment_key(key: str) -> bool:
-    return key.startswith(ARCHIVES_PREFIX) and key.endswith(ENVIRONMENT_SUFFIX)
+def is_environment_of(key: str, run_id: str) -> bool:
+    """Whether the run may use variables at ``key``, and delete them: its own. An older ``ferry``
+    puts them beside the archives."""
+    beside = key.startswith(ARCHIVES_PREFIX) and key.endswith(ENVIRONMENT_SUFFIX)
+    return beside or key == environment_key(run_id)
 
 
 @dataclass(frozen=True)

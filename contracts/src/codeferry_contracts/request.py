@@ -121,11 +121,12 @@ SCHEMA: dict[str, Any] = {
             "required": ["key"],
             "properties": {
                 "key": {
-                    "description": "Its key, under archives/. The run deletes it.",
+                    "description": "Its key, with the execution's name (or any under archives/, "
+                    "where an older ferry puts it and others may read it). The run deletes it.",
                     "type": "string",
                     "maxLength": 1024,
-                    "pattern": r"^archives/.*[^/]\.env\.json$",
-                    "x-says": "archives/….env.json",
+                    "pattern": r"^(environments|archives)/.*[^/]\.env\.json$",
+                    "x-says": "environments/<execution>.env.json",
                 },
                 "version_id": {
                     "description": "The object version; the newest when absent.",

@@ -9,6 +9,8 @@ from typing import Literal
 from codeferry_contracts.errors import TargetInvalid
 
 TARGET_TAG = "codeferry:target"
+# Says which stage of the account an instance is of; one without it is of every stage.
+STAGE_TAG = "codeferry:stage"
 FORMS = (
     "i-0123456789abcdef0, tag:Key=Value, asg:NAME, all, or the value of the tag codeferry:target"
 )

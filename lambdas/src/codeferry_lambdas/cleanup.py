@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from codeferry_contracts.layout import is_archive_key, is_environment_key
+from codeferry_contracts.layout import is_archive_key, is_environment_of
 from codeferry_lambdas import clients
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.observability import Event, entry, logger, phase
@@ -33,7 +33,7 @@ def clean_up(settings: Settings, run: Run, request: Any) -> None:
         delete_object(settings.bucket, key, version_id)
         abort_uploads(settings.bucket, key, datetime.fromisoformat(run.started_at))
     key, version_id = _named(plan.environment if plan else None, request, "environment")
-    if is_environment_key(key):
+    if is_environment_of(key, run.id):
         delete_object(settings.bucket, key, version_id)
 
 

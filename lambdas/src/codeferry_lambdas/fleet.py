@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from codeferry_contracts.target import TARGET_TAG, Target, parse_target
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG, Target, parse_target
 from codeferry_lambdas import clients
-from codeferry_lambdas.obstacles import GONE, Agent, Machine, Unreachable, obstacle_of
+from codeferry_lambdas.obstacles import (
+    GONE,
+    Agent,
+    Machine,
+    Unreachable,
+    is_elsewhere,
+    obstacle_of,
+)
+from codeferry_lambdas.settings import Settings
 
 _CHUNK = 50
 _THREADS = 4
@@ -26,28 +34,34 @@ class Instance:
 @dataclass(frozen=True)
 class Fleet:
     """``unreachable`` instances run, so they were asked for and failed; ``left_out`` ones
-    do not run, so nobody expects code on them."""
+    do not run, so nobody expects code on them. ``of_every_stage`` are the reachable ones that no
+    tag puts into a stage, by id."""
 
     reachable: tuple[Instance, ...]
     unreachable: tuple[Unreachable, ...]
     left_out: tuple[Unreachable, ...]
+    of_every_stage: tuple[str, ...] = ()
 
 
-def resolve(target: Target) -> Fleet:
-    """The target's instances, judged by what EC2 and SSM say now."""
-    return _judged(find_machines(target), alone=target.kind == "instance")
+def resolve(target: Target, settings: Settings) -> Fleet:
+    """The target's instances of this stage, judged by what EC2 and SSM say now."""
+    return _judged(find_machines(target), settings, alone=target.kind == "instance")
 
 
-def resolve_ids(instance_ids: Collection[str]) -> Fleet:
+def resolve_ids(instance_ids: Collection[str], settings: Settings) -> Fleet:
     """Those of these instances that can be reached at all, however many they are."""
     tagged = find_machines(parse_target("all"))
-    return _judged((m for m in tagged if m.instance_id in instance_ids), alone=False)
+    return _judged((m for m in tagged if m.instance_id in instance_ids), settings, alone=False)
 
 
-def _judged(found: Iterable[Machine], *, alone: bool) -> Fleet:
+def _judged(found: Iterable[Machine], settings: Settings, *, alone: bool) -> Fleet:
+    """Another stage's instances are nobody's to speak of, unless the target names them or has no
+    others: then they are its answer."""
     machines = sorted(found, key=lambda machine: machine.instance_id)
+    if not alone:
+        machines = [m for m in machines if not is_elsewhere(m, settings)] or machines
     running = [machine.instance_id for machine in machines if machine.state == "running"]
-    return judge(machines, find_agents(running), alone=alone)
+    return judge(machines, find_agents(running), settings, alone=alone)
 
 
 def find_machines(target: Target) -> Iterator[Machine]:
@@ -115,7 +129,9 @@ def _agents(chunk: Sequence[str]) -> list[tuple[str, Agent]]:
     ]
 
 
-def judge(machines: Iterable[Machine], agents: Mapping[str, Agent], *, alone: bool) -> Fleet:
+def judge(
+    machines: Sequence[Machine], agents: Mapping[str, Agent], settings: Settings, *, alone: bool
+) -> Fleet:
     """Sort the machines into reachable, unreachable and left out.
 
     Terminated ones still show for an hour and are not worth a word, unless ``alone``:
@@ -125,11 +141,17 @@ def judge(machines: Iterable[Machine], agents: Mapping[str, Agent], *, alone: bo
     unreachable: list[Unreachable] = []
     left_out: list[Unreachable] = []
     for machine in machines:
-        obstacle = obstacle_of(machine, agents.get(machine.instance_id))
+        obstacle = obstacle_of(machine, agents.get(machine.instance_id), settings)
         if obstacle is None:
             reachable.append(Instance(machine.instance_id, machine.name))
         elif machine.state == "running":
             unreachable.append(obstacle)
         elif alone or machine.state not in GONE:
             left_out.append(obstacle)
-    return Fleet(tuple(reachable), tuple(unreachable), tuple(left_out))
+    of_every_stage = {m.instance_id for m in machines if STAGE_TAG not in m.tags}
+    return Fleet(
+        tuple(reachable),
+        tuple(unreachable),
+        tuple(left_out),
+        tuple(i.instance_id for i in reachable if i.instance_id in of_every_stage),
+    )

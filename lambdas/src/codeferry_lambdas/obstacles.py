@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codeferry_contracts.target import TARGET_TAG
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
 from codeferry_lambdas.errors import NoInstances
+from codeferry_lambdas.settings import Settings
 
 GONE = ("shutting-down", "terminated")
 
@@ -43,17 +44,26 @@ class Agent:
     platform: str
 
 
-def obstacle_of(machine: Machine, agent: Agent | None) -> Unreachable | None:
+def is_elsewhere(machine: Machine, settings: Settings) -> bool:
+    """Whether its tag puts the machine into another stage."""
+    return machine.tags.get(STAGE_TAG, settings.stage.name) != settings.stage.name
+
+
+def takes_code(machine: Machine, settings: Settings) -> bool:
+    """Whether its tags let this stage's commands in: what IAM decides as well, by the condition
+    of dispatch's SendCommand (``stacks/permissions.py``)."""
+    return _tag_obstacle(machine, settings) is None
+
+
+def obstacle_of(machine: Machine, agent: Agent | None, settings: Settings) -> Unreachable | None:
     """The first thing that keeps commands from this machine, or None."""
-    instance_id = machine.instance_id
+    if is_elsewhere(machine, settings):
+        return _tag_obstacle(machine, settings)
     if machine.state != "running":
         return _obstacle(machine, "not_running", f"is {machine.state}", _start(machine))
-    if TARGET_TAG not in machine.tags:
-        fix = (
-            f"Tag it: aws ec2 create-tags --resources {instance_id} "
-            f"--tags Key={TARGET_TAG},Value=NAME"
-        )
-        return _obstacle(machine, "not_tagged", f"does not carry the tag {TARGET_TAG}", fix)
+    obstacle = _tag_obstacle(machine, settings)
+    if obstacle is not None:
+        return obstacle
     if agent is None:
         fix = (
             "Attach AmazonSSMManagedInstanceCore to its role, check that the SSM agent runs, "
@@ -68,6 +78,27 @@ def obstacle_of(machine: Machine, agent: Agent | None) -> Unreachable | None:
         reason = f"runs {agent.platform or 'an unknown platform'}, not Linux"
         return _obstacle(machine, "not_linux", reason, "Take the tag codeferry:target off it.")
     return None
+
+
+def _tag_obstacle(machine: Machine, settings: Settings) -> Unreachable | None:
+    """What is wrong with its tags."""
+    stage = settings.stage.name
+    if is_elsewhere(machine, settings):
+        other = machine.tags[STAGE_TAG]
+        reason = f"is of the stage {other!r}, by its tag {STAGE_TAG}"
+        fix = f"Use that stage, or give it to this one: {_tag(machine, STAGE_TAG, stage)}"
+        return _obstacle(machine, "other_stage", reason, fix)
+    if TARGET_TAG not in machine.tags:
+        fix = f"Tag it: {_tag(machine, TARGET_TAG, 'NAME')}"
+        return _obstacle(machine, "not_tagged", f"does not carry the tag {TARGET_TAG}", fix)
+    if settings.require_stage_tag and STAGE_TAG not in machine.tags:
+        reason = f"does not carry the tag {STAGE_TAG}, without which this stage leaves it alone"
+        return _obstacle(machine, "no_stage", reason, f"Tag it: {_tag(machine, STAGE_TAG, stage)}")
+    return None
+
+
+def _tag(machine: Machine, key: str, value: str) -> str:
+    return f"aws ec2 create-tags --resources {machine.instance_id} --tags Key={key},Value={value}"
 
 
 def _start(machine: Machine) -> str:

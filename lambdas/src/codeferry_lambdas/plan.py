@@ -8,7 +8,12 @@ from typing import Any
 
 from codeferry_contracts.entry import expected_of
 from codeferry_contracts.errors import RequestInvalid
-from codeferry_contracts.layout import INBOX_PREFIX, parse_inbox_key
+from codeferry_contracts.layout import (
+    INBOX_PREFIX,
+    environment_key,
+    is_environment_of,
+    parse_inbox_key,
+)
 from codeferry_contracts.manifest import Manifest
 from codeferry_contracts.names import (
     RUN_ID_PATTERN,
@@ -116,10 +121,10 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
     archive = _archive(settings, request.archive)
     manifest = archive_object.read_manifest(settings.bucket, archive)
     plan = dataclasses.replace(
-        _for_fleet(fleet.resolve(parse_target(request.target)), request, document, run),
+        _for_fleet(fleet.resolve(parse_target(request.target), settings), request, document, run),
         project=_project(request, request.archive, manifest),
         archive=archive,
-        environment=_environment(settings, request),
+        environment=_environment(settings, request, run),
         digest=manifest.summary.digest if manifest else "",
         files=manifest.summary.files if manifest else -1,
         unpacked=archive_object.unpacked(request.archive, archive, manifest),
@@ -181,11 +186,17 @@ def _archive(settings: Settings, archive: Archive) -> PinnedArchive:
     return archive_object.pin(settings.bucket, archive, found, settings.max_archive_bytes)
 
 
-def _environment(settings: Settings, request: RunRequest) -> PinnedEnvironment | None:
-    """The command's variables with their version settled; they are not read here."""
+def _environment(settings: Settings, request: RunRequest, run: Run) -> PinnedEnvironment | None:
+    """The command's variables with their version settled; they are not read here. Those of
+    another run are none of this one's, whose command could print them."""
     stated = request.environment
     if stated is None:
         return None
+    if not is_environment_of(stated.key, run.id):
+        raise RequestInvalid(
+            "The run request is not usable: environment.key is not of this run.",
+            hint=f"Put them at {environment_key(run.id)}: the execution's name is in it.",
+        )
     found = archive_object.look(settings.bucket, Archive(stated.key, None, stated.version_id))
     return PinnedEnvironment(stated.key, found.version_id)
 

@@ -14,7 +14,8 @@ DEFAULT_MAX_ARCHIVE_BYTES = 10 * 1024**3
 
 @dataclass(frozen=True)
 class Settings:
-    """``max_archive_bytes`` caps what plan accepts. ``start_arn`` is only start's."""
+    """``max_archive_bytes`` caps what plan accepts. ``start_arn`` is only start's.
+    ``require_stage_tag``: an instance that no tag puts into a stage is not of this one either."""
 
     stage: Stage
     bucket: str
@@ -22,11 +23,12 @@ class Settings:
     log_group: str
     max_archive_bytes: int = DEFAULT_MAX_ARCHIVE_BYTES
     start_arn: str = ""
+    require_stage_tag: bool = False
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, *also: str) -> Settings:
-        """Read STAGE, ARTIFACT_BUCKET, RUN_TABLE, LOG_GROUP, MAX_ARCHIVE_BYTES, and
-        STATE_MACHINE_ARN_SYNC for start.
+        """Read STAGE, ARTIFACT_BUCKET, RUN_TABLE, LOG_GROUP, MAX_ARCHIVE_BYTES,
+        REQUIRE_STAGE_TAG, and STATE_MACHINE_ARN_SYNC for start.
 
         ``also`` names variables this function cannot do without. Raises
         SettingsMissing that names every one that is missing.
@@ -46,4 +48,5 @@ class Settings:
             log_group=env["LOG_GROUP"],
             max_archive_bytes=int(env.get("MAX_ARCHIVE_BYTES") or DEFAULT_MAX_ARCHIVE_BYTES),
             start_arn=env.get("STATE_MACHINE_ARN_SYNC", ""),
+            require_stage_tag=env.get("REQUIRE_STAGE_TAG") == "true",
         )

@@ -34,15 +34,15 @@ def find(settings: Settings, request: RunRequest) -> WayBack:
     """NothingToReturn when the run it is about has changed nothing."""
     target = parse_target(request.target)
     if target.kind in ("run", "wave"):
-        return _of_run(Record(settings.bucket, RunKeys(target.value)), target)
+        return _of_run(settings, Record(settings.bucket, RunKeys(target.value)), target)
     return WayBack(
         project=request.project or "",
-        fleet=fleet.resolve(target),
+        fleet=fleet.resolve(target, settings),
         settles="" if target.kind == "instance" else target.text,
     )
 
 
-def _of_run(record: Record, target: Target) -> WayBack:
+def _of_run(settings: Settings, record: Record, target: Target) -> WayBack:
     plan = record.plan()
     report = record.read(record.keys.report)  # it knows who was returned with a wave
     outcomes = report["instances"] if report else record.outcomes(len(plan.batches))
@@ -58,7 +58,7 @@ def _of_run(record: Record, target: Target) -> WayBack:
     settles = "" if target.kind == "wave" else _settled(plan)
     return WayBack(
         project=plan.project,
-        fleet=fleet.resolve_ids({outcome["instance_id"] for outcome in changed}),
+        fleet=fleet.resolve_ids({outcome["instance_id"] for outcome in changed}, settings),
         leaving=leaving,
         settles=settles,
         settles_run=target.value if settles else "",

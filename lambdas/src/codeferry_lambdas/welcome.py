@@ -13,12 +13,12 @@ from typing import Any
 from codeferry_contracts.layout import ReleaseKeys
 from codeferry_contracts.names import welcome_run_id
 from codeferry_contracts.release import KeptArchive, KeptRelease
-from codeferry_contracts.target import MOST_INSTANCES, TARGET_TAG, parse_target
+from codeferry_contracts.target import MOST_INSTANCES, parse_target
 from codeferry_lambdas import fleet
 from codeferry_lambdas.kept import Shelf
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.observability import Event, entry
-from codeferry_lambdas.obstacles import Machine
+from codeferry_lambdas.obstacles import Machine, takes_code
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.start import start_once
 
@@ -46,14 +46,16 @@ def handler(event: Event) -> None:
         return
     instance_id = event.get("detail", {}).get("instance-id", "")
     machines = list(fleet.find_machines(parse_target(instance_id or "all")))
-    for joiners in missing(kept, machines):
+    for joiners in missing(kept, machines, settings):
         _send(settings, joiners)
 
 
-def missing(kept: Iterable[KeptRelease], machines: Sequence[Machine]) -> Iterator[Joiners]:
-    """Who lacks which release. Of several targets that mean an instance, the one that was
-    settled last says which release of the project is the right one for it."""
-    tagged = [machine for machine in machines if TARGET_TAG in machine.tags]
+def missing(
+    kept: Iterable[KeptRelease], machines: Sequence[Machine], settings: Settings
+) -> Iterator[Joiners]:
+    """Which of this stage's instances lack which release. Of several targets that mean an
+    instance, the one that was settled last says which release of the project is its."""
+    tagged = [machine for machine in machines if takes_code(machine, settings)]
     governed: set[tuple[str, str]] = set()
     for release in sorted(kept, key=lambda each: each.settled_at, reverse=True):
         target = parse_target(release.target)

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from codeferry_contracts.target import TARGET_TAG
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
 from codeferry_local.home import Home, InstanceRecord, State, read_state, write_state
 from codeferry_local.ssm.server import SsmServer
 
@@ -18,15 +18,18 @@ Register = Callable[[InstanceRecord], object]
 
 
 def launch(
-    ec2: Any, ssm: SsmServer, directory: Path, *, count: int, target: str
+    ec2: Any, ssm: SsmServer, directory: Path, *, count: int, target: str, stage: str
 ) -> list[InstanceRecord]:
-    """``count`` instances tagged for ``target``, each with its own root below ``directory``."""
+    """``count`` instances tagged for ``target`` and ``stage``, each with its own root below
+    ``directory``."""
 
     def register(record: InstanceRecord) -> None:
         ssm.add_instance(record.instance_id, Path(record.root), tags=record.tags, name=record.name)
 
-    numbers = range(1, count + 1)
-    return [_launch_one(ec2, register, directory, f"{target}-{n}", target) for n in numbers]
+    return [
+        _launch_one(ec2, register, directory, f"{target}-{n}", _tags(target, stage))
+        for n in range(1, count + 1)
+    ]
 
 
 def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
@@ -43,7 +46,8 @@ def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
         _control(state, "instances", body)
 
     ec2 = _client(state, "ec2")
-    records = [_launch_one(ec2, register, home.instances, name, target) for name in names]
+    tags = _tags(target, state.stage)
+    records = [_launch_one(ec2, register, home.instances, name, tags) for name in names]
     state.instances.extend(records)
     write_state(home, state)
     for record in records:
@@ -51,10 +55,14 @@ def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
     return records
 
 
+def _tags(target: str, stage: str) -> dict[str, str]:
+    return {TARGET_TAG: target, STAGE_TAG: stage}
+
+
 def _launch_one(
-    ec2: Any, register: Register, directory: Path, name: str, target: str
+    ec2: Any, register: Register, directory: Path, name: str, also: dict[str, str]
 ) -> InstanceRecord:
-    tags = {"Name": name, TARGET_TAG: target}
+    tags = {"Name": name, **also}
     launched = ec2.run_instances(
         ImageId="ami-00000000",
         InstanceType="t3.micro",

@@ -124,6 +124,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             home.instances,
             count=wish.instances,
             target=wish.target,
+            stage=STAGE.name,
         )
     outputs = deployment.outputs()
     return State(

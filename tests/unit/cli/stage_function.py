@@ -70,7 +70,8 @@ def check(target: str) -> dict[str, Any]:
         raise RuntimeError("the check function broke")
     lost = {"instance_id": IDS[1], "reason": "It is stopped.", "fix": "Start it: aws ec2 start"}
     reachable = [] if target == "unreachable" else [IDS[0]]
-    return {"reachable": reachable, "unreachable": [lost]}
+    found = {"reachable": reachable, "unreachable": [lost]}
+    return found | ({"of_every_stage": [IDS[0]]} if target == "open" else {})
 
 
 def outcome(target: str, instance_id: str, command: list[str], workflow: str) -> dict[str, Any]:

@@ -42,6 +42,18 @@ def test_a_target_lists_who_can_be_reached_and_how_to_reach_the_others(
     assert "! i-00000000000000002: It is stopped.\n    Start it: aws ec2 start" in answer.out
 
 
+def test_instances_that_every_stage_can_reach_are_told_with_how_to_close_that(
+    ferry: Any, world: Any
+) -> None:
+    """A warning with the command that tags them; a stage of before says nothing of it."""
+    answer = ferry("doctor", "open")
+    assert answer.exit == 0
+    assert "! stages: 1 without the tag codeferry:stage, which every stage can run" in answer.out
+    assert "--resources i-00000000000000001 --tags Key=codeferry:stage,Value=local" in answer.out
+    assert "-c require_stage_tag=true" in answer.out
+    assert "stages" not in by_name(ferry("doctor", "fleet", "--json"))
+
+
 def test_a_target_without_a_reachable_instance_is_exit_1(ferry: Any, world: Any) -> None:
     """Everything else is in order, so the failure is the target's."""
     answer = ferry("doctor", "unreachable", "--json")

@@ -194,7 +194,7 @@ def test_variables_go_up_as_an_object_of_their_own(
     )  # fmt: skip
     run_id = answer.json()["run_id"]
     sent = world.request_of(run_id)
-    assert sent["environment"]["key"] == f"archives/{run_id}.env.json"
+    assert sent["environment"]["key"] == f"environments/{run_id}.env.json"
     found = world.client("s3").get_object(
         Bucket=world.bucket, Key=sent["environment"]["key"],
         VersionId=sent["environment"]["version_id"], ChecksumMode="ENABLED",
@@ -235,11 +235,11 @@ def test_what_is_no_variable_is_refused_without_its_value(
     ferry: Any, world: Any, project: Path, text: str, said: str, command: tuple[str, ...]
 ) -> None:
     """Exit 2, which one it is, nothing uploaded."""
-    before = world.objects("archives/")
+    before = world.objects("")
     answer = ferry(*command, str(project), "--env", text, "--", "prog")
     assert (answer.exit, said in answer.err) == (2, True), answer.err
     assert "hunter2" not in answer.out + answer.err
-    assert world.objects("archives/") == before
+    assert world.objects("") == before
 
 
 @pytest.mark.parametrize("how", ["refused", "interrupted"])
@@ -249,15 +249,14 @@ def test_variables_of_a_run_that_does_not_start_are_removed(
     """Whatever stops the start, no version of the object stays; the error is the start's own."""
 
     def fail(*_: Any) -> None:
-        keys = {key for key in world.objects("archives/") if key.endswith(".env.json")}
-        assert keys - before, "the variables are there before the run is"
+        assert world.objects("environments/") - before, "the variables are there before the run is"
         raise KeyboardInterrupt if how == "interrupted" else OSError("no start today")
 
-    before = world.objects("archives/")
+    before = world.objects("environments/")
     monkeypatch.setattr("codeferry_cli.launch.start", fail)
     answer = ferry("run", "fleet", str(project), "--env", "TOKEN=hunter2", "--", "prog")
     assert answer.exit == (130 if how == "interrupted" else 1)
-    versions = world.client("s3").list_object_versions(Bucket=world.bucket, Prefix="archives/")
-    kept = {v["Key"] for kind in ("Versions", "DeleteMarkers") for v in versions.get(kind, ())}
-    assert not {key for key in kept - before if key.endswith(".env.json")}
+    found = world.client("s3").list_object_versions(Bucket=world.bucket, Prefix="environments/")
+    kept = {v["Key"] for kind in ("Versions", "DeleteMarkers") for v in found.get(kind, ())}
+    assert not kept - before
     assert "hunter2" not in answer.out + answer.err

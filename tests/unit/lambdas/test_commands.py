@@ -11,10 +11,10 @@ from botocore.stub import Stubber
 from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.manifest import Manifest, summarise
 from codeferry_contracts.parameters import PAYLOAD_PARAMETER, TIMEOUT_PARAMETER, decode_payload
-from codeferry_contracts.request import Expect
+from codeferry_contracts.request import Environment, Expect
 from codeferry_lambdas import cleanup, clients, command, dispatch
 from codeferry_lambdas.outcomes import roll_up
-from codeferry_lambdas.plan import read_request
+from codeferry_lambdas.plan import _environment, read_request
 from codeferry_lambdas.record import PinnedEnvironment, Record, Run
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.summary import Known, build_report
@@ -32,7 +32,9 @@ from tests.unit.lambdas.factories import (
 from tests.unit.lambdas.test_dispatch import COMMAND, expect_send, ids
 
 BUCKET = "codeferry-dev-artifacts"
-ENVIRONMENT = "archives/run-1.env.json"
+ENVIRONMENT = "environments/run-1.env.json"
+# Where an older ferry puts it.
+BEFORE = "archives/run-1.env.json"
 REQUEST: dict[str, Any] = {"archive": {"key": KEY}, "target": "web"}
 TRAIN = {**REQUEST, "command": ["python3", "training/train.py"]}
 (HOST,) = instances(1)
@@ -100,16 +102,39 @@ def test_who_follows_finds_the_output(
     }
 
 
-def test_variables_are_deleted(settings: Settings, run: Run, record: Record) -> None:
+@pytest.mark.parametrize("key", [ENVIRONMENT, BEFORE])
+def test_variables_are_taken_from_either_place(key: str) -> None:
+    """A ferry of before the own prefix goes on starting runs; its requests name the old key."""
+    request = {**TRAIN, "environment": {"key": key, "version_id": "v1"}}
+    assert read_request(request, "sync").environment == Environment(key, "v1")
+
+
+def test_variables_of_another_run_are_neither_used_nor_deleted(
+    settings: Settings, run: Run, record: Record
+) -> None:
+    """A command of this run could print them. The request is refused, and what cleans up after it
+    leaves them where they are."""
+    theirs = "environments/run-2.env.json"
+    clients.s3().put_object(Bucket=BUCKET, Key=theirs, Body=b'{"TOKEN": "x"}')
+    request = {**TRAIN, "environment": {"key": theirs}}
+    with pytest.raises(RequestInvalid, match=r"environment\.key is not of this run") as raised:
+        _environment(settings, read_request(request, "sync"), run)
+    assert ENVIRONMENT in str(raised.value.hint)
+    cleanup.handler(event(run, request=request), None)
+    assert clients.s3().get_object(Bucket=BUCKET, Key=theirs)["Body"].read()
+
+
+@pytest.mark.parametrize("key", [ENVIRONMENT, BEFORE])
+def test_variables_are_deleted(settings: Settings, run: Run, record: Record, key: str) -> None:
     """cleanup deletes the variables' object, with a plan or without one, and nothing else."""
     for pinned in (True, False):
-        version = clients.s3().put_object(Bucket=BUCKET, Key=ENVIRONMENT, Body=b"{}")["VersionId"]
+        version = clients.s3().put_object(Bucket=BUCKET, Key=key, Body=b"{}")["VersionId"]
         if pinned:
-            record.write_plan(plan(1, environment=PinnedEnvironment(ENVIRONMENT, version)))
+            record.write_plan(plan(1, environment=PinnedEnvironment(key, version)))
         else:
             clients.s3().delete_object(Bucket=BUCKET, Key=run.keys.targets)
-        cleanup.handler(event(run, request={**TRAIN, "environment": {"key": ENVIRONMENT}}), None)
-        found = clients.s3().list_object_versions(Bucket=BUCKET, Prefix=ENVIRONMENT)
+        cleanup.handler(event(run, request={**TRAIN, "environment": {"key": key}}), None)
+        found = clients.s3().list_object_versions(Bucket=BUCKET, Prefix=key)
         assert not found.get("Versions")
     kept = clients.s3().put_object(Bucket=BUCKET, Key=run.keys.report, Body=b"{}")
     cleanup.handler(event(run, request={**TRAIN, "environment": {"key": run.keys.report}}), None)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.stub import ANY, Stubber
 
+from codeferry_contracts.names import Stage
 from codeferry_contracts.target import parse_target
 from codeferry_lambdas import check, clients, fleet
 from codeferry_lambdas.obstacles import Agent, Machine, lines, no_instances
 from codeferry_lambdas.settings import Settings
 
 ONLINE = Agent("Online", "Linux")
+DEV = Settings(Stage("dev"), "bucket", "table", "/log")
+STRICT = replace(DEV, require_stage_tag=True)
+TAGGED = {"codeferry:target": "x"}
 
 
 def launch(count: int = 1, **tags: str) -> list[str]:
-    """Running instances with these tags; ``codeferry`` stands for codeferry:target."""
+    """Running instances with these tags; ``codeferry`` stands for codeferry:target, ``stage``
+    for codeferry:stage."""
     ec2 = clients.ec2()
-    names = {"codeferry": "codeferry:target", "group": "aws:autoscaling:groupName"}
+    names = {"codeferry": "codeferry:target", "stage": "codeferry:stage"}
+    names |= {"group": "aws:autoscaling:groupName"}
     tagged: Any = [{"Key": names.get(k, k), "Value": v} for k, v in tags.items()]
     made = ec2.run_instances(
         ImageId="ami-12345678",
@@ -77,7 +84,7 @@ def test_resolve(settings: Settings, ssm: Stubber) -> None:
     here, offline, stopped = launch(3, codeferry="web", Name="n")
     clients.ec2().stop_instances(InstanceIds=[stopped])
     answer(ssm, here)
-    found = fleet.resolve(parse_target("web"))
+    found = fleet.resolve(parse_target("web"), settings)
     assert found.reachable == (fleet.Instance(here, "n"),)
     assert [(o.instance_id, o.code) for o in found.unreachable] == [(offline, "not_managed")]
     assert [(o.instance_id, o.code) for o in found.left_out] == [(stopped, "not_running")]
@@ -99,7 +106,7 @@ def test_resolve(settings: Settings, ssm: Stubber) -> None:
 def test_obstacles(state: str, tags: dict[str, str], agent: Any, code: str | None) -> None:
     """Each thing that keeps commands from an instance has a code and a fix."""
     agents = {"i-1": agent} if agent else {}
-    found = fleet.judge([Machine("i-1", state, tags)], agents, alone=False)
+    found = fleet.judge([Machine("i-1", state, tags)], agents, DEV, alone=False)
     obstacles = found.unreachable + found.left_out
     assert [o.code for o in obstacles] == ([code] if code else [])
     assert all(o.fix and o.reason for o in obstacles)
@@ -108,14 +115,14 @@ def test_obstacles(state: str, tags: dict[str, str], agent: Any, code: str | Non
 def test_terminated_ones_are_silent_unless_named() -> None:
     """An instance that is gone is not worth a word, unless it is the target itself."""
     gone = Machine("i-1", "terminated", {"codeferry:target": "x"})
-    assert fleet.judge([gone], {}, alone=False).left_out == ()
-    assert [o.instance_id for o in fleet.judge([gone], {}, alone=True).left_out] == ["i-1"]
+    assert fleet.judge([gone], {}, DEV, alone=False).left_out == ()
+    assert [o.instance_id for o in fleet.judge([gone], {}, DEV, alone=True).left_out] == ["i-1"]
 
 
 def test_no_instances_names_reason_and_fix() -> None:
     """The error lists every instance with its reason and its fix, and cuts a long list."""
     machines = [Machine(f"i-{n}", "stopped", {}) for n in range(30)]
-    obstacles = fleet.judge(machines, {}, alone=False).left_out
+    obstacles = fleet.judge(machines, {}, DEV, alone=False).left_out
     error = no_instances("web", obstacles)
     assert "i-0 is stopped. Start it: aws ec2 start-instances" in error.message
     assert "and 10 more" in error.message
@@ -139,3 +146,73 @@ def test_check_refuses_what_is_no_target(settings: Settings) -> None:
     with pytest.raises(Exception, match="is not a target") as raised:
         check.handler({"target": "vol-1"}, None)
     assert type(raised.value).__name__ == "TargetInvalid"
+
+
+# --- stages of one account ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "code"),
+    [
+        (DEV, None, None),
+        (DEV, "dev", None),
+        (DEV, "prod", "other_stage"),
+        (DEV, "dev-2", "other_stage"),
+        (DEV, "Dev", "other_stage"),
+        (DEV, "", "other_stage"),
+        (STRICT, None, "no_stage"),
+        (STRICT, "dev", None),
+        (STRICT, "prod", "other_stage"),
+        (STRICT, "", "other_stage"),
+    ],
+)
+def test_an_instance_of_another_stage_is_out_of_reach(
+    settings: Settings, stage: str | None, code: str | None
+) -> None:
+    """Its tag says whose it is, to the letter; without one it is everybody's, or, where the tag is
+    required, nobody's. The reason and the way out are told."""
+    tags = TAGGED if stage is None else TAGGED | {"codeferry:stage": stage}
+    found = fleet.judge([Machine("i-1", "running", tags)], {"i-1": ONLINE}, settings, alone=True)
+    assert [o.code for o in found.unreachable] == ([code] if code else [])
+    assert len(found.reachable) == (0 if code else 1)
+    assert all("Key=codeferry:stage,Value=dev" in o.fix for o in found.unreachable)
+
+
+@pytest.mark.parametrize("target", ["web", "all", "tag:Env=x", "asg:pool"])
+def test_a_target_means_the_instances_of_its_own_stage(
+    settings: Settings, ssm: Stubber, target: str
+) -> None:
+    """Whatever form it has: those of another stage neither get code nor count as missed."""
+    alike = {"codeferry": "web", "Env": "x", "group": "pool"}
+    (own,), (_,), (open_,) = (
+        launch(**alike, **s) for s in ({"stage": "dev"}, {"stage": "prod"}, {})
+    )
+    answer(ssm, own, open_)
+    found = fleet.resolve(parse_target(target), settings)
+    assert {i.instance_id for i in found.reachable} == {own, open_}
+    assert (found.unreachable, found.left_out) == ((), ())
+    assert found.of_every_stage == (open_,)
+
+
+def test_who_asks_for_another_stages_instances_alone_is_told_whose_they_are(
+    settings: Settings, ssm: Stubber
+) -> None:
+    """By id as by a target that has no others."""
+    (other,) = launch(codeferry="web", stage="prod")
+    for target in ("web", other):
+        answer(ssm, other)
+        found = fleet.resolve(parse_target(target), settings)
+        (obstacle,) = found.unreachable
+        assert found.reachable == ()
+        assert obstacle.reason == "is of the stage 'prod', by its tag codeferry:stage"
+
+
+def test_a_run_is_not_returned_on_what_is_another_stages_by_now(
+    settings: Settings, ssm: Stubber
+) -> None:
+    """An instance that changed hands since is left alone."""
+    (own,), (other,) = launch(codeferry="web"), launch(codeferry="web", stage="prod")
+    answer(ssm, own)
+    found = fleet.resolve_ids({own, other}, settings)
+    assert [i.instance_id for i in found.reachable] == [own]
+    assert found.unreachable == ()

@@ -89,7 +89,7 @@ def faked(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Setti
     clients.s3.cache_clear()
     clients.s3().meta.events.register("before-send.s3", _answer)
     found = fleet.Fleet(instances(2), (), ())
-    monkeypatch.setattr(fleet, "resolve", lambda _: found)
+    monkeypatch.setattr(fleet, "resolve", lambda *_: found)
     monkeypatch.setattr(archive_object, "read_manifest", lambda *_: None)
     monkeypatch.setattr(plan, "pin_document", lambda name: PinnedDocument(name, "1", "d" * 64))
     monkeypatch.setattr(Ledger, "advance", lambda *_: None)

@@ -26,6 +26,13 @@ def test_all_missing_are_named() -> None:
     assert "STAGE," not in raised.value.message
 
 
+def test_the_stage_tag_is_required_only_when_it_says_so() -> None:
+    """What a function of before has not in its environment is as it was."""
+    assert not Settings.from_env(FULL).require_stage_tag
+    assert not Settings.from_env({**FULL, "REQUIRE_STAGE_TAG": "false"}).require_stage_tag
+    assert Settings.from_env({**FULL, "REQUIRE_STAGE_TAG": "true"}).require_stage_tag
+
+
 def test_cap_is_read() -> None:
     """The size cap can be set."""
     assert Settings.from_env({**FULL, "MAX_ARCHIVE_BYTES": "7"}).max_archive_bytes == 7

@@ -17,7 +17,7 @@ from codeferry_lambdas.kept import Shelf
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.obstacles import Machine
 from codeferry_lambdas.settings import Settings
-from tests.unit.lambdas.test_fleet import answer, launch
+from tests.unit.lambdas.test_fleet import DEV, STRICT, answer, launch
 
 ARN = "arn:aws:states:eu-west-1:111122223333:stateMachine:codeferry-dev-sync"
 
@@ -74,7 +74,19 @@ def machine(instance_id: str, target: str = "web", **changes: Any) -> Machine:
 
 def lacking(*kept: KeptRelease, machines: list[Machine]) -> dict[str, tuple[str, ...]]:
     """Who lacks what, by target."""
-    return {j.kept.target: j.instances for j in welcome.missing(kept, machines)}
+    return {j.kept.target: j.instances for j in welcome.missing(kept, machines, DEV)}
+
+
+def test_who_joins_another_stage_gets_nothing_of_this_one() -> None:
+    """By its tag; without one it is everybody's, but where the tag is required."""
+    own, other, none = ({"codeferry:stage": s} if s else {} for s in ("dev", "prod", ""))
+    machines = [
+        machine(f"i-{n}", tags={"codeferry:target": "web"} | stage)
+        for n, stage in enumerate((own, other, none))
+    ]
+    assert lacking(release(), machines=machines) == {"web": ("i-0", "i-2")}
+    (strict,) = welcome.missing([release()], machines, STRICT)
+    assert strict.instances == ("i-0",)
 
 
 def test_who_has_no_release_is_missing_it() -> None:

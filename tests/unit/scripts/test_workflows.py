@@ -126,6 +126,24 @@ def test_only_jobs_behind_the_environment_take_the_deploy_role():
     assert others == {"deploy"}
 
 
+def test_no_job_of_a_pull_request_takes_more_than_the_plan_role():
+    """Whoever opens one brings its workflows; what these ask for is what the roles are made for."""
+    jobs = read("deploy.yml")["jobs"]
+    taken = {
+        name: re.findall(r"vars\.AWS_(\w+)_ROLE", json.dumps(job["steps"]))
+        for name, job in jobs.items()
+    }
+    assert {name: roles for name, roles in taken.items() if roles} == {
+        "plan": ["PLAN"],
+        "deploy": ["DEPLOY"],
+        "health": ["INSPECT"],
+        "drift": ["INSPECT"],
+    }
+    assert jobs["drift"]["if"] == "github.event_name == 'schedule'"
+    assert jobs["deploy"]["if"] == "github.event_name == 'push'"
+    assert "deploy" in jobs["health"]["needs"]  # which is skipped with it
+
+
 def test_credentials_and_write_access_never_meet():
     """A job that AWS knows cannot write at GitHub, and the other way round."""
     for job in read("deploy.yml")["jobs"].values():

@@ -87,7 +87,9 @@ def holds(operator, key, expected, context):
             return value in expected and value is not None
         case "StringLike" | "ArnLike" | "ArnEquals":
             return value is not None and any(like(pattern, value) for pattern in expected)
-        case "ArnNotEquals":
+        case "StringEqualsIfExists":
+            return value is None or value in expected
+        case "ArnNotEquals" | "StringNotLike":
             return value is None or not any(like(pattern, value) for pattern in expected)
         case "Bool":
             return value is not None and str(value).lower() in expected

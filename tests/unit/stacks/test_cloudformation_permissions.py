@@ -22,7 +22,7 @@ from tests.unit.stacks.policies import ACCOUNT, NAMED, REGION, Assembly, arn_of
 PLACE = place_of("aws", REGION, ACCOUNT)
 PERMISSIONS = [p for part in cloudformation_permissions(PLACE).values() for p in part]
 STATEMENTS = document(PERMISSIONS)["Statement"]
-GRANTED = {action for permission in PERMISSIONS for action in permission.actions}
+GRANTED = {action for p in PERMISSIONS if p.effect == "Allow" for action in p.actions}
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/{policy_name('boundary', REGION)}"
 
 # What a handler may ask for on behalf of properties that no template of ours has.
@@ -97,6 +97,9 @@ NOT_ASKED_FOR = {
     "iam:*UserPolicy": "Policies are for roles.",
     "iam:*GroupPolicy": "Policies are for roles.",
     "iam:DeleteRolePermissionsBoundary": "A role never loses its boundary.",
+    "iam:DeleteOpenIDConnectProvider": "The account's one provider stays: others trust it too.",
+    "iam:RemoveClientIDFromOpenIDConnectProvider": "The provider's audience is never another.",
+    "iam:UpdateOpenIDConnectProviderThumbprint": "The provider has no thumbprints.",
     "ssm:Get*": "A template's image is resolved by CloudFormation.",
 }
 # Without handlers in a schema: what CloudFormation calls for them itself.
@@ -207,7 +210,73 @@ CORE = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 TAGGED = {"aws:ResourceTag/codeferry:stage": "prod"}
 EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
-KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+TAGGING = {"aws:RequestTag/codeferry:stage": "prod"}
+VPC, GROUP = f"{EC2}:vpc/vpc-1", f"{EC2}:security-group/sg-1"
+FROM_TEMPLATE = {"ec2:LaunchTemplate": f"{EC2}:launch-template/lt-1"}
+
+# Calls on what is there, each with what it is on.
+CHANGES = [
+    ("AuthorizeSecurityGroupIngress", GROUP),
+    ("AuthorizeSecurityGroupEgress", GROUP),
+    ("RevokeSecurityGroupIngress", GROUP),
+    ("RevokeSecurityGroupEgress", GROUP),
+    ("DeleteSecurityGroup", GROUP),
+    ("AssociateRouteTable", f"{EC2}:route-table/rtb-1"),
+    ("AssociateRouteTable", f"{EC2}:subnet/subnet-1"),
+    ("ReplaceRouteTableAssociation", f"{EC2}:route-table/rtb-1"),
+    ("ModifySubnetAttribute", f"{EC2}:subnet/subnet-1"),
+    ("ModifyVpcAttribute", VPC),
+    ("DeleteVpc", VPC),
+    ("ModifyVpcEndpoint", f"{EC2}:vpc-endpoint/vpce-1"),
+    ("CreateLaunchTemplateVersion", f"{EC2}:launch-template/lt-1"),
+    ("CreateTags", f"{EC2}:instance/i-1"),
+    ("CreateTags", GROUP),
+    ("DeleteTags", GROUP),
+    # What something new is put into.
+    ("CreateSubnet", VPC),
+    ("CreateRouteTable", VPC),
+    ("CreateVpcEndpoint", VPC),
+    ("CreateVpcEndpoint", f"{EC2}:subnet/subnet-1"),
+    ("CreateVpcEndpoint", GROUP),
+    ("RunInstances", GROUP),
+    ("RunInstances", f"{EC2}:launch-template/lt-1"),
+]
+# Calls that make something, with what they make.
+MAKES = [
+    ("CreateVpc", VPC),
+    ("CreateSubnet", f"{EC2}:subnet/*"),
+    ("CreateRouteTable", f"{EC2}:route-table/*"),
+    ("CreateSecurityGroup", f"{EC2}:security-group/*"),
+    ("CreateVpcEndpoint", f"{EC2}:vpc-endpoint/*"),
+    ("CreateLaunchTemplate", f"{EC2}:launch-template/*"),
+]
+
+
+def network_decisions():
+    """Of each call: on ours or tagged it is allowed; on somebody else's, or untagged, it is not,
+    whatever tags the request would give."""
+    for call, resource in CHANGES:
+        yield f"ec2:{call}", resource, TAGGED, True
+        yield f"ec2:{call}", resource, TAGGING, False
+        yield f"ec2:{call}", resource, FROM_TEMPLATE, False
+    for call, resource in MAKES:
+        yield f"ec2:{call}", resource, TAGGING, True
+        yield f"ec2:{call}", resource, {}, False
+        yield "ec2:CreateTags", resource, TAGGING | {"ec2:CreateAction": call}, True
+    yield (
+        "ec2:CreateTags",
+        f"{EC2}:network-acl/acl-1",
+        {"ec2:CreateAction": "CreateNetworkAcl"},
+        False,
+    )
+    instance, subnet = f"{EC2}:instance/*", f"{EC2}:subnet/subnet-1"
+    for part in (instance, subnet, f"arn:aws:ec2:{REGION}::image/ami-1"):
+        yield "ec2:RunInstances", part, FROM_TEMPLATE, True
+        yield "ec2:RunInstances", part, {}, False
+    yield "ec2:CreateSecurityGroup", VPC, {}, True
+
 
 DECISIONS = [
     ("iam:CreateRole", OURS, BOUND, True),
@@ -246,6 +315,17 @@ DECISIONS = [
         True,
     ),
     ("iam:CreateOpenIDConnectProvider", f"{IAM}:oidc-provider/evil.example.org", {}, False),
+    *(
+        (f"iam:{call}", f"{IAM}:oidc-provider/token.actions.githubusercontent.com", TAGGED, False)
+        for call in (
+            "DeleteOpenIDConnectProvider",
+            "RemoveClientIDFromOpenIDConnectProvider",
+            "UpdateOpenIDConnectProviderThumbprint",
+        )
+    ),
+    ("iam:UpdateAssumeRolePolicy", OURS, {}, True),
+    ("iam:UpdateAssumeRolePolicy", f"{IAM}:role/codeferry-prod-break-glass", {}, False),
+    ("iam:DeleteRole", f"{IAM}:role/codeferry-prod-break-glass", {}, False),
     (
         "iam:CreateServiceLinkedRole",
         f"{IAM}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling",
@@ -260,10 +340,13 @@ DECISIONS = [
     ),
     ("kms:CreateKey", "*", {"aws:RequestTag/codeferry:stage": "prod"}, True),
     ("kms:CreateKey", "*", {}, False),
+    ("kms:TagResource", "*", TAGGING, True),
+    ("kms:TagResource", KEY, TAGGING, False),
+    ("kms:TagResource", KEY, TAGGING | {"aws:ResourceTag/owner": "payroll"}, False),
+    ("kms:TagResource", KEY, TAGGING | TAGGED, True),
     ("kms:PutKeyPolicy", KEY, TAGGED, True),
     ("kms:PutKeyPolicy", KEY, {}, False),
-    ("ec2:DeleteVpc", f"{EC2}:vpc/vpc-1", TAGGED, True),
-    ("ec2:DeleteVpc", f"{EC2}:vpc/vpc-1", {}, False),
+    *network_decisions(),
     ("ec2:TerminateInstances", f"{EC2}:instance/i-1", TAGGED, False),
     ("s3:GetObject", "arn:aws:s3:::codeferry-prod-models/weights", {}, False),
     ("s3:DeleteBucket", "arn:aws:s3:::payroll", {}, False),

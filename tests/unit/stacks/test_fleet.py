@@ -48,12 +48,18 @@ def test_an_instance_that_shuts_down_is_gone(launch):
     assert launch["InstanceInitiatedShutdownBehavior"] == "terminate"
 
 
-def test_instances_and_volumes_carry_the_target(launch, group):
-    """The tag makes an instance a target, from its first second on."""
+@pytest.mark.parametrize(
+    "tag",
+    [
+        {"Key": "codeferry:target", "Value": "gpu-workers"},
+        {"Key": "codeferry:stage", "Value": "prod"},
+    ],
+)
+def test_instances_and_volumes_carry_target_and_stage(launch, group, tag):
+    """The tags make an instance a target, and its stage's alone, from its first second on."""
     for specification in launch["TagSpecifications"]:
-        assert {"Key": "codeferry:target", "Value": "gpu-workers"} in specification["Tags"]
-    tag = {"Key": "codeferry:target", "Value": "gpu-workers", "PropagateAtLaunch": True}
-    assert tag in group["Properties"]["Tags"]
+        assert tag in specification["Tags"]
+    assert tag | {"PropagateAtLaunch": True} in group["Properties"]["Tags"]
 
 
 def test_the_group_has_a_name_to_be_found_by(group):

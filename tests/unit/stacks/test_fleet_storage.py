@@ -66,8 +66,12 @@ def test_its_protection_outlives_the_stack_too(protection):
     assert policy["DeletionPolicy"] == policy["UpdateReplacePolicy"] == "Retain"
 
 
-@pytest.mark.parametrize("action", ["s3:DeleteBucket", "s3:DeleteBucketPolicy"])
-def test_not_even_an_administrator_deletes_the_bucket(protection, permanent, found, action):
+@pytest.mark.parametrize(
+    "action", ["s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:PutBucketPolicy"]
+)
+def test_not_even_an_administrator_deletes_the_bucket_or_what_protects_it(
+    protection, permanent, found, action
+):
     """Only the break-glass role does."""
     _, statements = protection
     bucket = f"<{permanent[0]}.Arn>"
@@ -98,6 +102,17 @@ def test_a_protection_without_its_deny_would_be_caught(protection, permanent):
     (deny,) = [s for s in reversed_condition if s.get("Sid") == "PermanentButForBreakGlass"]
     deny["Condition"] = {"ArnNotEquals": {"aws:PrincipalArn": "*"}}
     assert attempt(reversed_condition, "s3:DeleteBucket", administrator, bucket)
+
+
+def test_who_can_delete_the_permanent_bucket_outlives_the_stack_too(found):
+    """A role that goes could be made anew by a deployment, with a trust of its own."""
+    stays = [
+        (r["Type"], r["DeletionPolicy"], r["UpdateReplacePolicy"])
+        for kind in ("AWS::IAM::Role", "AWS::IAM::Policy")
+        for id_, r in found("FleetStorage", kind).items()
+        if id_.startswith("BreakGlass")
+    ]
+    assert stays == [("AWS::IAM::Role", "Retain", "Retain"), ("AWS::IAM::Policy", *["Retain"] * 2)]
 
 
 def test_breaking_the_glass_takes_a_second_factor(found):
@@ -155,12 +170,17 @@ def test_the_outputs_name_every_bucket(everything):
 
 
 def test_a_permanent_bucket_with_a_name_can_be_taken_over(synthesise, tmp_path):
-    """CloudFormation finds an existing resource by a literal name: bucket and policy have it."""
+    """CloudFormation finds an existing resource by a literal name: bucket, policy and role."""
     synthesise(tmp_path, stage="prod", permanent_bucket="codeferry-prod-models-1-eu-west-1")
     template = json.loads((tmp_path / "Codeferry-prod-FleetStorage.template.json").read_text())
     named = [
-        r["Properties"].get("BucketName") or r["Properties"]["Bucket"]
+        r["Properties"][name]
+        for kind, name in (
+            ("AWS::S3::Bucket", "BucketName"),
+            ("AWS::S3::BucketPolicy", "Bucket"),
+            ("AWS::IAM::Role", "RoleName"),
+        )
         for r in template["Resources"].values()
-        if r.get("DeletionPolicy") == "Retain"
+        if r["Type"] == kind and r.get("DeletionPolicy") == "Retain"
     ]
-    assert named == ["codeferry-prod-models-1-eu-west-1"] * 2
+    assert named == [*["codeferry-prod-models-1-eu-west-1"] * 2, "codeferry-prod-break-glass"]

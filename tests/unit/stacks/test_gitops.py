@@ -62,19 +62,23 @@ def assumes(statements, subject, audience=AUDIENCE):
         ("plan", OWN_PULL_REQUEST, True),
         ("plan", OWN_MAIN, True),
         ("plan", OWN_ENVIRONMENT, False),
+        ("inspect", OWN_MAIN, True),
+        ("inspect", OWN_PULL_REQUEST, False),
+        ("inspect", OWN_ENVIRONMENT, False),
         ("deploy", OWN_ENVIRONMENT, True),
         ("deploy", OWN_MAIN, False),
         ("deploy", OWN_PULL_REQUEST, False),
     ],
 )
 def test_own_runs_get_exactly_their_role(found, purpose, subject, allowed):
-    """Pull requests and main may look; only the protected environment may change."""
+    """Pull requests and main may plan; only main may look at what is deployed, and only the
+    protected environment change it."""
     assert assumes(trust(found, purpose), subject) is allowed
 
 
-@pytest.mark.parametrize("purpose", ["plan", "deploy"])
+@pytest.mark.parametrize("purpose", ["plan", "inspect", "deploy"])
 @pytest.mark.parametrize("who", STRANGERS)
-def test_strangers_get_neither(found, purpose, who):
+def test_strangers_get_none(found, purpose, who):
     """Not a fork, not a look-alike, not a tag, not a token without a subject."""
     assert not assumes(trust(found, purpose), STRANGERS[who])
 
@@ -85,13 +89,14 @@ def test_strangers_get_neither(found, purpose, who):
 def test_a_token_for_somebody_else_is_worth_nothing(found, audience):
     """The audience is AWS's, exactly."""
     assert not assumes(trust(found, "plan"), OWN_MAIN, audience)
+    assert not assumes(trust(found, "inspect"), OWN_MAIN, audience)
     assert not assumes(trust(found, "deploy"), OWN_ENVIRONMENT, audience)
 
 
 def test_only_the_provider_of_this_account_is_trusted(found, only):
     """Tokens come from the account's own provider for GitHub, for AWS's audience only."""
     ((provider, _),) = found("GitOps", "AWS::IAM::OIDCProvider").items()
-    for purpose in ("plan", "deploy"):
+    for purpose in ("plan", "inspect", "deploy"):
         (statement,) = role(found, purpose)["AssumeRolePolicyDocument"]["Statement"]
         assert statement["Principal"] == {"Federated": {"Ref": provider}}
         assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
@@ -115,7 +120,26 @@ STACKS = f"arn:aws:cloudformation:eu-west-1:{ACCOUNT}:stack"
 CDK = f"arn:aws:iam::{ACCOUNT}:role/cdk-hnb659fds"
 FUNCTIONS = f"arn:aws:lambda:eu-west-1:{ACCOUNT}:function"
 
+# What plan has, and what a pull request has no business with.
 PLAN = [
+    ("cloudformation:DescribeStacks", f"{STACKS}/Codeferry-prod-Workflow/1", True),
+    ("cloudformation:GetTemplate", f"{STACKS}/Codeferry-prod-Workflow/1", True),
+    ("cloudformation:GetTemplate", f"{STACKS}/Codeferry-dev-Workflow/1", False),
+    ("cloudformation:GetTemplate", f"{STACKS}/Payroll/1", False),
+    ("ec2:DescribeLaunchTemplateVersions", "*", False),
+    ("lambda:GetFunctionConfiguration", f"{FUNCTIONS}:codeferry-prod-plan", False),
+    ("lambda:InvokeFunction", f"{FUNCTIONS}:codeferry-prod-check", False),
+    ("cloudformation:DetectStackDrift", f"{STACKS}/Codeferry-prod-Storage/1", False),
+    ("iam:GetRolePolicy", f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-deploy", False),
+    ("s3:GetBucketPolicy", "arn:aws:s3:::codeferry-prod-storage-x", False),
+    ("s3:ListBucket", "arn:aws:s3:::codeferry-prod-storage-x", False),
+    ("ec2:DescribeSecurityGroups", "*", False),
+    ("logs:DescribeLogGroups", "*", False),
+]
+INSPECT = [
+    ("ec2:DescribeLaunchTemplateVersions", "*", True),
+    ("lambda:GetFunctionConfiguration", f"{FUNCTIONS}:codeferry-prod-plan", True),
+    ("lambda:GetFunctionConfiguration", f"{FUNCTIONS}:codeferry-dev-plan", False),
     ("cloudformation:GetTemplate", f"{STACKS}/Codeferry-prod-Workflow/1", True),
     ("cloudformation:GetTemplate", f"{STACKS}/Codeferry-dev-Workflow/1", False),
     ("cloudformation:GetTemplate", f"{STACKS}/Payroll/1", False),
@@ -165,9 +189,15 @@ def policy(found, purpose):
 
 
 @pytest.mark.parametrize(("action", "resource", "allowed"), PLAN)
-def test_plan_looks_at_the_stage_and_at_nothing_else(found, action, resource, allowed):
-    """Configuration of this stage's parts: no object, no secret, no change, no other role."""
+def test_plan_reads_the_stages_templates_and_nothing_else(found, action, resource, allowed):
+    """Whoever may push a branch has it: no user data, no function's environment, no policy."""
     assert decide(policy(found, "plan"), Request(action, resource)) is allowed
+
+
+@pytest.mark.parametrize(("action", "resource", "allowed"), INSPECT)
+def test_inspect_looks_at_the_stage_and_at_nothing_else(found, action, resource, allowed):
+    """Configuration of this stage's parts: no object, no secret, no change, no other role."""
+    assert decide(policy(found, "inspect"), Request(action, resource)) is allowed
 
 
 @pytest.mark.parametrize(("action", "resource", "allowed"), DEPLOY)
@@ -176,7 +206,7 @@ def test_deploy_becomes_the_cdks_roles_and_no_other(found, action, resource, all
     assert decide(policy(found, "deploy"), Request(action, resource)) is allowed
 
 
-@pytest.mark.parametrize("purpose", ["plan", "deploy"])
+@pytest.mark.parametrize("purpose", ["plan", "inspect", "deploy"])
 def test_a_policy_attached_later_gives_nothing(found, purpose):
     """The boundary holds even against AdministratorAccess."""
     administrator = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
@@ -187,7 +217,7 @@ def test_a_policy_attached_later_gives_nothing(found, purpose):
 
 def test_nothing_here_is_an_administrator(found):
     """No managed policy of AWS is attached and no statement allows a whole service."""
-    for purpose in ("plan", "deploy"):
+    for purpose in ("plan", "inspect", "deploy"):
         assert not any(
             "*" in action for statement in policy(found, purpose) for action in statement["Action"]
         )

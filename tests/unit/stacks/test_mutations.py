@@ -63,7 +63,9 @@ def about_trust(policy):
     if policy.about == BREAK_GLASS:
         for mfa in ({}, {"aws:MultiFactorAuthPresent": "false"}):
             yield Question("sts:AssumeRole", "*", mfa, False)
-    own = {"plan": OWN_MAIN, "deploy": OWN_ENVIRONMENT}.get(policy.about.rpartition("-")[2])
+    own = {"plan": OWN_MAIN, "inspect": OWN_MAIN, "deploy": OWN_ENVIRONMENT}.get(
+        policy.about.rpartition("-")[2]
+    )
     if own:
         taken = "sts:AssumeRoleWithWebIdentity"
         for subject in filter(None, STRANGERS.values()):
@@ -92,6 +94,7 @@ def about_deletion(policy):
         for action, resource in (
             ("s3:DeleteBucket", bucket),
             ("s3:DeleteBucketPolicy", bucket),
+            ("s3:PutBucketPolicy", bucket),
             ("s3:DeleteObjectVersion", f"{bucket}/weights"),
         ):
             for who, allowed in ((ADMIN, False), (BREAK_GLASS, True)):
@@ -134,10 +137,14 @@ def about_the_rule(policy):
 
 
 def about_commands(policy):
-    """Commands go to instances that carry the tag."""
+    """Commands go to instances that carry the tag, and to none of another stage."""
     if any("ssm:SendCommand" in listed(s["Action"]) for s in policy.statements):
-        tag = {"aws:ResourceTag/codeferry:target": "demo"}
+        tag, stage = {"aws:ResourceTag/codeferry:target": "demo"}, "aws:ResourceTag/codeferry:stage"
         yield Question("ssm:SendCommand", INSTANCE, tag, True)
+        yield Question("ssm:SendCommand", INSTANCE, tag | {stage: "prod"}, True)
+        yield Question("ssm:SendCommand", INSTANCE, tag | {stage: "dev"}, False)
+        yield Question("ssm:SendCommand", INSTANCE, tag | {stage: ""}, False)
+        yield Question("ssm:SendCommand", INSTANCE, {stage: "prod"}, False)
         yield Question("ssm:SendCommand", INSTANCE, {}, False)
 
 
@@ -211,6 +218,7 @@ def test_no_condition_and_no_deny_of_the_boundary_can_be_left_out():
     tagged = {"aws:ResourceTag/codeferry:stage": "prod"}
     target = {"aws:ResourceTag/codeferry:target": "workers"}
     plan = {"aws:PrincipalArn": f"{roles}/codeferry-prod-plan"}
+    inspect = {"aws:PrincipalArn": f"{roles}/codeferry-prod-inspect"}
     deploy = {"aws:PrincipalArn": f"{roles}/codeferry-prod-deploy"}
     own = {"aws:PrincipalArn": f"{roles}/Codeferry-prod-Workflow-StartRole"}
     bucket = "arn:aws:s3:::codeferry-prod-a"
@@ -221,7 +229,9 @@ def test_no_condition_and_no_deny_of_the_boundary_can_be_left_out():
         Question("ssm:SendCommand", INSTANCE, own, False),
         Question("s3:PutBucketPolicy", bucket, own, True),
         Question("s3:PutBucketPolicy", bucket, plan, False),
-        Question("s3:GetBucketPolicy", bucket, plan, True),
+        Question("s3:GetBucketPolicy", bucket, plan, False),
+        Question("s3:PutBucketPolicy", bucket, inspect, False),
+        Question("s3:GetBucketPolicy", bucket, inspect, True),
         Question("s3:GetBucketPolicy", bucket, deploy, False),
         Question("sts:AssumeRole", deploy_role, deploy, True),
     ]

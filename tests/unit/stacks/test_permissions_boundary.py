@@ -109,6 +109,11 @@ def test_an_administrators_policy_on_a_role_gives_nothing_of_others(action, reso
 @pytest.mark.parametrize(
     ("purpose", "action", "resource", "allowed"),
     [
+        ("plan", "ec2:DescribeLaunchTemplateVersions", "*", False),
+        ("plan", "lambda:InvokeFunction", arn("lambda", "function:codeferry-prod-check"), False),
+        ("inspect", "ec2:DescribeLaunchTemplateVersions", "*", True),
+        ("inspect", "s3:GetObject", "arn:aws:s3:::codeferry-prod-a/b", False),
+        ("inspect", "ssm:SendCommand", arn("ssm", "document/codeferry-prod-sync"), False),
         ("plan", "cloudformation:GetTemplate", "*", True),
         ("plan", "s3:GetObject", "arn:aws:s3:::codeferry-prod-a/b", False),
         ("plan", "s3:PutBucketPolicy", "arn:aws:s3:::codeferry-prod-a", False),

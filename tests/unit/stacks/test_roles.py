@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.stacks.iam_judge import like, listed
-from tests.unit.stacks.policies import Assembly
+from tests.unit.stacks.iam_judge import Request, decide, like, listed
+from tests.unit.stacks.policies import ACCOUNT, REGION, Assembly
+from tests.unit.stacks.test_cloudformation_permissions import STATEMENTS as CLOUDFORMATION
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/iam.md").read_text()
 
@@ -21,6 +22,7 @@ CATEGORIES = {
         "## The fleet's role, beside all three\n",
     ),
     "plan": ("## GitHub: plan\n",),
+    "inspect": ("## GitHub: inspect\n",),
     "deploy": ("## GitHub: deploy\n",),
     "break-glass": ("## break-glass\n",),
     "state machine": ("## The state machines\n",),
@@ -33,7 +35,8 @@ def category(assembly, stack, id_, role):
     """What the role is for; KeyError when it is for nothing that is known here."""
     name = role["Properties"].get("RoleName")
     if name:
-        return {f"codeferry-prod-{c}": c for c in ("plan", "deploy", "break-glass")}[name]
+        named = ("plan", "inspect", "deploy", "break-glass")
+        return {f"codeferry-prod-{purpose}": purpose for purpose in named}[name]
     (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     service = statement["Principal"]["Service"]
     if service == "lambda.amazonaws.com":
@@ -98,3 +101,106 @@ def test_no_role_but_the_instances_has_a_policy_of_aws(everything):
     }
     assert len(attached) == 1
     assert "AmazonSSMManagedInstanceCore" in attached.pop()
+
+
+# --- nothing is changed anywhere ------------------------------------------------------------
+
+LOOKS = re.compile(r"\w[\w-]*:(Describe|Detect|Get|List)\w*\*?")
+ANYWHERE = re.compile(r"\*|arn:[^:]*:[^:]*:[^:]*:[^:]*:\*")
+# What changes something and has neither a resource nor a condition, each with its reason.
+UNBOUND = {
+    "ssm:CancelCommand": "Cancelling names a command, which is no resource of IAM's.",
+    "xray:PutTraceSegments": "Traces are no resources.",
+    "xray:PutTelemetryRecords": "Traces are no resources.",
+    "logs:CreateLogDelivery": "Step Functions' own log deliveries, which are no resources.",
+    "logs:UpdateLogDelivery": "Step Functions' own log deliveries, which are no resources.",
+    "logs:DeleteLogDelivery": "Step Functions' own log deliveries, which are no resources.",
+    "logs:PutResourcePolicy": "Step Functions lets log deliveries in; policies are no resources.",
+}
+
+
+def unbound(statements):
+    """The actions that change something, wherever it is and whatever it is."""
+    return {
+        action
+        for s in statements
+        if s["Effect"] == "Allow" and not s.get("Condition")
+        if any(ANYWHERE.fullmatch(resource) for resource in listed(s["Resource"]))
+        for action in listed(s["Action"])
+        if not LOOKS.fullmatch(action)
+    }
+
+
+def test_no_role_changes_anything_anywhere(everything):
+    """Each mutating action of every role, CloudFormation's too, names resources or a condition, or
+    has its reason; and no reason is left over."""
+    assembly = Assembly(everything)
+    of_roles = [
+        statement
+        for stack, id_, _ in assembly.resources("AWS::IAM::Role")
+        for statement in assembly.role_statements(stack, id_)
+    ]
+    assert unbound([*of_roles, *CLOUDFORMATION]) == set(UNBOUND)
+
+
+@pytest.mark.parametrize("resource", ["*", f"arn:aws:ec2:{REGION}:{ACCOUNT}:*"])
+def test_a_change_anywhere_would_be_caught(resource):
+    """A whole account is no resource; reading it is not looked at here."""
+    statement = {"Effect": "Allow", "Action": ["ec2:RunInstances", "ec2:Describe*"]}
+    assert unbound([statement | {"Resource": [resource]}]) == {"ec2:RunInstances"}
+
+
+# --- whoever runs ferry ---------------------------------------------------------------------
+
+
+def of_ferry():
+    """The statements of docs/iam.md about objects, as a user's policy would have them."""
+    table = PAGE.partition("## Whoever runs `ferry`\n")[2]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `s3:")]
+    return [
+        {
+            "Effect": "Allow",
+            "Action": re.findall("`([^`]+)`", actions),
+            "Resource": [f"arn:aws:s3:::bucket/{name}" for name in re.findall("`([^`]+)`", on)],
+        }
+        for actions, on in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "key", "allowed"),
+    [
+        ("s3:PutObject", "environments/run-1.env.json", True),
+        ("s3:DeleteObjectVersion", "environments/run-1.env.json", True),
+        ("s3:GetObject", "environments/run-1.env.json", False),
+        ("s3:GetObjectVersion", "environments/run-1.env.json", False),
+        ("s3:GetObject", "archives/run-1.env.json", False),
+        ("s3:GetObject", "archives/run-1.tar.gz", True),
+        ("s3:PutObject", "releases/web/app.tar.gz", False),
+        ("s3:PutObject", "runs/run-1/targets.json", False),
+    ],
+)
+def test_nobody_who_runs_ferry_reads_the_variables_of_others(action, key, allowed):
+    """They may be secrets: put-only, and nothing that an older ferry put elsewhere."""
+    assert decide(of_ferry(), Request(action, f"arn:aws:s3:::bucket/{key}")) is allowed
+
+
+def test_only_who_carries_variables_can_get_at_them(everything):
+    """plan settles their version, dispatch signs for the instance, cleanup and abort delete."""
+    assembly = Assembly(everything)
+    reached = {}
+    for stack, _, function in assembly.resources("AWS::Lambda::Function"):
+        statements = assembly.role_statements(
+            stack, function["Properties"]["Role"]["Fn::GetAtt"][0]
+        )
+        for s in statements:
+            for resource in listed(s["Resource"]):
+                if resource.endswith("/environments/*"):
+                    name = function["Properties"]["FunctionName"].rpartition("-")[2]
+                    reached.setdefault(name, set()).update(listed(s["Action"]))
+    deleting = {"s3:DeleteObject", "s3:DeleteObjectVersion"}
+    assert set(reached) == {"plan", "dispatch", "cleanup", "abort"}
+    assert reached["plan"] == {"s3:GetObject", "s3:GetObjectVersion"}
+    assert reached["dispatch"] == {"s3:GetObjectVersion"}
+    assert deleting <= reached["cleanup"] == reached["abort"]
+    assert not {a for a in reached["cleanup"] if "Get" in a}

@@ -31,15 +31,16 @@ def test_everything_in_the_bucket_expires(resources):
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     days = {id_: rule.get("ExpirationInDays") for id_, rule in rules.items()}
     kept = {"releases": None, "leftovers": None}
-    assert days == {"archives": 1, "inbox": 7, "records": 90, **kept}
+    assert days == {"archives": 1, "environments": 1, "inbox": 7, "records": 90, **kept}
     prefixes = {rule.get("Prefix") for rule in rules.values()}
-    assert prefixes == {"archives/", "inbox/", "runs/", "releases/", None}
+    assert prefixes == {"archives/", "environments/", "inbox/", "runs/", "releases/", None}
     noncurrent = {
         id_: rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
         for id_, rule in rules.items()
         if "NoncurrentVersionExpiration" in rule
     }
-    assert noncurrent == {"archives": 1, "inbox": 1, "records": 1, "releases": 90}
+    short = dict.fromkeys(("archives", "environments", "inbox", "records"), 1)
+    assert noncurrent == short | {"releases": 90}
     leftovers = rules["leftovers"]
     assert leftovers["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
@@ -54,15 +55,22 @@ def test_the_ledger_forgets(resources):
 # --- what is left when a stage is destroyed ---------------------------------------------------
 
 
-def test_nothing_but_the_permanent_bucket_and_its_policy_outlives_its_stack(everything):
-    """Everything else goes, the artifact bucket with what is in it."""
+def test_nothing_but_what_is_permanent_outlives_its_stack(everything):
+    """The permanent bucket with what protects it, and the account's one provider for GitHub.
+    Everything else goes, the artifact bucket with what is in it."""
     kept = [
         (stack, resource["Type"])
         for stack, _, resource in Assembly(everything).resources()
         if resource.get("DeletionPolicy", "Delete") != "Delete"
     ]
     stack = "Codeferry-prod-FleetStorage"
-    assert sorted(kept) == [(stack, "AWS::S3::Bucket"), (stack, "AWS::S3::BucketPolicy")]
+    assert sorted(kept) == [
+        (stack, "AWS::IAM::Policy"),
+        (stack, "AWS::IAM::Role"),
+        (stack, "AWS::S3::Bucket"),
+        (stack, "AWS::S3::BucketPolicy"),
+        ("Codeferry-prod-GitOps", "AWS::IAM::OIDCProvider"),
+    ]
 
 
 def test_every_bucket_that_goes_is_emptied_before(everything):

@@ -12,6 +12,9 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.unit.stacks.iam_judge import Request, decide
+from tests.unit.stacks.policies import ACCOUNT, REGION, Assembly
+
 
 @pytest.fixture
 def statements(resources):
@@ -49,7 +52,41 @@ def test_commands_go_out_by_the_own_document_to_tagged_instances_only(statements
             assert condition is None
         else:
             assert ":instance/*" in resource
-            assert condition == {"StringLike": {"aws:ResourceTag/codeferry:target": "?*"}}
+            assert condition == {
+                "StringLike": {"aws:ResourceTag/codeferry:target": "?*"},
+                "StringEqualsIfExists": {"aws:ResourceTag/codeferry:stage": "prod"},
+            }
+
+
+# A stage's own tag, none, another stage's; and whether commands go out to it.
+TAG = "aws:ResourceTag/codeferry:stage"
+UNLESS_REQUIRED = [({TAG: "prod"}, True), ({}, True), ({TAG: "dev"}, False), ({TAG: ""}, False)]
+WHERE_REQUIRED = [({TAG: "prod"}, True), ({}, False), ({TAG: "dev"}, False), ({TAG: ""}, False)]
+
+
+@pytest.mark.parametrize(
+    ("required", "decisions"), [("false", UNLESS_REQUIRED), ("true", WHERE_REQUIRED)]
+)
+def test_no_command_goes_out_to_another_stages_instances(synthesise, tmp_path, required, decisions):
+    """Whoever may run on dev is not root on prod; the setting reaches role and functions alike."""
+    assembly = Assembly(synthesise(tmp_path, stage="prod", require_stage_tag=required))
+    (sender,) = [
+        (stack, function["Properties"]["Role"]["Fn::GetAtt"][0])
+        for stack, _, function in assembly.resources("AWS::Lambda::Function")
+        if function["Properties"].get("FunctionName") == "codeferry-prod-dispatch"
+    ]
+    statements = assembly.role_statements(*sender)
+    instance = f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/i-1"
+    target = {"aws:ResourceTag/codeferry:target": "web"}
+    for tags, allowed in decisions:
+        assert decide(statements, Request("ssm:SendCommand", instance, target | tags)) is allowed
+        assert not decide(statements, Request("ssm:SendCommand", instance, tags))
+    told = {
+        function["Properties"]["Environment"]["Variables"]["REQUIRE_STAGE_TAG"]
+        for stack, _, function in assembly.resources("AWS::Lambda::Function")
+        if stack == "Codeferry-prod-Workflow"
+    }
+    assert told == {required}
 
 
 def test_nothing_mentions_the_open_shell_document(template):
@@ -58,15 +95,11 @@ def test_nothing_mentions_the_open_shell_document(template):
     assert "AWS-Run" not in everything
 
 
-def test_archives_alone_can_be_deleted(statements):
+def test_archives_and_variables_alone_can_be_deleted(statements):
     """The record of a run is beyond the reach of cleanup."""
     deleting = [s for s in statements if "s3:DeleteObjectVersion" in actions(s)]
-    assert deleting
-    for statement in deleting:
-        text = json.dumps(statement["Resource"])
-        assert "/archives/*" in text
-        assert "/inbox/*" in text
-        assert "/runs/" not in text
+    text = json.dumps([s["Resource"] for s in deleting])
+    assert set(re.findall(r"/(\w+)/\*", text)) == {"archives", "environments", "inbox"}
 
 
 def test_uploads_and_ended_commands_and_stops_reach_their_functions(resources):
