@@ -296,7 +296,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
     (around / "passwd").write_text("root")
     before = _picture(around)
     yield around
-    shutil.rmtree(around / "opt")
+    subprocess.run(["rm", "-rf", around / "opt"], check=True)  # however deep it goes
     assert _picture(around) == before
 
 
