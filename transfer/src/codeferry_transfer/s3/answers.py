@@ -13,7 +13,8 @@ from codeferry_transfer.s3.xml import reading
 _CHECKSUM = "x-amz-checksum-"
 _METADATA = "x-amz-meta-"
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
-_CHECKSUM_VALUE = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3}={1,2})?(-[0-9]{1,5})?")
+_64 = "[A-Za-z0-9+/]"
+_CHECKSUM_VALUE = re.compile(f"(?!-)(?:{_64}{{4}})*(?:{_64}{{2}}==|{_64}{{3}}=)?(?:-[0-9]{{1,5}})?")
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _UNENCRYPTED = ("", "AES256")  # with KMS or a customer's key the ETag is no MD5
 

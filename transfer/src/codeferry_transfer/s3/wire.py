@@ -34,7 +34,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")  # more bytes than a file can have
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _FRAMING = ("content-length", "transfer-encoding")
 _LONGEST_CHUNK_LINE = 1 << 10
-_MOST_FRAMING = 1 << 20
+_MOST_FRAMING = 256 << 10  # beyond as much as there is content
 _MOST_TRAILERS = 64
 _MOST_INTERIM = 8  # answers with a status of 1xx before the one that counts
 # How long an exchange may wait for the network in all: so many seconds, and as many bytes in
@@ -211,7 +211,7 @@ class Connection:
         total = framing = 0
         while size := _chunk_size(line := self._until(_LINE_END, most=_LONGEST_CHUNK_LINE)):
             total += self._exactly(size, sink)
-            framing += len(line)
+            framing += len(line) + 2 * len(_LINE_END)
             if framing > total + _MOST_FRAMING:
                 raise Broken("the answer has more framing than content")
             if self._until(_LINE_END, most=len(_LINE_END)):
