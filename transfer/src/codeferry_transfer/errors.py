@@ -178,10 +178,10 @@ def no_credentials() -> CredentialsUnusable:
 
 
 def answer_invalid(why: str) -> AnswerInvalid:
-    """An answer that cannot be S3's; ``why`` goes on after "What answered is not S3: "."""
+    """An answer that cannot be S3's; ``why`` goes on after "What answered is not AWS: "."""
     return AnswerInvalid(
-        f"What answered is not S3: {why}.",
-        hint="Check the endpoint, and what is between here and S3.",
+        f"What answered is not AWS: {why}.",
+        hint="Check the endpoint, and what is between here and AWS.",
     )
 
 
