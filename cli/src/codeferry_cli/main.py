@@ -47,8 +47,9 @@ def _usage(error: click.UsageError, arguments: Sequence[str]) -> int:
         asked = CodeferryError(error.format_message(), hint=hint, code="usage")
         print_document(errors.answer(asked))
     else:
-        error.message = harmless(error.message)  # a word of it may come out of a file name
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(harmless(said.getvalue()), err=True, nl=False)  # a word may be a file's name
     return errors.USAGE
 
 

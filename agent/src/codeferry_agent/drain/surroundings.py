@@ -171,7 +171,8 @@ def _account(surroundings: Surroundings) -> str:
     config = Config(connect_timeout=3, read_timeout=5, retries=retries)  # type: ignore[arg-type]
     try:
         identity = surroundings.session.client("sts", config=config).get_caller_identity()
-        account, arn = identity["Account"], identity["Arn"]
+        account: str = identity["Account"]
+        arn = identity["Arn"]
         if not _ACCOUNT.fullmatch(account):  # it goes into a header of every request
             raise ValueError("the answer names no account")
     except (ClientError, BotoCoreError, *senseless) as error:

@@ -163,7 +163,7 @@ def status_lines(rng: random.Random) -> Callable[[str], Answer]:
         ]
     )  # fmt: skip
     rest = b"\r\ncontent-length: 0\r\n\r\n"
-    interim = b"HTTP/1.1 1%02d x\r\n\r\n" % rng.randint(0, 99)
+    interim = b"HTTP/1.1 1%02d x\r\n\r\n" % rng.choice([0, rng.randint(0, 99)])
     kind = rng.randrange(4)
     if kind == 0:
         return lambda _: _endless(interim * rng.randint(1, 50))
