@@ -28,7 +28,7 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _UNSAYABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # S3 writes no declarations and no NUL (UTF-16 has some), and a page of it has some 20,000 tags:
 # what goes beyond is memory that somebody else decides about.
-_FOREIGN = re.compile(rb"\0|<!(?:DOCTYPE|ENTITY)")
+_FOREIGN = (b"\0", b"<!DOCTYPE", b"<!ENTITY")
 _MOST_TAGS = 200_000
 _XMLNS = f' xmlns="{_NAMESPACE}"'.encode()
 
@@ -53,7 +53,7 @@ def parsed(body: bytes, name: str) -> Element:
 
 
 def _root(body: bytes) -> Element | None:
-    if _FOREIGN.search(body) or body.count(b"<") > _MOST_TAGS:
+    if any(mark in body for mark in _FOREIGN) or body.count(b"<") > _MOST_TAGS:
         return None
     try:
         return fromstring(body)  # noqa: S314 - without declarations nothing expands
@@ -95,15 +95,14 @@ def page(root: Element, prefix: str) -> Page:
     prefixes = [
         _decoded(text(entry, "Prefix"), encoded) for entry in root.iterfind("CommonPrefixes")
     ]
-    for name in (*(each.key for each in objects), *prefixes):
-        _require_below(prefix, name)
+    _require_below(prefix, [*(each.key for each in objects), *prefixes])
     return Page(objects, prefixes)
 
 
-def _require_below(prefix: str, name: str) -> None:
+def _require_below(prefix: str, names: Iterable[str]) -> None:
     """What was not asked for would be taken for something else, and perhaps be deleted."""
-    if not name or not name.startswith(prefix):
-        raise ValueError(name)
+    if not all(name and name.startswith(prefix) for name in names):
+        raise ValueError(prefix)
 
 
 def _listed(entry: Element, encoded: bool) -> Listed:
@@ -156,8 +155,7 @@ def unfinished(root: Element, prefix: str) -> list[Unfinished]:
         )
         for entry in root.iterfind("Upload")
     ]
-    for upload in uploads:
-        _require_below(prefix, upload.key)
+    _require_below(prefix, (upload.key for upload in uploads))
     return uploads
 
 
