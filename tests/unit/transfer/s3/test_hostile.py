@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from codeferry_transfer.errors import AnswerInvalid, ConnectionFailed, TransferError
-from codeferry_transfer.s3 import S3, Keys, Plain, SentPart, pacing
+from codeferry_transfer.s3 import S3, Keys, Plain, SentPart, dialling, pacing
+from codeferry_transfer.s3.address import Origin
 from codeferry_transfer.s3.wire import Connection
 from tests.unit.transfer.s3 import hostile
 from tests.unit.transfer.s3.hostile import HostileServer, Make, answer, honest
@@ -61,7 +63,7 @@ CLASSES: dict[Make, dict[str, Operation]] = {
     hostile.circles: LISTINGS,
     hostile.objects: {**HEADS, **DOWNLOADS},
     hostile.ranges: RANGES,
-    hostile.errors: {n: o for n, o in EVERYTHING.items() if n != "abort"},
+    hostile.errors: EVERYTHING,
     hostile.drips: EVERYTHING,
 }
 
@@ -182,6 +184,24 @@ def test_who_takes_a_byte_a_minute_is_too_slow(
     s3, server = serve(honest)
     with pytest.raises(ConnectionFailed, match="too slow"):
         s3.put_object("bucket", "k", b"x" * 1000)
+
+
+def test_a_proxy_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says to CONNECT has to be there within the time of getting connected, in all."""
+
+    def received(size: int) -> bytes:
+        server.time += 9
+        return b"H"
+
+    server = HostileServer(honest)
+    proxy = Mock(recv=received)
+    monkeypatch.setattr(dialling.time, "monotonic", server.clock)
+    monkeypatch.setattr(dialling.socket, "create_connection", lambda *_: proxy)
+    origin = Origin(secure=True, host="s3.example", port=443, proxy="http://proxy.example")
+    with pytest.raises(ConnectionFailed, match="proxy"):
+        dialling.connected(origin, Mock())
+    assert server.time < 2 * dialling.CONNECT_SECONDS
+    proxy.close.assert_called_once()
 
 
 def test_bytes_behind_an_answer_are_not_the_next_one(serve: Serve) -> None:
