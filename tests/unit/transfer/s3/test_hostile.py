@@ -10,7 +10,10 @@ from unittest.mock import Mock
 import pytest
 
 from codeferry_transfer.errors import AnswerInvalid, ConnectionFailed, TransferError
-from codeferry_transfer.s3 import S3, Keys, Plain, SentPart, dialling, pacing
+from codeferry_transfer.large_download import LargeDownload
+from codeferry_transfer.partition import part_count
+from codeferry_transfer.parts import MOST_PARTS
+from codeferry_transfer.s3 import S3, Head, Keys, Plain, SentPart, dialling, pacing
 from codeferry_transfer.s3.address import Origin
 from codeferry_transfer.s3.wire import Connection
 from tests.unit.transfer.s3 import hostile
@@ -184,6 +187,18 @@ def test_who_takes_a_byte_a_minute_is_too_slow(
     s3, server = serve(honest)
     with pytest.raises(ConnectionFailed, match="too slow"):
         s3.put_object("bucket", "k", b"x" * 1000)
+
+
+def test_an_object_of_a_hundred_quadrillion_parts_is_none(serve: Serve) -> None:
+    """No list is made of the parts of an object that says it has more than S3 allows."""
+    size = 10**17
+    fields = {"x_amz_mp_parts_count": size, "content_range": f"bytes 0-0/{size}"}
+    s3, _ = serve(lambda _: [hostile.head(etag=hostile.ETAG, content_length=1, **fields)])
+    stated = Head(size, hostile.ETAG, 0.0, {"sha256": f"AAAA-{size}"})
+    download = LargeDownload(s3, "bucket", "k", Mock(), "k", Mock(), Mock())
+    part, composite = download._cut(stated)
+    assert part_count(size, part) <= MOST_PARTS
+    assert composite == ""
 
 
 def test_a_proxy_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
