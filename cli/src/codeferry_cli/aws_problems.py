@@ -36,6 +36,7 @@ _GONE = {
 def explain(error: Exception, access: Access) -> CodeferryError | None:
     """The error to show for one of botocore's; None when it is not botocore's."""
     from botocore import exceptions as found
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, found.ClientError):
         return _refused(error, access)
@@ -51,6 +52,12 @@ def explain(error: Exception, access: Access) -> CodeferryError | None:
         return _problem("credentials_missing", f"{error}", sign_in(access))
     if isinstance(error, (found.HTTPClientError, found.ConnectionError)):
         return _unreachable(error, access)
+    if isinstance(error, ResponseParserError):
+        return _problem(
+            "aws_unreachable",
+            "What answered is not AWS: its answer makes no sense.",
+            "Check AWS_ENDPOINT_URL, and what is between here and AWS.",
+        )
     if isinstance(error, found.BotoCoreError):
         return _problem("aws_configuration", f"{error}", sign_in(access))
     return None

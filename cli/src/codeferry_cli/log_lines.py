@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from codeferry_contracts.result import RESULT_KEY
+from codeferry_contracts.errors import ResultInvalid
+from codeferry_contracts.result import parse_result
 
 OUTPUTS = ("stdout", "stderr")
 
-_NOT_THE_COMMANDS = {
-    "stdout": re.compile(rf'{{"{RESULT_KEY}"'),
-    "stderr": re.compile(r"failed to run commands: exit status \d+$"),
-}
+# Said last on stderr by the SSM agent of a step that exited with 1. Ours do whenever anything
+# failed, whatever the command's own exit code.
+_STEP_FAILED = re.compile(r"failed to run commands: exit status \d+")
 # A carriage return alone is a progress bar drawing over itself: each state is a line here.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -51,15 +51,40 @@ def owner(stream: str, command_id: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def lines_of(instance: str, output: str, event: Mapping[str, Any]) -> Iterator[Line]:
-    """The lines of one log event, less what the command did not print itself.
+@dataclass
+class CommandLines:
+    """The lines of one output of one instance, less the two that the command did not print.
 
-    That is our result line, and the agent's word that the step exited with 1: it always
-    does when anything failed, whatever the command's own exit code.
+    That is our result line, the first on stdout, and the SSM agent's word that the step failed,
+    the last on stderr. Wherever else a line looks like one of these, the command has printed it.
+    Events are to be given in their order, from the first that is asked for.
     """
-    texts = _LINE_END.split(event["message"])
-    if len(texts) > 1 and not texts[-1]:
-        del texts[-1]  # it ended with a line end
-    for text in texts:
-        if not _NOT_THE_COMMANDS[output].match(text):
-            yield Line(instance, event["timestamp"], text)
+
+    instance: str
+    output: str
+    run_id: str
+    _begun: bool = field(default=False, init=False)
+    _held: Line | None = field(default=None, init=False)
+
+    def of(self, event: Mapping[str, Any]) -> Iterator[Line]:
+        """The lines of the next log event; one that may be the last of all comes with the next."""
+        texts = _LINE_END.split(event["message"])
+        if len(texts) > 1 and not texts[-1]:
+            del texts[-1]  # it ended with a line end
+        for text in texts:
+            line = Line(self.instance, event["timestamp"], text)
+            if self._held:
+                yield self._held
+                self._held = None
+            if self.output == "stderr" and _STEP_FAILED.fullmatch(text):
+                self._held = line
+            elif self._begun or self.output == "stderr" or not _is_result(text, self.run_id):
+                yield line
+            self._begun = True
+
+
+def _is_result(text: str, run_id: str) -> bool:
+    try:
+        return parse_result(text).run_id == run_id
+    except ResultInvalid:
+        return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from codeferry_cli.errors import LogsMissing
 from codeferry_cli.execution import Execution, describe
-from codeferry_cli.log_lines import OUTPUTS, Line, lines_of, owner, stream_name
+from codeferry_cli.log_lines import OUTPUTS, CommandLines, Line, owner, stream_name
 from codeferry_cli.record import RunRecord
 from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.names import SCRIPT
@@ -41,13 +41,16 @@ def read_lines(
     for _, command in RunRecord(stage, execution.run_id).commands():
         for instance_id in command["instances"]:
             if instance in (None, instance_id):
-                yield from _read_instance(stage, command, instance_id, step, since)
+                outputs = (
+                    _read_output(
+                        stage, command, CommandLines(instance_id, o, execution.run_id), step, since
+                    )
+                    for o in OUTPUTS
+                )
+                yield from _merged(outputs)
 
 
-def _read_instance(
-    stage: DeployedStage, command: CommandRecord, instance_id: str, step: str, since: int
-) -> Iterator[list[Line]]:
-    outputs = (_read_output(stage, command, instance_id, step, o, since) for o in OUTPUTS)
+def _merged(outputs: Iterable[Iterator[Line]]) -> Iterator[list[Line]]:
     page: list[Line] = []
     for line in heapq.merge(*outputs, key=lambda line: line.time):
         page.append(line)
@@ -59,16 +62,11 @@ def _read_instance(
 
 
 def _read_output(
-    stage: DeployedStage,
-    command: CommandRecord,
-    instance_id: str,
-    step: str,
-    output: str,
-    since: int,
+    stage: DeployedStage, command: CommandRecord, lines: CommandLines, step: str, since: int
 ) -> Iterator[Line]:
-    name = stream_name(command["command_id"], instance_id, step, output)
+    name = stream_name(command["command_id"], lines.instance, step, lines.output)
     for event in _read_stream(stage, command["log_group"], name, since):
-        yield from lines_of(instance_id, output, event)
+        yield from lines.of(event)
 
 
 def _read_stream(
@@ -111,6 +109,7 @@ class LogTail:
         self, stage: DeployedStage, run_id: str, since: int, instance: str | None = None
     ) -> None:
         self._stage = stage
+        self._run_id = run_id
         self._record = RunRecord(stage, run_id)
         self._instance = instance
         self._since = since
@@ -129,7 +128,7 @@ class LogTail:
     def look_for_commands(self) -> None:
         """Learn which instances the run has reached so far; see ``instances``."""
         for key, command in self._record.commands(known=self._commands):
-            self._commands[key] = _CommandTail(self._stage, command, self._since)
+            self._commands[key] = _CommandTail(self._stage, self._run_id, command, self._since)
             self.instances += command["instances"]
 
 
@@ -140,8 +139,12 @@ class _CommandTail:
     newest event, and remembers which of those it has given out.
     """
 
-    def __init__(self, stage: DeployedStage, command: CommandRecord, since: int) -> None:
+    def __init__(
+        self, stage: DeployedStage, run_id: str, command: CommandRecord, since: int
+    ) -> None:
         self._stage = stage
+        self._run_id = run_id
+        self._streams: dict[str, CommandLines] = {}
         self._command_id = command["command_id"]
         self._group = command["log_group"]
         self._since = since
@@ -160,8 +163,13 @@ class _CommandTail:
         self._seen = {event: moment for event, moment in seen.items() if moment >= self._since}
 
     def _lines(self, event: dict[str, Any]) -> Iterator[Line]:
-        found = owner(event["logStreamName"], self._command_id)
-        return lines_of(*found, event) if found else iter(())
+        name = event["logStreamName"]
+        if name not in self._streams:
+            found = owner(name, self._command_id)
+            if found is None:
+                return iter(())
+            self._streams[name] = CommandLines(*found, self._run_id)
+        return self._streams[name].of(event)
 
     def _pages(self) -> Iterator[list[dict[str, Any]]]:
         from botocore.exceptions import ClientError

@@ -12,6 +12,7 @@ from codeferry_cli import errors
 from codeferry_cli.commands import ferry
 from codeferry_cli.output import print_document, print_error
 from codeferry_contracts.errors import CodeferryError
+from codeferry_contracts.escaping import harmless
 
 
 def main() -> None:
@@ -46,7 +47,9 @@ def _usage(error: click.UsageError, arguments: Sequence[str]) -> int:
         asked = CodeferryError(error.format_message(), hint=hint, code="usage")
         print_document(errors.answer(asked))
     else:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(harmless(said.getvalue()), err=True, nl=False)  # a word may be a file's name
     return errors.USAGE
 
 
@@ -54,7 +57,7 @@ def _fail(error: CodeferryError, arguments: Sequence[str]) -> int:
     if _verbosity(arguments) >= 2:
         import traceback
 
-        traceback.print_exc()
+        click.echo(harmless(traceback.format_exc()), err=True)
     if _json_asked(arguments):
         print_document(errors.answer(error))
     else:

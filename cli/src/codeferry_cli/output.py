@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from codeferry_cli.escaping import harmless, one_line
 from codeferry_contracts.errors import CodeferryError
+from codeferry_contracts.escaping import harmless, one_line
 
 
 @dataclass(frozen=True)

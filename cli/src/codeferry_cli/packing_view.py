@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli import amounts
-from codeferry_cli.escaping import one_line
 from codeferry_cli.output import Output
 from codeferry_cli.packing import ignored
+from codeferry_contracts.escaping import one_line
 from codeferry_contracts.manifest import Entry
 
 if TYPE_CHECKING:

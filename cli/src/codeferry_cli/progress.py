@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
-from codeferry_cli.escaping import harmless
+from codeferry_contracts.escaping import harmless
 
 if TYPE_CHECKING:
     from rich.status import Status

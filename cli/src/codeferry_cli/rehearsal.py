@@ -8,8 +8,8 @@ from typing import Any
 
 from codeferry_cli import amounts, packing_view
 from codeferry_cli.archive import Prepared, measure
-from codeferry_cli.escaping import one_line
 from codeferry_cli.output import Output
+from codeferry_contracts.escaping import one_line
 
 
 def rehearse(prepared: Prepared, output: Output, plan: Mapping[str, Any]) -> None:

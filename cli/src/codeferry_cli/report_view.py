@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterator
 
 from codeferry_cli import amounts
-from codeferry_cli.escaping import one_line
 from codeferry_cli.output import Output
 from codeferry_contracts import wording
+from codeferry_contracts.escaping import one_line
 from codeferry_contracts.names import ROLLBACK, SCRIPT
 from codeferry_contracts.report import ErrorRecord, Outcome, Report, Verification
 

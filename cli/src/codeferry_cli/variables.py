@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from codeferry_cli.errors import VariableRefused
-from codeferry_cli.escaping import is_text
 from codeferry_cli.stage import DeployedStage
+from codeferry_cli.words import is_text
 from codeferry_contracts.layout import environment_key
 from codeferry_contracts.request import Environment
 

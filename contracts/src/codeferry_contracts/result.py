@@ -20,6 +20,8 @@ RESULT_KEY = "codeferry_result"
 # own when a step fails.
 RESULT_MAX_CHARACTERS = 2300
 
+_MOST = 10**18  # of anything that is counted or measured
+
 Status = Literal["applied", "unchanged", "restored", "ran", "failed", "running"]
 Ending = Literal[
     "exited",
@@ -104,7 +106,7 @@ def _read(line: str) -> InstanceResult:
             raise ResultInvalid("The instance's result line has an unknown format.")
         fields = {k: _read_field(k, document[k]) for k in _FIELDS if k in document}
         return InstanceResult(**fields)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultInvalid(f"The instance's result line cannot be read: {error!r}.") from error
 
 
@@ -122,11 +124,12 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int
+    return type(value) is int and abs(value) <= _MOST
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    """Python reads NaN and Infinity, which no other reader of a report does."""
+    return type(value) in (int, float) and abs(value) <= _MOST
 
 
 def _is_texts(value: Any) -> bool:

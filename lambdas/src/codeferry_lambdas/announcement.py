@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from codeferry_contracts.amounts import seconds
+from codeferry_contracts.escaping import HARMFUL
 from codeferry_contracts.report import Report
 
 MOST_CHARACTERS = 1000
@@ -35,5 +36,5 @@ def _outcome(report: Report) -> str:
 
 def _plain(text: str) -> str:
     cut = text[: MOST_CHARACTERS - 1] + ("…" if len(text) >= MOST_CHARACTERS else "")
-    printable = "".join(character if character.isprintable() else " " for character in cut)
-    return " ".join(printable.split()).translate(_PLAIN)
+    # Not spelled out: a backslash would end the text in which EventBridge puts the line.
+    return " ".join(HARMFUL.sub(" ", cut).split()).translate(_PLAIN)

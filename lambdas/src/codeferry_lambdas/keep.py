@@ -35,7 +35,7 @@ def keep(
     elif run.workflow != SYNC or plan.archive is None:
         return
     elif is_kept_key(plan.archive.key):
-        _note_joiners(shelf, plan.archive, outcomes, noted_at.isoformat())
+        _note_joiners(shelf, plan.project, plan.archive, outcomes, noted_at.isoformat())
     elif _whole(plan, outcomes) and parse_target(request.target).kind != "instance":
         _keep_release(shelf, run, plan, plan.archive, outcomes, noted_at.isoformat())
 
@@ -130,13 +130,17 @@ def _ids(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def _note_joiners(
-    shelf: Shelf, archive: PinnedArchive, outcomes: Sequence[Outcome], noted_at: str
+    shelf: Shelf, project: str, archive: PinnedArchive, outcomes: Sequence[Outcome], noted_at: str
 ) -> None:
     """Note who has the release now. When it is another one by now, whoever was sent this one may
-    not have that: the next look sends it to them."""
+    not have that: the next look sends it to them.
+
+    Anybody who may start a run may name the archive of a kept release, for another project too:
+    then nobody has it as the release of its own.
+    """
 
     def joined(known: KeptRelease | None) -> KeptRelease | None:
-        if known is None or known.archive is None:
+        if known is None or known.archive is None or known.project != project:
             return None
         if known.archive.version_id == archive.version_id:
             return known.joined_by(_ids(succeeded(outcomes)), noted_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +18,9 @@ from codeferry_lambdas.settings import Settings
 
 NAMESPACE = "Codeferry"
 
-logger = Logger(service="codeferry")
+# In ASCII: what others wrote (keys, instances' words) moves no terminal that shows the log.
+_as_line = functools.partial(json.dumps, default=str, separators=(",", ":"))
+logger = Logger(service="codeferry", json_serializer=_as_line)
 
 Event = dict[str, Any]
 Action = Callable[[Event], Any]

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from codeferry_agent.run import download
+from codeferry_agent.run import download, variables
 from codeferry_agent.run.failures import Refused
 from tests.unit.agent.archives import SMALL, hostile, member, pack
 from tests.unit.agent.conftest import Instance, Store
+from tests.unit.transfer.s3.hostile import (
+    Answer,
+    Make,
+    chunks,
+    errors,
+    head,
+    headers,
+    lengths,
+    ranges,
+    status_lines,
+)
 
 NOISE = hostile(member("noise", os.urandom(3_000_000)))
 
@@ -93,12 +105,88 @@ def test_what_is_no_http_is_tried_again_and_then_a_failure(
 
 
 def _speak(server: socket.socket, answer: bytes) -> None:
+    _answer_all(server, lambda _: [answer])
+
+
+def _answer_all(server: socket.socket, said: Callable[[str], Answer]) -> None:
     with contextlib.suppress(OSError):
         while True:
             connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(answer)
+            with connection, contextlib.suppress(OSError):
+                asked = connection.recv(4096).decode("latin-1")
+                for piece in said(asked):
+                    assert isinstance(piece, bytes)
+                    connection.sendall(piece.replace(b"bytes 0-9/10", b"bytes 0-999/1000"))
+
+
+@contextlib.contextmanager
+def hostile_server(said: Callable[[str], Answer]) -> Iterator[tuple[str, list[str]]]:
+    """Its URL, and what is asked of it."""
+    asked: list[str] = []
+
+    def note(request: str) -> Answer:
+        asked.append(request)
+        return said("GET ")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_answer_all, args=(server, note))
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/x", asked
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("make", [status_lines, headers, lengths, chunks, ranges, errors])
+def test_a_server_that_means_harm_ends_the_download(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After a bounded number of requests it has the bytes that were wanted, which the checksum
+    then judges, or an error that says so; and never more of them."""
+    monkeypatch.setattr(download, "BACKOFF", 0.0)
+    rng, path = random.Random(make.__name__), tmp_path / "archive"
+    for number in range(40):
+        path.unlink(missing_ok=True)
+        with hostile_server(make(rng)) as (url, asked):
+            code = ""
+            try:
+                download.Download(url, 1000, path).run()
+            except Refused as refused:
+                code = refused.code
+        expected = range(1000) if code else [1000]
+        assert path.stat().st_size in expected, (number, code)
+        assert code in ("", "archive_changed", "archive_missing", "download_failed", "url_expired")
+        assert len(asked) <= 20
+
+
+@pytest.mark.parametrize("make", [status_lines, headers, lengths, chunks, errors])
+def test_a_server_that_means_harm_gives_no_variables(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for the small object beside the archive."""
+    monkeypatch.setattr(variables, "BACKOFF", 0.0)
+    rng = random.Random(make.__name__)
+    for _ in range(20):
+        with hostile_server(make(rng)) as (url, asked):
+            try:
+                assert len(variables.fetch(url)) <= variables.ENVIRONMENT_LIMIT + 1
+            except Refused as refused:
+                code = refused.code
+                assert code == "environment_unavailable"
+        assert len(asked) <= 20
+
+
+def test_a_byte_at_a_time_is_no_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that breaks off behind each byte is not asked as often as there are bytes."""
+    monkeypatch.setattr(download, "BACKOFF", 0.0)
+    asked: list[int] = []
+
+    def said(request: str) -> Answer:
+        asked.append(1)
+        return [head("206 x", content_range=f"bytes {len(asked) - 1}-999/1000") + b"x"]
+
+    with hostile_server(said) as (url, _), pytest.raises(Refused, match="at byte 8"):
+        download.Download(url, 1000, tmp_path / "archive").run()
+    assert len(asked) == download.ATTEMPTS
 
 
 @pytest.mark.parametrize(

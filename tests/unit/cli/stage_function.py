@@ -58,7 +58,8 @@ def log(command_id: str, command: list[str], step: str) -> None:
     for number, instance_id in enumerate(IDS):
         stream = f"{command_id}/{instance_id}/{step}/stdout"
         logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
-        lines = ['{"codeferry_result": 1}', "running " + " ".join(command), "\x1b[31mdone\x1b[0m"]
+        result = {"codeferry_result": 1, "run_id": command_id, "status": "running"}
+        lines = [json.dumps(result), "running " + " ".join(command), "\x1b[31mdone\x1b[0m"]
         events = [
             {"timestamp": now + 10 * n + number, "message": line} for n, line in enumerate(lines)
         ]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from botocore import exceptions as boto
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from codeferry_cli.aws_problems import explain
 from codeferry_cli.errors import exit_code
@@ -70,6 +71,7 @@ def refused(code: str, call: str = "DescribeStacks") -> ClientError:
             "ferry local up",
         ),
         (boto.ConnectTimeoutError(endpoint_url="https://x"), SSO, "aws_unreachable", "network"),
+        (ResponseParserError("<html>"), SSO, "aws_unreachable", "AWS_ENDPOINT_URL"),
     ],
 )
 def test_what_is_missing_is_exit_3_with_its_remedy(

@@ -17,6 +17,7 @@ import pytest
 
 from codeferry_cli import logs
 from codeferry_cli.aws import Aws
+from codeferry_cli.log_lines import CommandLines
 from codeferry_cli.logs import LogTail, follow_lines
 from codeferry_cli.options import Access
 from codeferry_cli.runs import find_run
@@ -167,7 +168,8 @@ def test_a_log_group_that_is_gone_is_named(ferry: Any, world: Any, begin: Begin)
 def test_nothing_printed_is_said(ferry: Any, world: Any, begin: Begin) -> None:
     """An empty answer would leave open whether anything was looked at."""
     printed = begin()
-    printed.write(ONE, (0, '{"codeferry_result": 1}'))
+    printed.write(ONE, (0, result(printed.run_id)))
+    printed.write(ONE, (1, STEP_FAILED), output="stderr")
     answer = ferry("logs", printed.run_id)
     assert (answer.exit, answer.out) == (0, "")
     assert "Nothing is kept" in answer.err
@@ -235,6 +237,69 @@ def test_50_mb_are_complete_in_bounded_memory(
         with out.open("rb") as file:
             assert sum(1 for _ in file) == lines
         assert int(peak.read_text()) < 200_000  # KiB; the interpreter and boto3 are half of it
+
+
+# --- which lines are the command's own ------------------------------------------------------
+
+STEP_FAILED = "failed to run commands: exit status 1"
+
+
+def result(run_id: str, **changes: Any) -> str:
+    """The line with which a step begins."""
+    return json.dumps({"codeferry_result": 1, "run_id": run_id, "status": "running", **changes})
+
+
+def command_lines(*messages: str, output: str = "stdout") -> list[str]:
+    """What is left of events with these messages."""
+    lines = CommandLines(ONE, output, "run-1")
+    events = ({"message": text, "timestamp": n} for n, text in enumerate(messages))
+    return [line.text for event in events for line in lines.of(event)]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        result("run-2"),
+        '{"codeferry_result": 1}',
+        '{"codeferry_result"',
+        '{"codeferry_result": ' + "[" * 100_000,
+        result("run-1", status="?"),
+        f" {result('run-1')}",
+    ],
+)
+def test_a_line_that_only_begins_like_a_result_is_the_commands(own: str) -> None:
+    """Of another run, of another form, cut, or nested without end: it is shown."""
+    assert command_lines(own, "x") == [own, "x"]
+
+
+def test_only_the_first_line_is_our_result() -> None:
+    """A command that prints one as well, such as a test of this program, has it shown."""
+    ours = result("run-1")
+    assert command_lines(ours, ours, "x", ours) == [ours, "x", ours]
+    assert command_lines(f"{ours}\nx\n{ours}\n") == ["x", ours]
+    assert command_lines("x", ours) == ["x", ours]
+    assert command_lines(ours, output="stderr") == [ours]
+
+
+def test_only_the_last_line_of_errors_is_the_agents() -> None:
+    """A command that prints what the SSM agent says has it shown."""
+    said = [STEP_FAILED, "x", STEP_FAILED]
+    assert command_lines(*said, output="stderr") == said[:2]
+    assert command_lines(*said, output="stdout") == said
+
+
+def test_what_looks_like_ours_is_shown_while_followed(stage: DeployedStage, begin: Begin) -> None:
+    """Each output of each instance has a first line of its own, over all looks."""
+    printed = begin()
+    ours = result(printed.run_id)
+    tail = LogTail(stage, printed.run_id, since=0)
+    for instance in (ONE, TWO):
+        printed.write(instance, (0, ours))
+    printed.write(ONE, (1, STEP_FAILED), output="stderr")
+    assert texts(tail) == []
+    printed.write(ONE, (2, ours))
+    printed.write(ONE, (3, "after"), output="stderr")
+    assert texts(tail) == [ours, STEP_FAILED, "after"]
 
 
 def texts(tail: LogTail) -> list[str]:

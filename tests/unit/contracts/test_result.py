@@ -35,6 +35,7 @@ def test_unknown_fields_are_ignored():
         line(status="fine"),
         line().replace("1", "2", 1),
         '{"codeferry_result"',
+        '{"codeferry_result": ' + "[" * 2400,
     ],
 )
 def test_output_without_a_readable_line_is_refused(stdout):
@@ -51,6 +52,11 @@ def test_output_without_a_readable_line_is_refused(stdout):
         {"release_id": 7},
         {"seconds": {"download": "1"}},
         {"seconds": []},
+        {"seconds": {"download": float("nan")}},
+        {"seconds": {"download": float("-inf")}},
+        {"seconds": {"download": 10**400}},
+        {"bytes": 10**19},
+        {"ran": {"ending": "exited", "seconds": float("inf")}},
         {"warnings": [{}]},
         {"unmet": "a"},
         {"error": {"code": 1}},

@@ -7,6 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codeferry_contracts.escaping import HARMFUL
 from codeferry_lambdas.announcement import MOST_CHARACTERS, announcement
 from tests.browser.reports import failed_run, hostile, report
 
@@ -36,6 +37,15 @@ def test_hostile_text_stays_one_short_line() -> None:
     line = announcement(hostile())
     assert len(line) <= MOST_CHARACTERS
     assert line.isprintable()
+
+
+def test_what_is_not_seen_is_not_mailed() -> None:
+    """Marks that reorder, letters that look like nothing, and tags are left out of the line."""
+    hidden = "\u061c\xad\u2060\u202e\u3164\U000e0041\x9b"
+    error = {"code": "x", "message": f"no{hidden}thing", "hint": hidden}
+    made = announcement(report([], status="FAILED", error=error))
+    assert made.endswith("no thing")
+    assert not HARMFUL.search(made)
 
 
 @given(st.text(st.characters(exclude_categories=())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from codeferry_contracts.errors import RequestInvalid
 from codeferry_lambdas.errors import NoInstances, from_aws, read_failure, told
-from codeferry_lambdas.observability import entry
+from codeferry_lambdas.observability import entry, logger
 
 
 def client_error(code: str, call: str = "GetObject", status: int = 400) -> ClientError:
@@ -26,6 +27,15 @@ def as_lambda_reports(error: BaseException) -> dict[str, str]:
     name = type(error).__name__
     cause = {"errorMessage": str(error), "errorType": name, "stackTrace": []}
     return {"Error": name, "Cause": json.dumps(cause)}
+
+
+def test_what_others_wrote_is_logged_in_ascii() -> None:
+    """A key or an instance's words move no terminal that shows the log."""
+    hostile = "k\x9b2J\u202e\U000e0041\ud800"
+    record = logging.LogRecord("x", 20, "x", 1, "%s", (hostile,), None)
+    line = logger.registered_formatter.format(record)
+    assert line.isascii()
+    assert json.loads(line)["message"] == hostile
 
 
 @pytest.mark.parametrize("error", [RequestInvalid("m.", hint="h."), NoInstances("m.", hint="h.")])

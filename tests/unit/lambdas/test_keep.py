@@ -184,6 +184,20 @@ def test_who_joined_is_noted(shelf: Shelf) -> None:
     assert known(shelf).run_id == "run-1"
 
 
+@pytest.mark.parametrize("release", [A, B])
+def test_the_archive_under_another_project_notes_nobody(shelf: Shelf, release: str) -> None:
+    """Who was sent it as another project's release has not this project's, and who has that keeps
+    it: neither does a late joiner get nothing, nor anybody the same again."""
+    pushed(shelf, A, 1)
+    archive = sent(shelf)
+    if release == B:  # meanwhile
+        pushed(shelf, B, 2)
+    other = plan(2, archive=archive, project="other")
+    keep(shelf, at(3, "by-hand"), other, had(A, TWO, THREE), noted(3))
+    assert having(shelf) == [ONE, TWO]
+    assert [kept.project for kept in shelf.all()] == ["demo"]
+
+
 def test_who_got_what_is_no_longer_the_right_one_does_not_have_it(shelf: Shelf) -> None:
     """A newer release was kept meanwhile: the instance is looked at again."""
     pushed(shelf, A, 1)

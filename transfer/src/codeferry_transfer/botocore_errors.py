@@ -15,10 +15,12 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
 from codeferry_transfer.errors import (
     ConnectionFailed,
     TransferError,
+    answer_invalid,
     no_credentials,
     refusal,
 )
@@ -42,6 +44,8 @@ def translated(bucket: str, key: str) -> Iterator[None]:
         raise refusal(error.operation_name, bucket, key, code) from error
     except BotoCoreError as error:
         raise _from_client(error, bucket) from error
+    except (ResponseParserError, KeyError) as error:  # from STS, SSO or the metadata service
+        raise answer_invalid("it was asked for credentials") from error
 
 
 def _from_client(error: BotoCoreError, bucket: str) -> TransferError:

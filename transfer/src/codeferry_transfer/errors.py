@@ -10,6 +10,7 @@ CodeferryError
     ├── PreconditionFailed    the object is not, or no longer, the one that was meant
     ├── Throttled             S3 asked to slow down until the last retry
     ├── Corrupted             bytes that arrived are not those S3 keeps a checksum of
+    ├── AnswerInvalid         what answered does not say what S3 says
     ├── Halted                given up because somebody called halt()
     ├── UploadMissing         the multipart upload was completed, aborted, or never was
     ├── LocationInvalid       what was given is no place in S3
@@ -82,6 +83,12 @@ class Corrupted(TransferError):
     """What arrived is not what S3 keeps a checksum of."""
 
     code = "corrupted"
+
+
+class AnswerInvalid(TransferError):
+    """What answered is not S3, or says what S3 never says."""
+
+    code = "answer_invalid"
 
 
 class Halted(TransferError):
@@ -168,6 +175,14 @@ _SIGN_IN = "Sign in again (aws sso login, aws configure) or choose another --pro
 def no_credentials() -> CredentialsUnusable:
     """There is nothing to sign with."""
     return CredentialsUnusable("No usable AWS credentials.", hint=_SIGN_IN)
+
+
+def answer_invalid(why: str) -> AnswerInvalid:
+    """An answer that cannot be S3's; ``why`` goes on after "What answered is not AWS: "."""
+    return AnswerInvalid(
+        f"What answered is not AWS: {why}.",
+        hint="Check the endpoint, and what is between here and AWS.",
+    )
 
 
 def refusal(operation: str, bucket: str, key: str, code: str) -> TransferError:

@@ -10,7 +10,7 @@ from codeferry_transfer.composite import composite_of
 from codeferry_transfer.errors import Halted, resumable
 from codeferry_transfer.landing import Arriving, Landing
 from codeferry_transfer.partition import part_bytes, part_count, span
-from codeferry_transfer.parts import MIB
+from codeferry_transfer.parts import MIB, MOST_PARTS
 from codeferry_transfer.plan import Verb
 from codeferry_transfer.progress_log import ProgressLog, Version
 from codeferry_transfer.s3 import S3, Head
@@ -69,6 +69,7 @@ class LargeDownload:
             if (
                 first
                 and first <= _LARGEST_RANGE
+                and part_count(head.size, first) <= MOST_PARTS
                 and kept.endswith(f"-{part_count(head.size, first)}")
             ):
                 return first, kept

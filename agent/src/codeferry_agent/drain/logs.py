@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from codeferry_contracts.escaping import harmless, one_line
+
 FIELDS = "codeferry_fields"
 _OURS = "codeferry_agent"
 
@@ -19,11 +21,14 @@ class PlainLines(logging.Formatter):
         super().__init__("[%(asctime)s] %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base's name
-        return super().formatMessage(record).replace("\n", "\\n")
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the base's name
+        return harmless(super().formatException(ei))
 
 
 class JsonLines(logging.Formatter):
-    """For programs; what a record carries in its extra ``FIELDS`` comes along."""
+    """For programs, in ASCII; what a record carries in its extra ``FIELDS`` comes along."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -33,7 +38,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line | getattr(record, FIELDS, {}), ensure_ascii=False)
+        return json.dumps(line | getattr(record, FIELDS, {}))
 
 
 def set_up(*, as_json: bool, verbose: bool) -> None:

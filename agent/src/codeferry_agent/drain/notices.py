@@ -37,8 +37,8 @@ def seconds_left(metadata: Metadata) -> float | None:
 def _until(notice: str) -> float:
     try:
         moment = datetime.fromisoformat(json.loads(notice)["time"])
-        return max(0.0, moment.timestamp() - time.time())
-    except (ValueError, KeyError, TypeError):
+        return min(_NOTICE_SECONDS, max(0.0, moment.timestamp() - time.time()))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return _NOTICE_SECONDS
 
 

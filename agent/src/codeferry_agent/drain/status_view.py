@@ -13,6 +13,7 @@ from codeferry_agent.drain.naming import shown
 from codeferry_agent.drain.root import matching, try_lock
 from codeferry_agent.drain.scan import Directory, Found, Listener, files
 from codeferry_agent.drain.status import STATE
+from codeferry_contracts.escaping import one_line
 
 _NAMED = 10  # of what is left alone
 
@@ -71,22 +72,23 @@ def _state(path: str) -> dict[str, Any] | None:
     """What the agent wrote after its last scan; None when none ever did, or it is unreadable."""
     try:
         state = json.loads((private.directory_of(path) / STATE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return state if isinstance(state, dict) else None
 
 
 def lines(status: dict[str, Any]) -> Iterable[str]:
-    """The same for people."""
+    """The same for people. What others may have written, names or state, acts on no terminal."""
     if not status["roots"]:
         yield "There is no such directory."
     for root in status["roots"]:
-        yield from _root_lines(root)
+        yield from map(one_line, _root_lines(root))
 
 
 def _root_lines(root: dict[str, Any]) -> Iterable[str]:
     agent = root["agent"]
-    running = f"drained by process {agent['pid']}" if agent else "drained by an agent"
+    pid = (agent or {}).get("pid")
+    running = f"drained by process {pid}" if isinstance(pid, int) else "drained by an agent"
     yield f"{shown(root['root'])}: {running if root['running'] else 'no agent is running'}"
     oldest = (
         "" if root["oldest_seconds"] is None else f", the oldest {root['oldest_seconds']:g} s old"
@@ -99,7 +101,14 @@ def _root_lines(root: dict[str, Any]) -> Iterable[str]:
     for found in root["left_first"]:
         yield f"    {shown(found['path'])}: {found['why']}"
     if agent:
-        yield from _agent_lines(agent)
+        yield from _said_by_agent(agent)
+
+
+def _said_by_agent(agent: dict[str, Any]) -> Iterable[str]:
+    try:
+        return list(_agent_lines(agent))
+    except (LookupError, TypeError, ValueError, AttributeError):  # anybody may have written it
+        return ["  the agent's state cannot be read"]
 
 
 def _agent_lines(agent: dict[str, Any]) -> Iterable[str]:

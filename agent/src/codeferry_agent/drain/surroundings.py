@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_ACCOUNT = re.compile("[0-9]{12}")
 _PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 # An upload has patience of its own, so a request is soon given back to it.
 ATTEMPTS = 4
@@ -161,12 +163,19 @@ class Clients:
 def _account(surroundings: Surroundings) -> str:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
+    # botocore reads an answer that is not AWS's as far as it happens to get.
+    senseless = (ResponseParserError, LookupError, AttributeError, TypeError, ValueError)
     retries = {"total_max_attempts": 3, "mode": "standard"}
     config = Config(connect_timeout=3, read_timeout=5, retries=retries)  # type: ignore[arg-type]
     try:
         identity = surroundings.session.client("sts", config=config).get_caller_identity()
-    except (ClientError, BotoCoreError) as error:
+        account: str = identity["Account"]
+        arn = identity["Arn"]
+        if not _ACCOUNT.fullmatch(account):  # it goes into a header of every request
+            raise ValueError("the answer names no account")
+    except (ClientError, BotoCoreError, *senseless) as error:
         if surroundings.instance is not None:
             _log.warning("sts:GetCallerIdentity failed (%s); the instance says who it is.", error)
             return surroundings.instance.account
@@ -174,5 +183,5 @@ def _account(surroundings: Surroundings) -> str:
             f"The account of these credentials is not known: {error}",
             hint="Check credentials and network; or allow buckets of anybody by --any-owner.",
         ) from None
-    _log.info("Draining as %s.", identity["Arn"])
-    return str(identity["Account"])
+    _log.info("Draining as %s.", arn)
+    return account

@@ -19,6 +19,28 @@ from codeferry_agent.run.limits import CHUNK
 CONNECTIONS, PARALLEL_FROM = 4, 32 << 20
 NETWORK_TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS, BACKOFF, BACKOFF_MAX = 8, 0.1, 10.0  # in a row without progress; seconds
+PROGRESS = 64 << 10  # bytes of it between two that broke off: else a byte each would be one
+
+
+class Answer(http.client.HTTPResponse):
+    """An answer with an end: the library reads "100 Continue" and trailers as long as they come."""
+
+    interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        self.interim += 1
+        if self.interim > ATTEMPTS:
+            raise http.client.BadStatusLine("100")
+        return super()._read_status()  # type: ignore[misc, no-any-return]
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(ATTEMPTS):
+            if self.fp.readline(1 << 16) in (b"\r\n", b"\n", b""):
+                return
+        raise http.client.LineTooLong("trailer")
+
+
+http.client.HTTPConnection.response_class = Answer
 
 
 class Download:
@@ -51,16 +73,17 @@ class Download:
             self.ended.put(error)
 
     def fetch(self, start: int, end: int) -> None:
-        idle = 0
+        idle, reached = 0, start
         with self.path.open("r+b") as file:
             file.seek(start)
             while start < end and not self.stop.is_set():
                 try:
                     for chunk in self.chunks(start, end):
                         file.write(chunk)
-                        start, idle = start + len(chunk), 0
+                        start += len(chunk)
                 except Interrupted as reason:
-                    idle += 1
+                    idle = 1 if start - reached >= PROGRESS else idle + 1
+                    reached = start
                     message = f"Download interrupted at byte {start:,}: {reason}."
                     log(message)
                     if idle >= ATTEMPTS:
@@ -78,7 +101,7 @@ class Download:
                 if found != f"bytes {start}-{end - 1}/{self.size}":
                     raise Refused("archive_changed", f"The archive has not {self.size:,} bytes.")
                 while start < end and not self.stop.is_set():
-                    chunk = response.read1(min(CHUNK, end - start))
+                    chunk = response.read1(min(CHUNK, end - start))[: end - start]
                     if not chunk:
                         raise Interrupted("the connection closed early")
                     start += len(chunk)
@@ -86,7 +109,7 @@ class Download:
         except urllib.error.HTTPError as error:
             error.close()
             raise http_failure(error.code) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             # The system's own words: any others might quote the URL.
             reason = getattr(error, "reason", error)
             raise Interrupted(getattr(reason, "strerror", "") or type(reason).__name__) from None

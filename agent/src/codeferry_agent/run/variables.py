@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
@@ -38,7 +39,7 @@ def fetch(url: str) -> bytes:
             reason = f"HTTP {error.code}"
             if error.code < 500 and error.code not in (408, 429):
                 break
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", "") or type(error).__name__
     raise Refused("environment_unavailable", f"The command's variables: {reason}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.escaping import is_text
+from codeferry_cli.words import is_text
 
 
 class BehindDashes(FerryCommand):

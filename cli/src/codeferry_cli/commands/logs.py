@@ -15,7 +15,6 @@ import click
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.errors import LogsMissing
-from codeferry_cli.escaping import harmless
 from codeferry_cli.execution import Execution
 from codeferry_cli.live_output import Colours
 from codeferry_cli.log_lines import Line
@@ -26,6 +25,7 @@ from codeferry_cli.params import DURATION, RUN
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import find_run
 from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_contracts.escaping import harmless
 
 
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")

@@ -10,7 +10,6 @@ from codeferry_cli import archive, packing_view
 from codeferry_cli.archive import Packed, Prepared
 from codeferry_cli.archive_file import write_file, write_stdout
 from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.escaping import one_line
 from codeferry_cli.options import (
     Packing,
     config_option,
@@ -19,6 +18,7 @@ from codeferry_cli.options import (
     packing_options,
 )
 from codeferry_cli.output import Output
+from codeferry_contracts.escaping import one_line
 
 _STDOUT = "-"
 

@@ -12,8 +12,8 @@ CodeferryError
     ├── SecretsFound        credentials among the files
     └── PackAgain           a large file shrank under the reader: start over
 
-Paths are shown with unprintable characters and bytes that are not UTF-8 escaped;
-content never is shown.
+Paths are shown with harmful characters and bytes that are not UTF-8 escaped; content never is
+shown.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from codeferry_contracts.errors import CodeferryError
+from codeferry_contracts.escaping import one_line
 
 _MOST_SHOWN = 20
 
@@ -105,9 +106,8 @@ def unreadable(reasons: Mapping[bytes, str]) -> FilesUnreadable:
 
 
 def show(path: bytes) -> str:
-    """``path`` for a person: as it is where printable, otherwise with escapes."""
-    text = path.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """``path`` for a person: on one line, with what is harmful spelled out."""
+    return one_line(path.decode("utf-8", "surrogateescape"))
 
 
 def listing(lines: list[str]) -> str:

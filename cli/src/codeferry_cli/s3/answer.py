@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli import amounts
-from codeferry_cli.escaping import one_line
 from codeferry_cli.output import Output
 from codeferry_cli.s3.errors import ObjectsFailed
+from codeferry_contracts.escaping import one_line
 
 if TYPE_CHECKING:
     from codeferry_transfer.plan import Action

@@ -11,9 +11,9 @@ from typing import Any
 
 from codeferry_cli import amounts
 from codeferry_cli.aws import Aws
-from codeferry_cli.escaping import one_line
 from codeferry_cli.s3.carry import Order
 from codeferry_cli.s3.errors import ObjectsFailed, PlaceUnusable, S5cmdMissing
+from codeferry_contracts.escaping import one_line
 
 _NAME = "s5cmd"
 _UPWARDS = ("upload", "sync up")

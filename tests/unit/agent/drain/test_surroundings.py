@@ -5,18 +5,38 @@ from __future__ import annotations
 import json
 import os
 import queue
+import random
+import re
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.config import Config
 
+from codeferry_agent.drain import metadata
 from codeferry_agent.drain.errors import CredentialsMissing, OwnerUnknown, SettingsInvalid
 from codeferry_agent.drain.metadata import Metadata, MetadataUnreachable
 from codeferry_agent.drain.notices import NoticeWatch, seconds_left
 from codeferry_agent.drain.surroundings import Clients, Surroundings
+from codeferry_transfer.s3.wire import Connection
 from tests.unit.agent.drain.imds import IDENTITY, Imds
+from tests.unit.transfer.s3.hostile import (
+    Answer,
+    HostileServer,
+    Make,
+    chunks,
+    drips,
+    headers,
+    lengths,
+    mutations,
+    status_lines,
+)
 
 SPOT = "/latest/meta-data/spot/instance-action"
 AUTO_SCALING = "/latest/meta-data/autoscaling/target-lifecycle-state"
@@ -132,6 +152,110 @@ def test_without_sts_an_instance_says_who_it_is(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     clients = Clients(Surroundings.find(region=None, profile=None), {}, any_owner=False)
     assert clients.account() == IDENTITY["accountId"]
+
+
+STS = (
+    "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn</Arn><UserId>u</UserId>"
+    "<Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
+
+
+def test_an_sts_that_means_harm_names_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it answers, it ends in an error that the drain knows, or in twelve digits."""
+    some_credentials(monkeypatch)
+    rng, known, said = random.Random(5), 0, [(200, b"")]
+    account = ["\x1b[2J", "", "111122223333\n", "\u0661" * 12, "<b/>", "1" * 13]
+    wrong = [b"", b"<a/>", b"{}", b"<a>" * 5000, b"\0", b"<html>"]
+    wrong += [STS.replace("111122223333", each).encode() for each in account]
+    wrong += [STS.replace(name, "Else").encode() for name in ("Account", "Arn", "Result>")]
+
+    def send(request: AWSRequest, **_: object) -> AWSResponse:
+        status, body = said[0]
+        return AWSResponse(request.url, status, {}, SimpleNamespace(stream=lambda: iter([body])))
+
+    found = Surroundings.find(region=None, profile=None)
+    client = found.session.client("sts", config=Config(retries={"total_max_attempts": 1}))
+    client.meta.events.register("before-send.sts.GetCallerIdentity", send)
+    monkeypatch.setattr(found.session, "client", lambda *_, **__: client)  # takes long to make
+    for _ in range(500):
+        body = bytearray(rng.choice([*wrong, STS.encode(), STS.encode()]))
+        for _ in range(rng.randint(0, 3)):
+            at = rng.randrange(len(body) + 1)
+            body[at : at + rng.randint(0, 9)] = rng.choice([b"", b"<", rng.randbytes(2)])
+        said[0] = (rng.choice([200, 200, 204, 301, 403]), bytes(body))
+        try:
+            assert re.fullmatch("[0-9]{12}", Clients(found, {}, any_owner=False).account())
+            known += 1
+        except OwnerUnknown:
+            pass
+    assert 0 < known < 250
+
+
+HOSTILE_IDENTITIES = [
+    json.dumps(IDENTITY | {"accountId": "1\r\nx-amz-acl: public-read"}),
+    json.dumps(IDENTITY | {"region": "evil.example/"}),
+    json.dumps(IDENTITY | {"instanceId": ["i-1"]}),
+    json.dumps(IDENTITY | {"accountId": 1}),
+    json.dumps([IDENTITY]),
+    "[" * 10_000,
+    "{" * 10_000,
+    "1" * 5000,
+    "x" * 100_000,
+]
+
+
+@pytest.fixture
+def hostile_imds(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], HostileServer]:
+    """A metadata service that answers what it likes, in a time of its own."""
+
+    def start(said: Callable[[str], Answer]) -> HostileServer:
+        server = HostileServer(said)
+
+        def connection(dialled: Any, **options: Any) -> Connection:
+            return Connection(dialled, clock=server.clock, **options)
+
+        monkeypatch.setattr(metadata, "Connection", connection)
+        monkeypatch.setattr(socket, "create_connection", lambda *_: server.connection())
+        return server
+
+    return start
+
+
+@pytest.mark.parametrize("identity", HOSTILE_IDENTITIES)
+def test_an_identity_that_makes_no_sense_is_none(imds: Imds, identity: str) -> None:
+    """What goes into headers and host names is what AWS would say, or there is no instance."""
+    imds.values["/latest/dynamic/instance-identity/document"] = identity
+    with pytest.raises(MetadataUnreachable):
+        Metadata(imds.url).instance()
+
+
+@pytest.mark.parametrize("make", [status_lines, headers, lengths, chunks, drips, mutations])
+def test_a_metadata_service_that_means_harm_is_none(
+    hostile_imds: Callable[[Any], HostileServer], make: Make
+) -> None:
+    """The same attacks as on S3's client: bounded, and never anything but unreachable."""
+    rng = random.Random(make.__name__)
+    for _ in range(100):
+        server = hostile_imds(make(rng))
+        with pytest.raises(MetadataUnreachable):
+            Metadata("http://169.254.169.254").instance()
+        assert server.sent < 4 << 20
+        assert server.time < 100
+
+
+@pytest.mark.parametrize("token", ["t\r\nx-forwarded-for: 1", "", "\u20ac", "x" * 9999])
+def test_a_token_cannot_bring_a_header(imds: Imds, token: str) -> None:
+    """It is sent back as it came, in a header, so it must be a value of one."""
+    imds.token = token
+    with pytest.raises(MetadataUnreachable):
+        Metadata(imds.url).get(SPOT)
+
+
+@pytest.mark.parametrize("notice", ["[" * 9999, '{"time": "9999-12-31T23:59:59+00:00"}', '{"time"'])
+def test_a_notice_that_makes_no_sense_is_two_minutes(imds: Imds, notice: str) -> None:
+    """AWS gives two, so nothing says more."""
+    imds.values[SPOT] = notice
+    assert seconds_left(Metadata(imds.url)) == 120
 
 
 def test_a_spot_notice_says_how_long(imds: Imds) -> None:

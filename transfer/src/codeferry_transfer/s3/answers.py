@@ -6,35 +6,61 @@ import re
 from calendar import timegm
 from functools import lru_cache
 
-from codeferry_transfer.s3.values import Head, Stored
+from codeferry_transfer.s3.values import Head, Stored, whole_number
 from codeferry_transfer.s3.wire import AnswerHead
+from codeferry_transfer.s3.xml import reading
 
 _CHECKSUM = "x-amz-checksum-"
 _METADATA = "x-amz-meta-"
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
+_64 = "[A-Za-z0-9+/]"
+_CHECKSUM_VALUE = re.compile(f"(?!-)(?:{_64}{{4}})*(?:{_64}{{2}}==|{_64}{{3}}=)?(?:-[0-9]{{1,5}})?")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _UNENCRYPTED = ("", "AES256")  # with KMS or a customer's key the ETag is no MD5
 
 
+@reading
 def head_of(answer: AnswerHead) -> Head:
-    """The object that GetObject or HeadObject answered with."""
+    """The object that GetObject or HeadObject answered with. Raises AnswerInvalid."""
     headers = answer.headers
-    ranged = headers.get("content-range", "")  # bytes 0-9/100
     checksums, metadata = {}, {}
     for name, value in headers.items():
         if name.startswith(_CHECKSUM) and name != "x-amz-checksum-type":
-            checksums[name[len(_CHECKSUM) :]] = value
+            checksums[name[len(_CHECKSUM) :]] = _checksum(value)
         elif name.startswith(_METADATA):
             metadata[name[len(_METADATA) :]] = value
     return Head(
-        int(ranged.rpartition("/")[2] if ranged else headers.get("content-length", 0)),
+        span_of(answer)[2],
         headers.get("etag", ""),
         moment_of(headers.get("last-modified", "")),
         checksums,
         headers.get("x-amz-version-id"),
         metadata,
         _md5_of(headers),
-        int(headers["content-length"]) if "x-amz-mp-parts-count" in headers else None,
+        whole_number(headers["content-length"]) if "x-amz-mp-parts-count" in headers else None,
     )
+
+
+@reading
+def span_of(answer: AnswerHead) -> tuple[int, int, int]:
+    """Where the answer's bytes begin, where they end (exclusive), and of how many they are."""
+    ranged = answer.headers.get("content-range")
+    if ranged is None:
+        size = whole_number(answer.headers["content-length"])
+        return 0, size, size
+    found = _RANGE.fullmatch(ranged)
+    if found is None:
+        raise ValueError("not a range")
+    first, last, size = map(int, found.groups())
+    if not first <= last < size:
+        raise ValueError("not within the object")
+    return first, last + 1, size
+
+
+def _checksum(stated: str) -> str:
+    if not _CHECKSUM_VALUE.fullmatch(stated):
+        raise ValueError("not base64")
+    return stated
 
 
 def stored_of(answer: AnswerHead, sha256: bytes | None) -> Stored:
@@ -53,7 +79,7 @@ def _md5_of(headers: dict[str, str]) -> bytes | None:
 # By hand, because email.utils takes longer to import than a small transfer, and to parse
 # longer than the rest of the head.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DATE = re.compile(r"..., (\d\d) (...) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
+_DATE = re.compile(r"..., (\d\d) (...) ([1-9]\d{3}) (\d\d):(\d\d):(\d\d) GMT")
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
@@ -18,15 +18,17 @@ from codeferry_transfer.errors import (
     TransferError,
     UploadMissing,
     UploadRefused,
+    answer_invalid,
     refusal,
 )
+from codeferry_transfer.parts import MOST_PARTS
 from codeferry_transfer.s3 import xml
 from codeferry_transfer.s3.address import Source
 from codeferry_transfer.s3.answers import head_of, stored_of
 from codeferry_transfer.s3.download import Download
 from codeferry_transfer.s3.exchange import Exchanges, Gatherer, Request
 from codeferry_transfer.s3.plain import Plain
-from codeferry_transfer.s3.refused import Refused
+from codeferry_transfer.s3.refused import Refused, code_of
 from codeferry_transfer.s3.values import (
     Body,
     FileRange,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 8
 MOST_DELETED = 1_000  # in one DeleteObjects
+MOST_EMPTY_PAGES = 100  # in a row, in a listing that goes on
 
 # Which element of a page goes into which parameter of the request for the next.
 _NEXT_OBJECTS = {"continuation-token": "NextContinuationToken"}
@@ -161,13 +164,13 @@ class S3:
         if start_after:
             query["start-after"] = start_after
         pages = self._pages("ListObjectsV2", bucket, None, query, _NEXT_OBJECTS)
-        return map(xml.page, pages)
+        yield from _going_on(xml.page(root, prefix) for root in pages)
 
     def list_multipart_uploads(self, bucket: str, prefix: str = "") -> Iterator[Unfinished]:
         """Every upload under ``prefix`` that is neither completed nor aborted."""
         query = {"uploads": "", "encoding-type": "url", "prefix": prefix}
         for root in self._pages("ListMultipartUploads", bucket, None, query, _NEXT_UPLOADS):
-            yield from xml.unfinished(root)
+            yield from xml.unfinished(root, prefix)
 
     def create_multipart(
         self,
@@ -180,7 +183,8 @@ class S3:
         """Begin a multipart upload whose parts are checked by SHA-256; its id."""
         headers = _described(metadata, content_type) | {"x-amz-checksum-algorithm": "SHA256"}
         request = Request("CreateMultipartUpload", "POST", bucket, key, {"uploads": ""}, headers)
-        return xml.text(xml.parsed(self._exchanges.answer(request)[1]), "UploadId")
+        body = self._exchanges.answer(request)[1]
+        return xml.required(xml.parsed(body, "InitiateMultipartUploadResult"), "UploadId")
 
     def upload_part(
         self, bucket: str, key: str, upload_id: str, number: int, body: Body
@@ -194,9 +198,13 @@ class S3:
 
     def list_parts(self, bucket: str, key: str, upload_id: str) -> Iterator[SentPart]:
         """The parts S3 has of an upload, by number."""
-        query = {"uploadId": upload_id}
+        query, last = {"uploadId": upload_id}, 0
         for root in self._pages("ListParts", bucket, key, query, _NEXT_PARTS):
-            yield from xml.sent_parts(root)
+            for part in xml.sent_parts(root):
+                if not last < part.number <= MOST_PARTS:
+                    raise answer_invalid("the parts of an upload are numbered from 1 to 10,000")
+                last = part.number
+                yield part
 
     def complete_multipart(
         self,
@@ -220,11 +228,11 @@ class S3:
         )
         try:
             answer, body = self._exchanges.answer(request, LateError())
+            etag = xml.text(xml.parsed(body, "CompleteMultipartUploadResult"), "ETag")
         except (Halted, CredentialsUnusable, BucketMissing):
             raise
         except TransferError as error:
             return self._completed_after_all(bucket, key, parts, error)
-        etag = xml.text(xml.parsed(body), "ETag")
         return Stored(etag, answer.headers.get("x-amz-version-id"), None)
 
     def _completed_after_all(
@@ -265,7 +273,11 @@ class S3:
         request = _with_text(
             Request("DeleteObjects", "POST", bucket, None, {"delete": ""}), xml.deletion(keys)
         )
-        return xml.undeleted(xml.parsed(self._exchanges.answer(request)[1]))
+        body = self._exchanges.answer(request)[1]
+        return [
+            Undeleted(found.key, code_of({"Code": found.code}) or "unknown")
+            for found in xml.undeleted(xml.parsed(body, "DeleteResult"))
+        ]
 
     def _deleted_alone(self, bucket: str, key: str) -> Undeleted | None:
         try:
@@ -282,14 +294,25 @@ class S3:
         query: dict[str, str],
         further: Mapping[str, str],
     ) -> Iterator[Element]:
-        """Every page of a listing; ``further`` says which element continues which parameter."""
-        while True:
+        """Every page of a listing; ``further`` says which element continues which parameter.
+
+        Raises AnswerInvalid when the pages go in a circle: of all markers one is compared with
+        those after it, the next one after twice as many (Brent's way to find a cycle).
+        """
+        name = "ListBucketResult" if operation == "ListObjectsV2" else f"{operation}Result"
+        before: dict[str, str] = {}
+        for number in count(1):
             _, body = self._exchanges.answer(Request(operation, "GET", bucket, key, query))
-            root = xml.parsed(body)
+            root = xml.parsed(body, name)
             yield root
             if xml.text(root, "IsTruncated") != "true":
                 return
-            query = query | {name: xml.text(root, element) for name, element in further.items()}
+            markers = {name: xml.marker(root, element) for name, element in further.items()}
+            if markers == before or not any(markers.values()):
+                raise answer_invalid("its listing leads back to where it was")
+            if number & (number - 1) == 0:
+                before = markers
+            query = query | markers
 
 
 def _source(session: Session | Plain, endpoint_url: str | None) -> Source:
@@ -300,13 +323,23 @@ def _source(session: Session | Plain, endpoint_url: str | None) -> Source:
     return Configured(session, endpoint_url)
 
 
+def _going_on(pages: Iterable[Page]) -> Iterator[Page]:
+    """The pages. Raises AnswerInvalid when too many in a row have nothing on them."""
+    empty = 0
+    for page in pages:
+        empty = 0 if page.objects or page.prefixes else empty + 1
+        if empty > MOST_EMPTY_PAGES:
+            raise answer_invalid("its listing goes on and says nothing")
+        yield page
+
+
 class LateError(Gatherer):
     """An answer whose status was sent before S3 knew how it would end."""
 
     def end(self) -> None:
-        said = xml.error(self.content)
+        said = xml.error(bytes(self.content))
         if said:
-            raise Refused(500, said.get("Code", "unknown"))
+            raise Refused(500, code_of(said) or "unknown")
 
 
 def _described(metadata: Mapping[str, str] | None, content_type: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
@@ -63,8 +64,12 @@ def _tunnel(dialled: socket.socket, origin: Origin) -> None:
     dialled.sendall(
         f"CONNECT {place} HTTP/1.1\r\nhost: {place}\r\n{proxy_authorization(origin)}\r\n".encode()
     )
-    answer = b""
+    answer, ends = b"", time.monotonic() + CONNECT_SECONDS
     while b"\r\n\r\n" not in answer and len(answer) < _LARGEST_ANSWER:
+        left = ends - time.monotonic()
+        if left <= 0:
+            break
+        dialled.settimeout(left)
         piece = dialled.recv(1)  # what follows the answer is the server's
         if not piece:
             break

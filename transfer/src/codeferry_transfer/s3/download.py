@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from codeferry_transfer.errors import Corrupted, refusal
-from codeferry_transfer.s3.answers import head_of
+from codeferry_transfer.errors import Corrupted, TransferError, refusal
+from codeferry_transfer.s3.answers import head_of, span_of
 from codeferry_transfer.s3.exchange import Request
 from codeferry_transfer.s3.proof import Proof, proof_of
 from codeferry_transfer.s3.values import Head
@@ -27,6 +27,7 @@ class Download:
         self._whole = first is None and last is None
         self._etag = if_match
         self._given = 0
+        self._due = 0  # bytes of the present answer that are still to come
         self._proof: Proof | None = None
         self._head: Head | None = None
 
@@ -43,28 +44,46 @@ class Download:
         return Request("GetObject", "GET", self._bucket, self._key, headers=headers)
 
     def begin(self, answer: AnswerHead) -> None:
-        if (self._given or not self._whole) and not self._continues(answer):
+        head, (begins, ends, _) = head_of(answer), span_of(answer)
+        if begins != self._first + self._given or not self._is_range(answer):
             raise Broken("the server ignored the range")
+        if self._last is not None and ends > self._last + 1:
+            raise Broken("the server gives more than it was asked for")
         if self._etag and answer.headers.get("etag") != self._etag:
-            raise refusal("GetObject", self._bucket, self._key, "PreconditionFailed")
+            raise self._replaced()
+        self._due = ends - begins
         if self._head is None:
-            self._head = head_of(answer)
+            self._head = head
             self._etag = self._head.etag or None
             self._proof = proof_of(self._head) if self._whole else None
+        elif head.size != self._head.size:
+            raise self._replaced()
 
-    def _continues(self, answer: AnswerHead) -> bool:
+    def _replaced(self) -> TransferError:
+        return refusal("GetObject", self._bucket, self._key, "PreconditionFailed")
+
+    def _is_range(self, answer: AnswerHead) -> bool:
         """By the header and not by status 206, which not every server gives with a range."""
-        wanted = f"bytes {self._first + self._given}-"
-        return answer.headers.get("content-range", "").startswith(wanted)
+        return "content-range" in answer.headers or (self._whole and not self._given)
 
     def take(self, piece: memoryview) -> None:
+        if len(piece) > self._due:
+            raise Broken("the server gives more than it says")
+        self._due -= len(piece)
         if self._proof is not None:
             self._proof.update(piece)
         self._sink(piece)
         self._given += len(piece)
 
     def end(self) -> None:
-        """Whether the bytes are right is asked once, by ``proven``: they cannot be taken back."""
+        """Whether the bytes are right is asked once, by ``proven``: they cannot be taken back.
+
+        Raises Broken when some are missing, which are then asked for.
+        """
+        assert self._head is not None
+        end = self._head.size if self._last is None else min(self._last + 1, self._head.size)
+        if self._first + self._given < end:
+            raise Broken("the server gives less than it says")
 
     def proven(self) -> Head:
         """What S3 said of the object. Raises Corrupted when the bytes are not those."""

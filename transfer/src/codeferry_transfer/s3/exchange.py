@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from codeferry_transfer.errors import (
     ConnectionFailed,
     Halted,
     TransferError,
+    answer_invalid,
     refusal,
 )
 from codeferry_transfer.s3 import pacing
@@ -24,6 +26,7 @@ from codeferry_transfer.s3.refused import Refused, refused
 from codeferry_transfer.s3.signing import EMPTY_SHA256, encoded_path, encoded_query, signed
 from codeferry_transfer.s3.wire import AnswerHead, Broken, Connection
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _log = logging.getLogger(__name__)
 
 
@@ -55,15 +58,20 @@ class Taker(Protocol):
 
 
 class Gatherer:
-    """Takes a small answer whole."""
+    """Takes a small answer whole. A page of a listing has at most 1,000 keys of 1 KiB, each
+    byte of which may be spelled as three."""
+
+    MOST_BYTES = 4 << 20
 
     def __init__(self) -> None:
-        self.content = b""
+        self.content = bytearray()
 
     def begin(self, answer: AnswerHead) -> None:
-        self.content = b""
+        self.content = bytearray()
 
     def take(self, piece: memoryview) -> None:
+        if len(self.content) + len(piece) > self.MOST_BYTES:
+            raise Broken("the answer is larger than any of S3's")
         self.content += piece
 
     def end(self) -> None:
@@ -104,7 +112,8 @@ class Exchanges:
     ) -> tuple[AnswerHead, bytes]:
         """The whole answer to ``request``. Raises TransferError."""
         gatherer = gatherer or Gatherer()
-        return self.ask(lambda: request, gatherer), gatherer.content
+        head = self.ask(lambda: request, gatherer)
+        return head, bytes(gatherer.content)
 
     def ask(self, make: Callable[[], Request], taker: Taker) -> AnswerHead:
         """The head of the answer whose body ``taker`` got; ``make`` is called for each attempt.
@@ -160,6 +169,8 @@ class Exchanges:
             self._identity.now(),
         )
         target = f"{path}?{query}" if query else path
+        if any(map(_CONTROL.search, headers.values())):  # such as an ETag that S3 has given
+            raise answer_invalid("what it gave cannot be sent back in a header")
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         if address.origin.proxy and not address.origin.secure:  # else it is asked for a tunnel
             target = f"http://{address.host_header}{target}"
@@ -170,7 +181,7 @@ class Exchanges:
     def _refused(self, connection: Connection, request: Request, answer: AnswerHead) -> Refused:
         gatherer = Gatherer()
         connection.body(answer, gatherer.take, none=request.method == "HEAD")
-        error = refused(answer, gatherer.content)
+        error = refused(answer, bytes(gatherer.content))
         if error.throttled:
             self.pace.refused()
         return error

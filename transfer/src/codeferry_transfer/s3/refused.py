@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from codeferry_transfer.errors import THROTTLING
 from codeferry_transfer.s3 import xml
 from codeferry_transfer.s3.wire import AnswerHead
@@ -16,6 +19,9 @@ _PASSING = {
     "XAmzContentChecksumMismatch",
     "XAmzContentSHA256Mismatch",
 }
+# What S3 says of itself; anything else is not repeated, neither in messages nor to AWS.
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
 _ELSEWHERE = (301, 307, 400, 403)
 
 
@@ -42,8 +48,14 @@ class Refused(Exception):
 def refused(answer: AnswerHead, body: bytes) -> Refused:
     """The error in an answer; the status alone is its code where, as to HEAD, no body came."""
     said = xml.error(body)
-    code = said.get("Code") or str(answer.status)
+    code = code_of(said) or str(answer.status)
     region = answer.headers.get("x-amz-bucket-region") or said.get("Region", "")
-    if answer.status not in _ELSEWHERE:
+    if answer.status not in _ELSEWHERE or not _REGION.fullmatch(region):
         region = ""
     return Refused(answer.status, code, region, answer.headers.get("date", ""))
+
+
+def code_of(said: Mapping[str, str]) -> str:
+    """The code that an error in XML says; empty when it says none that is one."""
+    code = said.get("Code", "")
+    return code if _CODE.fullmatch(code) else ""

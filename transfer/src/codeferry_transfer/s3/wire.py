@@ -2,14 +2,19 @@
 
 ``http.client`` costs three times the processor time of this for a small object: it parses
 headers as e-mail and copies bodies through a buffered file. What S3 needs of HTTP is little.
+
+Whoever answers may be anybody: what is not exactly HTTP/1.1 (RFC 9112) is Broken, and no answer
+takes for ever, because a server that gives a byte now and then is given up as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +28,19 @@ Sink = Callable[[memoryview], object]
 _BUFFER = 512 << 10
 _LARGEST_HEAD = 64 << 10
 _LINE_END, _HEAD_END = b"\r\n", b"\r\n\r\n"
+_STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9][0-9])(?: .*)?")
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")  # more bytes than a file can have
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_FRAMING = ("content-length", "transfer-encoding")
+_LONGEST_CHUNK_LINE = 1 << 10
+_MOST_FRAMING = 256 << 10  # beyond as much as there is content
+_MOST_TRAILERS = 64
+_MOST_INTERIM = 8  # answers with a status of 1xx before the one that counts
+# How long an exchange may wait for the network in all: so many seconds, and as many bytes in
+# each further one. S3 takes minutes to complete an upload, and sends spaces meanwhile.
+PATIENCE = 900.0
+_SLOWEST = 1000.0
 # Below this a body travels in one packet train with its head; copying it costs less than
 # another system call.
 _TOGETHER = 64 << 10
@@ -53,8 +71,16 @@ class AnswerHead:
 class Connection:
     """A connection for one exchange after the other: ``send``, ``head``, then the body."""
 
-    def __init__(self, dialled: socket.socket) -> None:
+    def __init__(
+        self,
+        dialled: socket.socket,
+        *,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._socket = dialled
+        self._patience, self._clock = patience, clock
+        self._waited, self._moved = 0.0, 0  # seconds and bytes of this exchange
         self._bytes = bytearray(_BUFFER)
         self._buffer = memoryview(self._bytes)
         self._begin = self._end = 0
@@ -86,35 +112,51 @@ class Connection:
     def exchange(self, head: bytes, body: bytes) -> AnswerHead:
         """Send a request; the head of its answer, whose ``body`` must be taken. Raises Broken."""
         self.reusable = False
+        self._waited, self._moved = 0.0, 0
         self._send(head, body)
         return self._head()
 
     def _send(self, head: bytes, body: bytes) -> None:
         """Raises Broken, but not when the server has hung up: it may have answered first."""
+        together = len(body) <= _TOGETHER
         try:
-            if len(body) <= _TOGETHER:
-                self._socket.sendall(head + body)
-            else:
-                self._socket.sendall(head)
-                self._socket.sendall(body)
+            for part in (head + body,) if together else (head, body):
+                self._send_all(part)
         except OSError as error:
             self._closing = True
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 raise _broken(error) from error
 
+    def _send_all(self, part: bytes) -> None:
+        left = memoryview(part)
+        while left:
+            began = self._clock()
+            count = self._socket.send(left)
+            self._spend(began, count)
+            left = left[count:]
+
     def _head(self) -> AnswerHead:
-        status = 100
-        while 100 <= status < 200:
+        for _ in range(_MOST_INTERIM + 1):
             first, *lines = (
                 self._until(_HEAD_END, untouched=self.used).decode("latin-1").split("\r\n")
             )
-            if not first.startswith("HTTP/1.") or not first[9:12].isdigit():
+            found = _STATUS_LINE.fullmatch(first)
+            if found is None:
                 raise Broken("the answer is not HTTP")
-            status = int(first[9:12])
-        headers = {}
+            if found[1][0] != "1":
+                return self._answer_head(int(found[1]), lines)
+        raise Broken("the server does not come to its answer")
+
+    def _answer_head(self, status: int, lines: list[str]) -> AnswerHead:
+        headers: dict[str, str] = {}
         for line in lines:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
+            found = _HEADER.fullmatch(line)
+            if found is None:
+                raise Broken("the answer's head is not HTTP")
+            name, value = found[1].lower(), found[2].strip()
+            if headers.setdefault(name, value) != value and name in _FRAMING:
+                raise Broken(f"the answer has two {name}s")
+            headers[name] = value
         if headers.get("connection", "").lower() == "close":
             self._closing = True
         return AnswerHead(status, headers)
@@ -126,22 +168,28 @@ class Connection:
         length and have no body.
         """
         size = 0 if none or answer.status in (204, 304) else self._body(answer, sink)
-        self.reusable = not self._closing
+        # What is left over would be taken for the beginning of the next answer.
+        self.reusable = not self._closing and self._begin == self._end
         return size
 
     def _body(self, answer: AnswerHead, sink: Sink) -> int:
-        if answer.headers.get("transfer-encoding", "").lower() == "chunked":
-            return self._chunks(sink)
+        coding = answer.headers.get("transfer-encoding", "").lower()
         length = answer.headers.get("content-length")
+        if coding not in ("", "chunked") or (coding and length is not None):
+            raise Broken("the answer's body has no clear end")
+        if coding:
+            return self._chunks(sink)
         if length is None:
             return self._until_closed(sink)
+        if not _LENGTH.fullmatch(length):
+            raise Broken("the answer's length is no number")
         return self._exactly(int(length), sink)
 
-    def _until(self, mark: bytes, *, untouched: bool = False) -> bytes:
+    def _until(self, mark: bytes, *, most: int = _LARGEST_HEAD, untouched: bool = False) -> bytes:
         """What comes before the mark, which is passed over."""
         while (ends := self._bytes.find(mark, self._begin, self._end)) < 0:
             held = self._end - self._begin
-            if held > _LARGEST_HEAD:
+            if held > most:
                 raise Broken("the answer's head does not end")
             self._receive(untouched=untouched and not held)
         found = self._buffer[self._begin : ends].tobytes()
@@ -160,13 +208,18 @@ class Connection:
         return length
 
     def _chunks(self, sink: Sink) -> int:
-        total = 0
-        while size := int(self._until(_LINE_END).split(b";")[0], 16):
+        total = framing = 0
+        while size := _chunk_size(line := self._until(_LINE_END, most=_LONGEST_CHUNK_LINE)):
             total += self._exactly(size, sink)
-            self._until(_LINE_END)
-        while self._until(_LINE_END):
-            pass
-        return total
+            framing += len(line) + 2 * len(_LINE_END)
+            if framing > total + _MOST_FRAMING:
+                raise Broken("the answer has more framing than content")
+            if self._until(_LINE_END, most=len(_LINE_END)):
+                raise Broken("a chunk of the answer is longer than it says")
+        for _ in range(_MOST_TRAILERS):
+            if not self._until(_LINE_END):
+                return total
+        raise Broken("the answer does not end")
 
     def _until_closed(self, sink: Sink) -> int:
         self._closing = True
@@ -196,6 +249,7 @@ class Connection:
             kept = self._buffer[self._begin : self._end].tobytes()
             self._buffer[: len(kept)] = kept
             self._begin, self._end = 0, len(kept)
+        began = self._clock()
         try:
             count = self._socket.recv_into(self._buffer[self._end :])
         except OSError as error:
@@ -203,9 +257,24 @@ class Connection:
         if count == 0:
             raise Broken(_ENDED, untouched=untouched)
         self._end += count
+        self._spend(began, count)
+
+    def _spend(self, began: float, count: int) -> None:
+        """Note that ``count`` bytes took until now. What our own side takes does not count."""
+        self._waited += self._clock() - began
+        self._moved += count
+        if self._waited > self._patience + self._moved / _SLOWEST:
+            raise Broken("the server is too slow")
 
 
 _ENDED = "the server closed the connection"
+
+
+def _chunk_size(line: bytes) -> int:
+    found = _CHUNK_SIZE.fullmatch(line)
+    if found is None:
+        raise Broken("a chunk of the answer has no length")
+    return int(found[1], 16)
 
 
 def _broken(error: OSError, *, untouched: bool = False) -> Broken:
