@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from botocore.loaders import JSONFileLoader
+from hypothesis import HealthCheck, settings
 
 from codeferry_local.emulator import Emulator, free_port
 
@@ -56,6 +57,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 # Whoever starts the suite in the background of a script lets it, and all that it starts, ignore
 # Ctrl-C, which some tests press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes, or its making, says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _read_once(read: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ NASTY = "\x1b]0;x\x07\x9b2J\u202e\u061c\xad\u2060\U000e0041\r\n"
 def shown(state: object) -> list[str]:
     """What `drain status` prints of a root whose agent left this state."""
     root = {"root": f"/srv/{NASTY}", "running": True, "pending_files": 0, "pending_bytes": 0}
-    waiting = {"oldest_seconds": None, "unreadable": [NASTY], "left_alone": 0}
+    waiting = {"oldest_seconds": None, "unreadable": [NASTY], "left": 0, "left_first": []}
     return list(lines({"roots": [{**root, **waiting, "agent": state}]}))
 
 
