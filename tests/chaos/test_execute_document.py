@@ -12,6 +12,7 @@ import pytest
 from codeferry_contracts.parameters import Payload, ssm_parameters
 from codeferry_contracts.result import InstanceResult, parse_result
 from codeferry_local.ssm import SsmServer
+from tests.chaos.conftest import keep_agent
 from tests.unit.agent.archives import Tree
 from tests.unit.agent.commands import Machine, machine, wait_until
 from tests.unit.agent.conftest import Instance, Store
@@ -61,6 +62,7 @@ class Outcome:
 def fleet(documents: dict[str, str], store: Store, tmp_path: Path) -> Iterator[Fleet]:
     home = tmp_path / "opt/codeferry"
     home.mkdir(parents=True)
+    keep_agent(home)
     there = machine(Instance(home, store))
     with SsmServer(time_scale=0.1) as server:
         server.add_instance(INSTANCE, tmp_path, tags={"codeferry:target": "demo"})

@@ -16,8 +16,14 @@ RELEASES_PREFIX = "releases/"
 ARCHIVE_SUFFIX = ".tar.gz"
 ENVIRONMENT_SUFFIX = ".env.json"
 RECORD_SUFFIX = ".json"
+AGENT_SUFFIX = ".agent"
 
 _PLAIN_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def agent_key(sha256: str) -> str:
+    """Where the agent lies among the CDK's assets, which are another bucket than the stage's."""
+    return f"{sha256}{AGENT_SUFFIX}"
 
 
 def archive_key(run_id: str) -> str:

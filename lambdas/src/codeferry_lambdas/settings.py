@@ -14,7 +14,8 @@ DEFAULT_MAX_ARCHIVE_BYTES = 10 * 1024**3
 
 @dataclass(frozen=True)
 class Settings:
-    """``max_archive_bytes`` caps what plan accepts. ``start_arn`` is only start's."""
+    """``max_archive_bytes`` caps what plan accepts. ``start_arn`` is only start's,
+    ``agent_bucket`` only dispatch's."""
 
     stage: Stage
     bucket: str
@@ -22,11 +23,12 @@ class Settings:
     log_group: str
     max_archive_bytes: int = DEFAULT_MAX_ARCHIVE_BYTES
     start_arn: str = ""
+    agent_bucket: str = ""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, *also: str) -> Settings:
-        """Read STAGE, ARTIFACT_BUCKET, RUN_TABLE, LOG_GROUP, MAX_ARCHIVE_BYTES, and
-        STATE_MACHINE_ARN_SYNC for start.
+        """Read STAGE, ARTIFACT_BUCKET, RUN_TABLE, LOG_GROUP, MAX_ARCHIVE_BYTES, for start
+        STATE_MACHINE_ARN_SYNC, and for dispatch AGENT_BUCKET.
 
         ``also`` names variables this function cannot do without. Raises
         SettingsMissing that names every one that is missing.
@@ -46,4 +48,5 @@ class Settings:
             log_group=env["LOG_GROUP"],
             max_archive_bytes=int(env.get("MAX_ARCHIVE_BYTES") or DEFAULT_MAX_ARCHIVE_BYTES),
             start_arn=env.get("STATE_MACHINE_ARN_SYNC", ""),
+            agent_bucket=env.get("AGENT_BUCKET", ""),
         )
