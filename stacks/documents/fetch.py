@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import sys
 import tempfile
 import time
@@ -29,13 +28,12 @@ class Unavailable(Exception):
 
 
 @contextlib.contextmanager
-def opened(path, flags, kind, place=None):
-    """What lies at ``path`` if it is of this kind and only root or we can have written it."""
+def opened(path, flags, place=None):
+    """What lies at ``path`` if only root or we can have written it."""
     descriptor = os.open(path, flags, dir_fd=place)
     try:
         state = os.fstat(descriptor)
-        ours = state.st_uid in (0, os.geteuid()) and not state.st_mode & 0o022
-        if not ours or not kind(state.st_mode):
+        if state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o022:
             raise PermissionError("not ours")
         yield descriptor
     finally:
@@ -48,13 +46,13 @@ def is_right(code):
 
 def kept():
     """The agent that is here; none where it is damaged or others could have written it."""
-    with contextlib.suppress(OSError), opened(PLACE, DIRECTORY, stat.S_ISDIR) as directory:
+    with contextlib.suppress(OSError), opened(PLACE, DIRECTORY) as directory:
         return read(directory)
     return b""
 
 
 def read(directory):
-    with opened(SHA256, FILE, stat.S_ISREG, directory) as found:
+    with opened(SHA256, FILE, directory) as found:
         with open(found, "rb", closefd=False) as file:
             code = file.read(LIMIT)
         with contextlib.suppress(OSError):
@@ -66,7 +64,7 @@ def keep(code):
     """Leave the agent for the next run, by one rename."""
     PLACE.mkdir(mode=0o755, parents=True, exist_ok=True)
     flags, name = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, f".{os.urandom(16).hex()}"
-    with opened(PLACE, DIRECTORY, stat.S_ISDIR) as directory:
+    with opened(PLACE, DIRECTORY) as directory:
         prune(directory)
         try:
             with os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "wb") as file:
