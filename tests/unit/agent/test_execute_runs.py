@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from codeferry_agent.run import processes
 from codeferry_contracts.result import parse_result
 from tests.unit.agent.commands import MARK, Ending, Machine, machine, processes_with, wait_until
 from tests.unit.agent.conftest import Instance
@@ -95,7 +96,8 @@ def test_a_second_run_is_refused_at_once_while_a_command_is_at_work(busy: Busy) 
 def test_a_run_after_a_command_waits_for_what_is_short_again(busy: Busy) -> None:
     """Once the command has ended the lock's file speaks of it no more."""
     busy.end()
-    assert (busy.here.project / ".lock").read_text() == "busy"
+    run, _, pid = (busy.here.project / ".lock").read_text().partition(" ")
+    assert (run, pid.isdigit()) == ("busy", True)
     assert busy.here.run("true").exit == 0
 
 
@@ -198,6 +200,49 @@ def test_what_a_dead_run_left_running_is_ended_by_the_next(here: Machine) -> Non
     assert set(sleepers) <= set(processes_with(f"sleep\x0063.{MARK}"))
     assert here.run("true").exit == 0
     assert not processes_with(f"sleep\x0063.{MARK}")
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Iterator[Any]:
+    """Starts a process with a run's variables, as some user; kill_marked's marks are its marks."""
+    started = []
+
+    def start(user: int, **variables: str) -> subprocess.Popen[bytes]:
+        environ = {"CODEFERRY_RUN_ID": "gone", "CODEFERRY_ROOT": str(tmp_path), **variables}
+        started.append(subprocess.Popen(["/bin/sleep", "64"], env=environ, user=user))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+def test_leftovers_cannot_pass_for_a_delivery(marked: Any, tmp_path: Path) -> None:
+    """A variable is enough for us only: another delivery of a run is not ended by the first."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start processes of others")
+    pretends = marked(65534, CODEFERRY_PAYLOAD="e30=")
+    ours = marked(0, CODEFERRY_PAYLOAD="e30=")
+    processes.kill_marked("CODEFERRY_RUN_ID=gone", f"CODEFERRY_ROOT={tmp_path}")
+    assert pretends.wait(60) == -signal.SIGKILL
+    assert ours.poll() is None
+
+
+@pytest.mark.parametrize("before", ["pidfd", "no pidfd"])
+def test_a_number_that_is_another_process_by_now_is_not_killed(
+    marked: Any, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """What was found is looked at again once its number is held fast."""
+    if before == "no pidfd":
+        monkeypatch.delattr(os, "pidfd_open")
+    process = marked(os.geteuid())
+    if before == "pidfd":
+        processes.kill_if(process.pid, lambda _: False)
+        assert process.poll() is None
+    processes.kill_if(process.pid, lambda _: True)
+    assert process.wait(60) == -signal.SIGKILL
+    processes.kill_if(process.pid, lambda _: True)  # there is none
 
 
 def _at_least(count: int, found: list[int]) -> list[int]:

@@ -132,6 +132,7 @@ class CommandRun(Run):
         if not become_supervisor(front):
             self.cancelled = True
         self.working.write_text(str(os.getpid()))
+        self.announce("command")  # ours from here on, also without the front
         result = self.conclude(Output(sys.stdout.fileno()))
         fill(self.record, json.dumps(result))
         self.finish(result)
