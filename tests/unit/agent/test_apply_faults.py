@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,31 +275,40 @@ def test_who_holds_the_lock_is_not_accused_of_it_after_its_end(instance: Instanc
     assert refused.message == "Run run-1 holds the project."
 
 
-def nest(top: Path, depth: int, owner: int) -> None:
-    """Directories in one another, more than a path can name, with a file at the end of them."""
-    top.mkdir()
-    at = os.open(top, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir("long-enough", dir_fd=at)
-        if os.geteuid() == 0:
-            os.chown("long-enough", owner, owner, dir_fd=at)
-        below = os.open("long-enough", os.O_RDONLY, dir_fd=at)
+@pytest.fixture
+def nest(tmp_path: Path) -> Iterator[Callable[[Path, int], None]]:
+    """Makes directories in one another, more than a path can name, with a file at their end."""
+
+    def make(top: Path, depth: int) -> None:
+        top.mkdir()
+        at = os.open(top, os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir("long-enough", dir_fd=at)
+            if os.geteuid() == 0:
+                os.chown("long-enough", 65534, 65534, dir_fd=at)
+            below = os.open("long-enough", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
         os.close(at)
-        at = below
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
-    os.close(at)
+
+    yield make
+    # pytest could not, and would fail at it in the sessions to come.
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)
 
 
-def test_no_depth_of_directories_stops_later_runs(instance: Instance) -> None:
+def test_no_depth_of_directories_stops_later_runs(
+    nest: Callable[[Path, int], None], instance: Instance
+) -> None:
     """What a command has nested in its release is removed, by a push as by a rollback."""
     first, second = {"f": b"1"}, {"f": b"2"}
     instance.push(first)
-    nest(instance.project / "staging/nested", 1500, 65534)
+    nest(instance.project / "staging/nested", 1500)
     instance.push(second)  # checks that staging is empty
-    nest(instance.project / "releases" / ("0" * 20), 1500, 65534)
+    nest(instance.project / "releases" / ("0" * 20), 1500)
     instance.push(first, keep_releases=1)
     assert instance.releases() == {release_of(first), release_of(second)}
-    nest(instance.project / "staging/nested", 1500, 65534)
+    nest(instance.project / "staging/nested", 1500)
     payload = Restoration("back", "demo").encode()
     back = replace(instance, arguments=("rollback",)).send(payload, CODEFERRY_RUN_ID="back")
     assert (back.exit, back.result.release_id) == (0, release_of(second))
@@ -313,28 +323,32 @@ def test_removing_follows_no_link_and_never_raises(
     (outside / "file").touch()
     (tree / "a/b").mkdir(parents=True)
     (tree / "a/b/file").touch()
-    listdir = os.listdir
+    rmdir = os.rmdir
 
-    def exchange(at: int) -> list[str]:
-        found = listdir(at)
-        if "b" in found:
-            (tree / "a/b").rename(tmp_path / "elsewhere")
-            (tree / "a/b").symlink_to(outside)
-        return found
+    def exchange(name: str, *, dir_fd: int | None = None) -> None:
+        try:
+            rmdir(name, dir_fd=dir_fd)
+        except OSError:
+            if name == "a" and not (tree / "a").is_symlink():
+                (tree / "a").rename(tmp_path / "elsewhere")
+                (tree / "a").symlink_to(outside)
+            raise
 
-    monkeypatch.setattr(os, "listdir", exchange)
+    monkeypatch.setattr(os, "rmdir", exchange)
     disk.discard(tree)
     assert (outside / "file").exists()
     assert not tree.exists()
-    for unlikely in (tree, tmp_path / "elsewhere/file/x", outside / "file"):
+    for unlikely in (tree, tmp_path / "elsewhere/b/file/x", outside / "file"):
         disk.discard(unlikely)
     assert not (outside / "file").exists()
 
 
-def test_a_removal_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_has_an_end(
+    nest: Callable[[Path, int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is deeper than one run will go is left to the next."""
     monkeypatch.setattr(disk, "LEVELS", 30)
-    nest(tmp_path / "tree", 50, 0)
+    nest(tmp_path / "tree", 50)
     disk.discard(tmp_path / "tree")
     assert (tmp_path / "tree").exists()
     disk.discard(tmp_path / "tree")

@@ -93,6 +93,22 @@ def test_a_second_run_is_refused_at_once_while_a_command_is_at_work(busy: Busy) 
     assert busy.end().ran.tail == f"{busy.mark}\ndone\n"
 
 
+def test_a_supervisor_holds_the_project_without_its_front(busy: Busy) -> None:
+    """It ends the command then; until that is so the lock is its run's, and is said to be."""
+    front = busy.front.pid
+    (supervisor,) = map(int, Path(f"/proc/{front}/task/{front}/children").read_text().split())
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        busy.front.kill()
+        busy.front.wait()
+        refused = busy.here.steps(busy.here.command("true"))
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert refused.first.error is not None
+    assert refused.first.error["message"] == "Run busy holds the project."
+    busy.front.communicate(timeout=60)
+
+
 def test_a_run_after_a_command_waits_for_what_is_short_again(busy: Busy) -> None:
     """Once the command has ended the lock's file speaks of it no more."""
     busy.end()
@@ -229,20 +245,20 @@ def test_leftovers_cannot_pass_for_a_delivery(marked: Any, tmp_path: Path) -> No
     assert ours.poll() is None
 
 
-@pytest.mark.parametrize("before", ["pidfd", "no pidfd"])
 def test_a_number_that_is_another_process_by_now_is_not_killed(
-    marked: Any, monkeypatch: pytest.MonkeyPatch, before: str
+    marked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was found is looked at again once its number is held fast."""
-    if before == "no pidfd":
-        monkeypatch.delattr(os, "pidfd_open")
+    sent = []
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda *asked: sent.append(asked[1]))
     process = marked(os.geteuid())
-    if before == "pidfd":
-        processes.kill_if(process.pid, lambda _: False)
-        assert process.poll() is None
+    processes.kill_if(process.pid, lambda _: False)
+    assert sent == []
+    processes.kill_if(process.pid, lambda _: True)
+    assert sent == [signal.SIGKILL]
+    monkeypatch.delattr(os, "pidfd_open")  # as in a Python built for an old C library
     processes.kill_if(process.pid, lambda _: True)
     assert process.wait(60) == -signal.SIGKILL
-    processes.kill_if(process.pid, lambda _: True)  # there is none
 
 
 def _at_least(count: int, found: list[int]) -> list[int]:
