@@ -44,9 +44,10 @@ def sync_directory(directory: Path) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Replace a small file; a reader or a crash sees the old or the new one."""
+    """Replace a small file of ours; a reader or a crash sees the old or the new one."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("w") as file:
+        os.fchmod(file.fileno(), 0o600)
         json.dump(document, file)
         file.flush()
         os.fsync(file.fileno())
