@@ -27,7 +27,8 @@ def build(app: App) -> App:
     storage = StorageStack(app, stage.storage_stack, settings=settings)
     documents = DocumentsStack(app, stage.documents_stack, settings=settings)
     workflow = WorkflowStack(app, stage.workflow_stack, settings=settings, storage=storage)
-    workflow.add_stack_dependency(documents)
+    # The functions fit the documents of before, but the new documents need the new functions.
+    documents.add_stack_dependency(workflow)
     kept = FleetStorageStack(app, stage.fleet_storage_stack, settings=settings)
     monitoring = MonitoringStack(
         app, stage.monitoring_stack, settings=settings, undelivered=workflow.undelivered

@@ -11,7 +11,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402 - the checkout is no package
+from codeferry_contracts.layout import AGENT_SUFFIX  # noqa: E402 - the checkout is no package
+from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402
 from codeferry_contracts.request import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
 from stacks import instance_permissions as instance  # noqa: E402
 from stacks.cloudformation_permissions import cloudformation_permissions  # noqa: E402
@@ -42,6 +43,7 @@ ARNS = Arns(
     state_machines=dict.fromkeys(WORKFLOWS, "the stage's state machines"),
     event_bus="the default event bus",
     stage="the stage",
+    agents=f"the CDK's assets/*{AGENT_SUFFIX}",
 )
 PLACE = Place("aws", "REGION", "ACCOUNT", Stage("stage"))
 

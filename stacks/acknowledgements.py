@@ -31,6 +31,8 @@ def _spell(value: Any) -> str:
             return "".join(_spell(part) for part in argument[1])
         case "Fn::GetAtt":
             return f"<{'.'.join(argument)}>"
+        case "Fn::Sub":
+            return str(argument).replace("${", "<").replace("}", ">")
         case "Fn::ImportValue":
             return _spell(argument)
         case _:

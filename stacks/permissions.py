@@ -26,6 +26,7 @@ class Arns:
     instances: str
     state_machines: Mapping[str, str]
     event_bus: str
+    agents: str
     stage: str
     require_stage_tag: bool = False
 
@@ -241,6 +242,12 @@ def _dispatch(arns: Arns) -> list[Permission]:
             (*_archives(arns), _environments(arns), _kept(arns)),
             "Signs the GET of one version that the instances use: a signature carries its "
             "signer's rights.",
+        ),
+        Permission(
+            ("s3:GetObject",),
+            (arns.agents,),
+            "Signs the GET of what instances run, of this version and, for runs that began "
+            "before it was deployed, of earlier ones.",
         ),
     ]
 

@@ -102,7 +102,7 @@ def _storing(place: Place) -> list[Permission]:
         Permission(
             ("s3:*",), (place.bucket("codeferry-*"),), "The stages' buckets and what is in them."
         ),
-        Permission(("s3:GetObject",), (place.bucket(assets),), "An instance's agent."),
+        Permission(("s3:GetObject",), (place.bucket(assets),), "What instances run."),
         Permission(
             ("dynamodb:*",), (place.arn("dynamodb", "table/Codeferry-*"),), "The tables of runs."
         ),

@@ -13,7 +13,9 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from codeferry_contracts import names
+from codeferry_contracts.layout import AGENT_SUFFIX
 from stacks.acknowledgements import acknowledge_wildcard
+from stacks.agent_asset import published_agent
 from stacks.functions import SHAPES, WorkflowFunction
 from stacks.instance_permissions import command_output
 from stacks.notifications import Notifications
@@ -47,6 +49,7 @@ class WorkflowStack(Stack):
         ignored = {"ignore_checks": ["W3005", "W6001"]}
         self.template_options.metadata = {"cfn-lint": {"config": ignored}}
         self._stage = settings.stage
+        self._agents = published_agent(self)
         self._arns = self._name_arns(settings, storage)
         command_log = self._command_log(settings)
         functions = self._functions(settings, storage, command_log)
@@ -85,6 +88,7 @@ class WorkflowStack(Stack):
             instances=self._arn("ec2", "instance", "*"),
             state_machines={workflow: self._machine_arn(workflow) for workflow in names.WORKFLOWS},
             event_bus=self._arn("events", "event-bus", "default"),
+            agents=f"arn:{self.partition}:s3:::{self._agents}/*{AGENT_SUFFIX}",
             stage=self._stage.name,
             require_stage_tag=settings.require_stage_tag,
         )
@@ -128,6 +132,7 @@ class WorkflowStack(Stack):
             "ARTIFACT_BUCKET": storage.bucket.bucket_name,
             "RUN_TABLE": storage.ledger.table_name,
             "LOG_GROUP": command_log.log_group_name,
+            "AGENT_BUCKET": self._agents,
             "MAX_ARCHIVE_BYTES": str(settings.max_archive_bytes),
             "REQUIRE_STAGE_TAG": str(settings.require_stage_tag).lower(),
             "STATE_MACHINE_ARN_SYNC": self._arns.state_machines[names.SYNC],

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Find a Python fit for the sources and hand it the payload; everything else is decided there.
+# Find a Python fit for the agent and hand it the payload; everything else is decided there.
 export CODEFERRY_RUN_ID='{{ runId }}' CODEFERRY_PAYLOAD='{{ payload }}'
+export CODEFERRY_AGENT_URL='{{ agentUrl }}'
 for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 \
   /usr/libexec/platform-python; do
-  "$python" -c 'import bz2, sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || continue
+  "$python" -ISc 'import zlib, sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || continue
   exec "$python" -I -X utf8 - <<'CODEFERRY_END_OF_SOURCE'
 @@SOURCE@@
 CODEFERRY_END_OF_SOURCE

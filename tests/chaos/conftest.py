@@ -27,6 +27,14 @@ def documents() -> dict[str, str]:
     return {workflow: json.dumps(document(workflow)) for workflow in STEPS}
 
 
+def keep_agent(root: Path) -> None:
+    """Put the documents' agent where an instance keeps it."""
+    from stacks.agent_code import agent_code, agent_sha256
+
+    (root / ".agent").mkdir()
+    (root / ".agent" / agent_sha256()).write_bytes(agent_code())
+
+
 @pytest.fixture(scope="session")
 def document(documents: dict[str, str]) -> str:
     return documents["sync"]

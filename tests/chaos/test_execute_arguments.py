@@ -16,6 +16,7 @@ from codeferry_agent.run.payload import parse_payload
 from codeferry_contracts.parameters import PAYLOAD_LIMIT, Payload
 from codeferry_local.ssm.content import parse
 from codeferry_local.ssm.parameters import script_text
+from tests.chaos.conftest import keep_agent
 from tests.chaos.test_hostile_strings import CANARY, SEED, hostile_strings
 from tests.unit.agent.commands import Machine, machine
 from tests.unit.agent.conftest import Instance
@@ -50,9 +51,10 @@ def here(instance: Instance) -> Machine:
 def document_step(documents: dict[str, str], instance: Instance) -> Step:
     """The first step of the deployed document, under the real shell."""
     step = parse(documents["sync"]).steps[0]
+    keep_agent(instance.root)
 
     def run(payload: Payload) -> subprocess.CompletedProcess[bytes]:
-        given = {"runId": payload.run_id, "payload": payload.encode()}
+        given = {"runId": payload.run_id, "payload": payload.encode(), "agentUrl": ""}
         path = instance.root.parent.parent / "_script.sh"
         path.write_text(script_text(step, given))
         environ = {"PATH": os.environ["PATH"], "CODEFERRY_ROOT": str(instance.root)}

@@ -12,6 +12,7 @@ import pytest
 from codeferry_contracts.parameters import Payload, ssm_parameters
 from codeferry_contracts.result import InstanceResult, parse_result
 from codeferry_local.ssm import SsmServer
+from tests.chaos.conftest import keep_agent
 from tests.unit.agent.archives import Tree
 from tests.unit.agent.commands import Machine, machine, wait_until
 from tests.unit.agent.conftest import Instance, Store
@@ -26,11 +27,11 @@ class Fleet:
     def __init__(self, client: Any, machine: Machine) -> None:
         self.client, self.machine = client, machine
 
-    def send(self, workflow: str, payload: Payload, seconds: int = 60) -> str:
+    def send(self, workflow: str, payload: Payload, seconds: int = 60, agent_url: str = "") -> str:
         sent = self.client.send_command(
             DocumentName=workflow,
             InstanceIds=[INSTANCE],
-            Parameters=ssm_parameters(payload, seconds),
+            Parameters=ssm_parameters(payload, seconds, agent_url),
         )
         command_id: str = sent["Command"]["CommandId"]
         return command_id
@@ -61,6 +62,7 @@ class Outcome:
 def fleet(documents: dict[str, str], store: Store, tmp_path: Path) -> Iterator[Fleet]:
     home = tmp_path / "opt/codeferry"
     home.mkdir(parents=True)
+    keep_agent(home)
     there = machine(Instance(home, store))
     with SsmServer(time_scale=0.1) as server:
         server.add_instance(INSTANCE, tmp_path, tags={"codeferry:target": "demo"})
@@ -96,6 +98,23 @@ def test_without_a_command_the_first_step_tells_all(fleet: Fleet) -> None:
     outcome = fleet.wait(fleet.send("sync", payload))
     assert (outcome.status, outcome.told("apply").status) == ("Success", "applied")
     assert outcome.steps["result"] == ""
+
+
+def test_an_instance_without_the_agent(fleet: Fleet) -> None:
+    """It fetches it, or says that it was told no URL: functions of before know of none."""
+    (kept,) = (fleet.machine.root / ".agent").iterdir()
+    fleet.machine.store.agent = agent = kept.read_bytes()
+    kept.unlink()
+    fleet.machine.command()
+    payload = fleet.machine.payload(fleet.machine.store.body)
+    outcome = fleet.wait(fleet.send("sync", payload))
+    error = outcome.told("apply").error
+    assert error is not None
+    assert (outcome.status, error["code"]) == ("Failed", "agent_unavailable")
+    url = fleet.machine.store.agent_url
+    outcome = fleet.wait(fleet.send("sync", payload, agent_url=url))
+    assert (outcome.status, outcome.told("apply").status) == ("Success", "applied")
+    assert kept.read_bytes() == agent
 
 
 @pytest.mark.parametrize(("code", "status"), [("0", "Success"), ("194", "Failed")])

@@ -24,6 +24,7 @@ from codeferry_local.ssm import SsmServer
 from codeferry_local.ssm.content import parse
 from codeferry_local.ssm.errors import InvalidParameters
 from codeferry_local.ssm.parameters import bind, literal, script_text
+from tests.chaos.conftest import keep_agent
 from tests.unit.agent.archives import SMALL, pack
 from tests.unit.agent.conftest import Instance
 
@@ -144,9 +145,10 @@ def test_a_field_that_nobody_knows_is_refused() -> None:
             parse_payload(encoded({**FIELDS, text: text}))
 
 
-PARAMETERS = ("runId", "payload", "executionTimeout")
+PARAMETERS = ("runId", "payload", "agentUrl", "executionTimeout")
 # A payload that is refused at once: what is tried here comes before it.
 FIT = {"runId": "run-1", "payload": encoded({"no": "fields"}), "executionTimeout": "60"}
+FIT["agentUrl"] = URL = "https://bucket/?x="
 
 
 @pytest.mark.slow
@@ -156,7 +158,8 @@ def test_a_documents_parameter_is_refused_or_lands_in_its_place(name: str, docum
     content = parse(document)
     gap = script_text(content.steps[0], FIT | {name: "\0"})
     passed = 0
-    for text in hostile_strings(MANY, SEED):
+    for hostile in hostile_strings(MANY, SEED):
+        text = URL + hostile if name == "agentUrl" else hostile
         given = {key: [text if key == name else value] for key, value in FIT.items()}
         try:
             bound = bind(content.parameters, given)
@@ -164,7 +167,7 @@ def test_a_documents_parameter_is_refused_or_lands_in_its_place(name: str, docum
             continue
         passed += 1
         assert bound[name] == text
-        assert not set(text) - set(_NAME + "+/=")
+        assert not set(text) - set(_NAME + "+/=" + (":~%?&" if name == "agentUrl" else ""))
         script = script_text(content.steps[0], literal(content, bound))
         assert script == gap.replace("\0", text)
     assert 0 < passed < MANY
@@ -174,7 +177,8 @@ def test_a_documents_parameter_is_refused_or_lands_in_its_place(name: str, docum
 def ssm(document: str, tmp_path: Path) -> Iterator[Any]:
     """The local SSM with the document and one instance that really executes it."""
     root = tmp_path / "root"
-    root.mkdir()
+    (root / "opt/codeferry").mkdir(parents=True)
+    keep_agent(root / "opt/codeferry")
     with SsmServer() as server:
         server.add_instance(INSTANCE, root, tags={"codeferry:target": "demo"})
         client = boto3.client(
@@ -197,6 +201,7 @@ def test_ssm_refuses_a_hostile_parameter_or_runs_nothing_of_it(
     canary, codes = tmp_path / "canary", set[str]()
     for text in hostile_strings(40, SEED + 1):
         value = text.replace(CANARY, str(canary))
+        value = URL + value if name == "agentUrl" else value
         given = {key: [value if key == name else fit] for key, fit in FIT.items()}
         try:
             sent = ssm.send_command(DocumentName="sync", InstanceIds=[INSTANCE], Parameters=given)
@@ -226,9 +231,10 @@ def shell(
 ) -> Callable[[str, str], subprocess.CompletedProcess[str]]:
     """The document's script with any run id and payload, unchecked, under the real shell."""
     step = parse(document).steps[0]
+    keep_agent(instance.root)
 
     def run(run_id: str, payload: str) -> subprocess.CompletedProcess[str]:
-        script = script_text(step, {"runId": run_id, "payload": payload})
+        script = script_text(step, {"runId": run_id, "payload": payload, "agentUrl": ""})
         path = instance.root.parent.parent / "_script.sh"
         path.write_text(script)
         environ = {"PATH": os.environ["PATH"], "CODEFERRY_ROOT": str(instance.root)}

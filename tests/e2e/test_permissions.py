@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 import uuid
@@ -215,6 +216,11 @@ def run_a_script(aws, project):
     assert aws.ferry("script", "demo", script, "--no-files", "--env", "A=b").exit == 0
 
 
+def lose_the_agent(aws):
+    """An instance that has to fetch again what runs on it."""
+    shutil.rmtree(aws.root(aws.state.instances[0], ".agent"), ignore_errors=True)
+
+
 def return_a_run(aws, run_id):
     """What the run has changed goes back; the release before is made the kept one again."""
     done = aws.ferry("rollback", f"run:{run_id}")
@@ -252,6 +258,7 @@ def seen(embedded, tmp_path_factory):
         stop_while_it_runs(aws, upload_to_the_inbox, body)
         stop_while_it_runs(aws, start_with_variables, body)
         lose_an_instance_between_waves(aws, body)
+        lose_the_agent(aws)
         run_a_script(aws, project)
         join_late(aws, project)
         (project / "main.py").write_text("print('another release')\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
@@ -121,12 +122,22 @@ def test_who_joins_late_gets_the_dependencies_too(aws, lone, project):
 
 
 def test_a_rollback_switches_and_is_what_who_joins_then_gets(aws, fleet, project, push):
-    """Without an upload every instance has the release before again, and so has the next one."""
+    """Without an upload every instance has the release before again, and so has the next one;
+    also where the agent itself has been lost, which is checked when it comes again."""
     first, second = push(), push()
     assert (first.exit, second.exit) == (0, 0), first.err + second.err
+    (lost, agent), (damaged, _) = [
+        (path, path.read_bytes())
+        for record in fleet.records[:2]
+        for path in (aws.root(record, project.name).parent / ".agent").iterdir()
+    ]
+    lost.unlink()
+    damaged.write_bytes(agent[:-1])
     back = aws.ferry("rollback", fleet.target, project, "--json")
     assert back.exit == 0, back.err
     assert {o["change"] for o in back.json["report"]["instances"]} == {"restored"}
+    assert lost.read_bytes() == damaged.read_bytes() == agent
+    assert hashlib.sha256(agent).hexdigest() == lost.name
     assert set(fleet.current(project)) == {released(first)}
     (late,) = fleet.launch()
     assert until(lambda: current(aws, late, project)) == released(first)

@@ -1,5 +1,4 @@
 """What of Codeferry runs on an instance.
 
-``apply`` is also a program of its own: its text travels inside the SSM document, so it
-imports nothing from here.
+``run`` is fetched by the SSM documents and imports nothing of the rest; ``drain`` is a service.
 """

@@ -17,12 +17,18 @@ RELEASES_PREFIX = "releases/"
 ARCHIVE_SUFFIX = ".tar.gz"
 ENVIRONMENT_SUFFIX = ".env.json"
 RECORD_SUFFIX = ".json"
+AGENT_SUFFIX = ".agent"
 
 # What other archives are called.
 _OTHER_SUFFIX = re.compile(
     r"\.(tar|tgz|tar\.(xz|zst|bz2|lz4|Z)|txz|tzst|tbz2?|zip|7z|rar)$", re.IGNORECASE
 )
 _PLAIN_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def agent_key(sha256: str) -> str:
+    """Where the agent lies among the CDK's assets, which are another bucket than the stage's."""
+    return f"{sha256}{AGENT_SUFFIX}"
 
 
 def archive_key(run_id: str) -> str:

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 RUN_ID_PARAMETER = "runId"
 PAYLOAD_PARAMETER = "payload"
 TIMEOUT_PARAMETER = "executionTimeout"
+AGENT_URL_PARAMETER = "agentUrl"
 
 # Document and parameters share SendCommand's 64 KB. The limit is not in the pattern: RE2,
 # which the agent is built with, counts no repetition beyond 1,000.
 PAYLOAD_LIMIT = 24_000
 PAYLOAD_PATTERN = "^[A-Za-z0-9+/]+={0,2}$"
+LONGEST_URL = 3000  # a presigned URL with a session token has 1,500 to 2,500 characters
+# It stands between single quotes in a shell script; empty where the instance has the agent.
+AGENT_URL_PATTERN = "^(https?://[A-Za-z0-9.:-]+/[A-Za-z0-9._~/%?&=+-]+)?$"
+_AGENT = re.compile(r"agent sha256 ([0-9a-f]{64})\.")
 
 
 @dataclass(frozen=True)
@@ -86,13 +92,28 @@ def _encoded(payload: Payload | Restoration) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def ssm_parameters(payload: Payload | Restoration, timeout_seconds: int) -> dict[str, list[str]]:
-    """The ``Parameters`` of SendCommand."""
-    return {
+def ssm_parameters(
+    payload: Payload | Restoration, timeout_seconds: int, agent_url: str = ""
+) -> dict[str, list[str]]:
+    """The ``Parameters`` of SendCommand. Without ``agent_url`` they fit documents of before
+    there was one, and instances that have the agent."""
+    stated = {
         RUN_ID_PARAMETER: [payload.run_id],
         PAYLOAD_PARAMETER: [payload.encode()],
         TIMEOUT_PARAMETER: [str(timeout_seconds)],
     }
+    return {**stated, AGENT_URL_PARAMETER: [agent_url]} if agent_url else stated
+
+
+def document_description(workflow: str, agent_sha256: str) -> str:
+    """A document's description, by which the workflow knows which agent the document wants."""
+    return f"Codeferry {workflow}: agent sha256 {agent_sha256}."
+
+
+def agent_of(description: str) -> str:
+    """SHA-256 of the agent that a document wants; empty of one that carries its code itself."""
+    found = _AGENT.search(description)
+    return found[1] if found else ""
 
 
 def decode_payload(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from codeferry_contracts.layout import agent_key
 from codeferry_contracts.parameters import ssm_parameters
 from codeferry_lambdas import clients, limits
 from codeferry_lambdas.archive_object import version_of
@@ -29,6 +30,7 @@ def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> 
     url = presign(settings.bucket, plan.archive) if plan.archive else ""
     payload = limits.payload(plan, run, url, environment_url)
     document = plan.document
+    agent_url = presign_agent(settings.agent_bucket, document.agent) if document.agent else ""
     return {
         "DocumentName": document.name,
         "DocumentVersion": document.version,
@@ -38,7 +40,7 @@ def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> 
         "TimeoutSeconds": DELIVERY_SECONDS,
         "MaxConcurrency": str(plan.concurrency),
         "MaxErrors": "100%" if plan.budget is None else str(plan.budget - failed),
-        "Parameters": ssm_parameters(payload, plan.step_seconds),
+        "Parameters": ssm_parameters(payload, plan.step_seconds, agent_url),
         "CloudWatchOutputConfig": {
             "CloudWatchLogGroupName": settings.log_group,
             "CloudWatchOutputEnabled": True,
@@ -62,7 +64,15 @@ def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
 
 def presign(bucket: str, pinned: PinnedArchive | PinnedEnvironment) -> str:
     """A GET of exactly this object version, for 15 minutes."""
-    params = {"Bucket": bucket, "Key": pinned.key, **version_of(pinned)}
+    return _presigned({"Bucket": bucket, "Key": pinned.key, **version_of(pinned)})
+
+
+def presign_agent(bucket: str, sha256: str) -> str:
+    """A GET of the code that a document has instances run."""
+    return _presigned({"Bucket": bucket, "Key": agent_key(sha256)})
+
+
+def _presigned(params: Any) -> str:
     return clients.s3().generate_presigned_url("get_object", Params=params, ExpiresIn=URL_SECONDS)
 
 

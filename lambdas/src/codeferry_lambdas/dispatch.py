@@ -22,7 +22,8 @@ from codeferry_lambdas.settings import Settings
 @phase("dispatch")
 def handler(event: Event) -> dict[str, Any]:
     """Takes ``run`` and ``batch``; returns the command's ``id`` and whether one was ``sent``."""
-    settings, run, number = Settings.from_env(), Run(**event["run"]), event["batch"]
+    settings = Settings.from_env(None, "AGENT_BUCKET")
+    run, number = Run(**event["run"]), event["batch"]
     ledger, plan = Ledger(settings.table), Record(settings.bucket, run.keys).plan()
     command_id = _known_command(ledger, plan, run, number)
     if command_id is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from codeferry_contracts.parameters import PAYLOAD_LIMIT, Payload, Restoration
+from codeferry_contracts.parameters import LONGEST_URL, PAYLOAD_LIMIT, Payload, Restoration
 from codeferry_contracts.timing import command_seconds
 from codeferry_lambdas.errors import RunTooLarge
 from codeferry_lambdas.record import Plan, Run
 from codeferry_lambdas.waves import EVENT_LIMIT, SWEEPS, Schedule, history_events
 
-_LONGEST_URL = "x" * 3000  # a presigned URL with a session token has 1,500 to 2,500 characters
+_LONGEST_URL = "x" * LONGEST_URL
 
 
 def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | Restoration:

@@ -22,6 +22,7 @@ from codeferry_contracts.names import (
     require,
     return_run_id,
 )
+from codeferry_contracts.parameters import agent_of
 from codeferry_contracts.request import Archive, Expect, RunRequest, parse_request
 from codeferry_contracts.target import parse_target
 from codeferry_contracts.timing import step_seconds
@@ -212,7 +213,8 @@ def _project(request: RunRequest, archive: Archive, manifest: Manifest | None) -
 def pin_document(name: str) -> PinnedDocument:
     """The document's version and hash now: what SendCommand must find unchanged."""
     document = clients.ssm().describe_document(Name=name)["Document"]
-    return PinnedDocument(name, document["DocumentVersion"], document["Hash"])
+    agent = agent_of(document.get("Description", ""))
+    return PinnedDocument(name, document["DocumentVersion"], document["Hash"], agent)
 
 
 def _batches(

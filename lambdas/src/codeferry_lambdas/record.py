@@ -65,9 +65,13 @@ class PinnedEnvironment:
 
 @dataclass(frozen=True)
 class PinnedDocument:
+    """``agent`` is the SHA-256 of the code that it has instances run, empty where it carries
+    its own, as documents of an earlier version did."""
+
     name: str
     version: str
     hash: str
+    agent: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ DEFAULT_MAX_ARCHIVE_BYTES = 10 * 1024**3
 
 @dataclass(frozen=True)
 class Settings:
-    """``max_archive_bytes`` caps what plan accepts. ``start_arn`` is only start's.
-    ``require_stage_tag``: an instance that no tag puts into a stage is not of this one either."""
+    """``max_archive_bytes`` caps what plan accepts. ``start_arn`` is only start's,
+    ``agent_bucket`` only dispatch's. ``require_stage_tag``: an instance that no tag puts into a
+    stage is not of this one either."""
 
     stage: Stage
     bucket: str
@@ -24,11 +25,12 @@ class Settings:
     max_archive_bytes: int = DEFAULT_MAX_ARCHIVE_BYTES
     start_arn: str = ""
     require_stage_tag: bool = False
+    agent_bucket: str = ""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, *also: str) -> Settings:
         """Read STAGE, ARTIFACT_BUCKET, RUN_TABLE, LOG_GROUP, MAX_ARCHIVE_BYTES,
-        REQUIRE_STAGE_TAG, and STATE_MACHINE_ARN_SYNC for start.
+        REQUIRE_STAGE_TAG, for start STATE_MACHINE_ARN_SYNC, and for dispatch AGENT_BUCKET.
 
         ``also`` names variables this function cannot do without. Raises
         SettingsMissing that names every one that is missing.
@@ -49,4 +51,5 @@ class Settings:
             max_archive_bytes=int(env.get("MAX_ARCHIVE_BYTES") or DEFAULT_MAX_ARCHIVE_BYTES),
             start_arn=env.get("STATE_MACHINE_ARN_SYNC", ""),
             require_stage_tag=env.get("REQUIRE_STAGE_TAG") == "true",
+            agent_bucket=env.get("AGENT_BUCKET", ""),
         )

@@ -52,13 +52,18 @@ class Store:
     sent: int = 0
     url: str = ""
     variables: bytes = b"{}"  # a command's
-    refusals: list[int] = field(default_factory=list)  # statuses yet answered instead of them
+    agent: bytes = b""
+    refusals: list[int] = field(default_factory=list)  # statuses yet answered instead of these two
     asked: threading.Event = field(default_factory=threading.Event)  # for them
     give: threading.Event | None = None  # holds them back until set
 
     @property
     def variables_url(self) -> str:
         return self.url.replace("archive.tar.gz", "variables.json")
+
+    @property
+    def agent_url(self) -> str:
+        return self.url.replace("archive.tar.gz", "x.agent")
 
     def status_for(self) -> int:
         if self.failing:
@@ -76,7 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
         if store.resume:
             store.resume.wait(60)
         if "variables.json" in self.path:
-            self.send_variables(store)
+            self.send_whole(store, store.variables)
+            return
+        if ".agent" in self.path:
+            self.send_whole(store, store.agent)
             return
         status = store.status_for()
         start, end = map(int, re.findall(r"\d+", self.headers["Range"])[:2])
@@ -99,17 +107,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:cut])
         self.close_connection = True
 
-    def send_variables(self, store: Store) -> None:
+    def send_whole(self, store: Store, body: bytes) -> None:
         store.asked.set()
         if store.give:
             store.give.wait(60)
         status = store.refusals.pop(0) if store.refusals else 200
-        body = store.variables if status == 200 else f"<Error>{SECRET}</Error>".encode()
+        if status != 200:
+            body = f"<Error>{SECRET}</Error>".encode()
+        cut = store.drop_after.pop(0) if store.drop_after else len(body)
+        store.sent += len(body[:cut])
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(ConnectionError):
-            self.wfile.write(body)
+            self.wfile.write(body[:cut])
+        self.close_connection = True
 
     def log_message(self, *_: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Runs the agent's sources as load.py runs them, but from their files: launch.py WORKFLOW."""
+"""Runs the agent's sources as fetch.py runs them, but from their files: launch.py WORKFLOW."""
 
 import os
 import sys

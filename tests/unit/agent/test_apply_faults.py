@@ -10,11 +10,15 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from codeferry_agent.run import disk
 from codeferry_contracts import manifest
+from codeferry_contracts.parameters import Restoration
 from codeferry_contracts.result import parse_result
 from tests.unit.agent.archives import SMALL, Tree, entries, hostile, member, pack
 from tests.unit.agent.conftest import SOURCES, Instance, picture
@@ -255,3 +259,118 @@ def test_a_read_only_disk_is_named(small_disk: Instance) -> None:
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk.root)], check=True)
     assert answer.code == "read_only"
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_nobody_else_can_hold_a_projects_lock(instance: Instance, mode: int | None) -> None:
+    """Not of a new project nor of one that an earlier version has made: another user on the
+    instance could keep it for ever."""
+    lock = instance.project / ".lock"
+    if mode:
+        lock.parent.mkdir()
+        lock.touch()
+        lock.chmod(mode)
+    instance.push(SMALL)
+    assert lock.stat().st_mode & 0o777 == 0o600
+    script = f"exec 9<{lock}"
+    if os.geteuid() == 0:
+        done = subprocess.run(["/bin/sh", "-c", script], user=65534, capture_output=True, text=True)
+        assert "Permission denied" in done.stderr
+
+
+def test_who_holds_the_lock_is_not_accused_of_it_after_its_end(instance: Instance) -> None:
+    """The message tells a run at work from the last that had the lock before somebody took it."""
+    instance.push(SMALL)
+    body = instance.store.body
+    with (instance.project / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = instance.send(instance.payload(body), CODEFERRY_LOCK_SECONDS="0")
+    assert refused.code == "locked"
+    assert refused.message == (
+        "Another process holds the project's lock; run run-1, the last to have it, ended."
+    )
+    (instance.project / ".lock").write_text("run-1")  # as earlier versions note it
+    with (instance.project / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = instance.send(instance.payload(body), CODEFERRY_LOCK_SECONDS="0")
+    assert refused.message == "Run run-1 holds the project."
+
+
+@pytest.fixture
+def nest(tmp_path: Path) -> Iterator[Callable[[Path, int], None]]:
+    """Makes directories in one another, more than a path can name, with a file at their end."""
+
+    def make(top: Path, depth: int) -> None:
+        top.mkdir()
+        at = os.open(top, os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir("long-enough", dir_fd=at)
+            if os.geteuid() == 0:
+                os.chown("long-enough", 65534, 65534, dir_fd=at)
+            below = os.open("long-enough", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+        os.close(at)
+
+    yield make
+    # pytest could not, and would fail at it in the sessions to come.
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)
+
+
+def test_no_depth_of_directories_stops_later_runs(
+    nest: Callable[[Path, int], None], instance: Instance
+) -> None:
+    """What a command has nested in its release is removed, by a push as by a rollback."""
+    first, second = {"f": b"1"}, {"f": b"2"}
+    instance.push(first)
+    nest(instance.project / "staging/nested", 1500)
+    instance.push(second)  # checks that staging is empty
+    nest(instance.project / "releases" / ("0" * 20), 1500)
+    instance.push(first, keep_releases=1)
+    assert instance.releases() == {release_of(first), release_of(second)}
+    nest(instance.project / "staging/nested", 1500)
+    payload = Restoration("back", "demo").encode()
+    back = replace(instance, arguments=("rollback",)).send(payload, CODEFERRY_RUN_ID="back")
+    assert (back.exit, back.result.release_id) == (0, release_of(second))
+
+
+def test_removing_follows_no_link_and_never_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an owner exchanges a directory for a link between looking and removing."""
+    outside, tree = tmp_path / "outside", tmp_path / "tree"
+    outside.mkdir()
+    (outside / "file").touch()
+    (tree / "a/b").mkdir(parents=True)
+    (tree / "a/b/file").touch()
+    rmdir = os.rmdir
+
+    def exchange(name: str, *, dir_fd: int | None = None) -> None:
+        try:
+            rmdir(name, dir_fd=dir_fd)
+        except OSError:
+            if name == "a" and not (tree / "a").is_symlink():
+                (tree / "a").rename(tmp_path / "elsewhere")
+                (tree / "a").symlink_to(outside)
+            raise
+
+    monkeypatch.setattr(os, "rmdir", exchange)
+    disk.discard(tree)
+    assert (outside / "file").exists()
+    assert not tree.exists()
+    for unlikely in (tree, tmp_path / "elsewhere/b/file/x", outside / "file"):
+        disk.discard(unlikely)
+    assert not (outside / "file").exists()
+
+
+def test_a_removal_has_an_end(
+    nest: Callable[[Path, int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deeper than one run will go is left to the next."""
+    monkeypatch.setattr(disk, "LEVELS", 30)
+    nest(tmp_path / "tree", 50)
+    disk.discard(tmp_path / "tree")
+    assert (tmp_path / "tree").exists()
+    disk.discard(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from codeferry_agent.run.disk import opened
+from codeferry_agent.run.owner import give_new, make_directory
+from codeferry_agent.run.project import Project
 from codeferry_contracts import manifest
 from tests.unit.agent.archives import SMALL, Link, entries, hostile, member, pack
 from tests.unit.agent.conftest import Gnu, Instance, load, picture
@@ -328,3 +333,47 @@ def test_releases_alone_cannot_lie_elsewhere(instance: Instance, tmp_path: Path)
     assert answer.code == "releases_elsewhere"
     assert answer.result.error is not None
     assert "whole project directory" in answer.result.error["hint"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give anything away")
+@pytest.mark.parametrize("planted", ["a hard link to a file of root", "a directory of root"])
+@pytest.mark.parametrize("made", ["directory", "link"])
+def test_what_an_owner_exchanges_is_not_given_to_them(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch, planted: str, made: str
+) -> None:
+    """Between our making something in their directory and our giving it to them."""
+    theirs, secret = instance.root / "theirs", instance.root / "secret"
+    theirs.mkdir()
+    secret.mkdir()
+    (secret / "file").touch()
+    name = "mkdir" if made == "directory" else "symlink"
+    make = getattr(os, name)
+
+    def exchange(*arguments: Any, dir_fd: int | None = None, **more: Any) -> None:
+        make(*arguments, dir_fd=dir_fd, **more)
+        if dir_fd is not None:
+            (theirs / "new").rename(theirs / "elsewhere")
+            if planted == "a directory of root":
+                secret.rename(theirs / "new")
+            else:
+                (theirs / "new").hardlink_to(secret / "file")
+
+    project = Project(instance.root, (65534, 65534))
+    monkeypatch.setattr(os, name, exchange)
+    with opened(theirs) as at, contextlib.suppress(OSError):
+        if made == "directory":
+            make_directory(at, b"new", project.owner)
+        else:
+            project.link(theirs, b"new")
+    assert (theirs / "new").lstat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give anything away")
+def test_a_link_is_given_itself_not_what_it_leads_to(tmp_path: Path) -> None:
+    """Its owner may remove it; where it leads is as it was."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    with opened(tmp_path) as at:
+        give_new((65534, 65534), at, b"link")
+    owners = [(tmp_path / name).lstat().st_uid for name in ("link", "target")]
+    assert owners == [65534, 0]

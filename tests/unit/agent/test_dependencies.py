@@ -7,24 +7,32 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from codeferry_agent.run import dependencies
+from codeferry_agent.run.account import Account
 from codeferry_agent.run.dependencies import plan
+from codeferry_agent.run.failures import Refused
 from tests.unit.agent.archives import Tree
 from tests.unit.agent.commands import Ending, Machine, machine
 from tests.unit.agent.conftest import Instance
 
 PROJECT = "[project]\nname = 'x'\nversion = '1'\n"
 VENV = Path("/v")
+US = Account("us", "/", "/bin/sh", None)
+NOBODY = Account("nobody", "/", "/bin/sh", (65534, 65534))
 
 
 def _plan(release: Path, *, uv: str | None = "/bin/uv", release_id: str = "1") -> dependencies.Plan:
-    found = plan(release, release_id, VENV, uv=uv, python="/bin/python3")
+    files = dependencies.found_in(release, US)
+    found = plan(files, release_id, VENV, uv=uv, python="/bin/python3")
     assert found is not None
     return found
 
@@ -64,7 +72,43 @@ def test_requirements_come_before_the_project(tmp_path: Path) -> None:
 def test_a_pyproject_of_tools_only_names_nothing(tmp_path: Path, content: str) -> None:
     """It configures a linter and describes no package."""
     (tmp_path / "pyproject.toml").write_text(content)
-    assert plan(tmp_path, "1", VENV, uv=None, python="p") is None
+    files = dependencies.found_in(tmp_path, US)
+    assert plan(files, "1", VENV, uv=None, python="p") is None
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that other users may enter, as they may not a temporary one of pytest."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_names_dependencies_is_read_as_who_runs_the_command(open_directory: Path) -> None:
+    """A link leads root to nothing that its owner may not read, and no FIFO holds anybody up."""
+    release = open_directory
+    secret, public = release / "secret", release / "public"
+    for file in (secret, public):
+        file.write_text("demo==1")
+    secret.chmod(0o600)
+    (release / "uv.lock").symlink_to(secret)
+    (release / "requirements.txt").symlink_to(public)
+    os.mkfifo(release / "pyproject.toml")
+    found = dependencies.found_in(release, NOBODY)
+    assert found == {"uv.lock": b"", "requirements.txt": b"demo==1", "pyproject.toml": b""}
+    (release / "uv.lock").unlink()
+    (release / "uv.lock").symlink_to("/dev/zero")
+    assert dependencies.found_in(release, NOBODY)["uv.lock"] == b""
+
+
+def test_a_reader_that_is_stopped_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what names the dependencies would be other dependencies."""
+    monkeypatch.setattr(dependencies, "read", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(Refused, match="cannot be read"):
+        dependencies.found_in(tmp_path, US)
 
 
 def test_the_fingerprint_changes_with_what_decides(tmp_path: Path) -> None:
@@ -134,9 +178,11 @@ def with_uv(here: Machine) -> Machine:
 def test_dependencies_are_installed_once(with_uv: Machine) -> None:
     """The command uses the project's venv; it is made again only when they change."""
     venv = with_uv.project / "shared/venv"
+    marker = with_uv.project / "installed.json"
     first = _install(with_uv, "1.0")
     assert first.output.endswith(f"1.0 {venv}\n".encode()), first.out
     assert "install" in first.last.seconds
+    assert marker.stat().st_mode & 0o777 == 0o600
     assert _install(with_uv, "1.0").output == f"1.0 {venv}\n".encode()
     assert _install(with_uv, "2.0").output.endswith(f"2.0 {venv}\n".encode())
 

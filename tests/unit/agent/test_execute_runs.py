@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from codeferry_agent.run import processes
 from codeferry_contracts.result import parse_result
 from tests.unit.agent.commands import MARK, Ending, Machine, machine, processes_with, wait_until
 from tests.unit.agent.conftest import Instance
@@ -92,10 +93,27 @@ def test_a_second_run_is_refused_at_once_while_a_command_is_at_work(busy: Busy) 
     assert busy.end().ran.tail == f"{busy.mark}\ndone\n"
 
 
+def test_a_supervisor_holds_the_project_without_its_front(busy: Busy) -> None:
+    """It ends the command then; until that is so the lock is its run's, and is said to be."""
+    front = busy.front.pid
+    (supervisor,) = map(int, Path(f"/proc/{front}/task/{front}/children").read_text().split())
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        busy.front.kill()
+        busy.front.wait()
+        refused = busy.here.steps(busy.here.command("true"))
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert refused.first.error is not None
+    assert refused.first.error["message"] == "Run busy holds the project."
+    busy.front.communicate(timeout=60)
+
+
 def test_a_run_after_a_command_waits_for_what_is_short_again(busy: Busy) -> None:
     """Once the command has ended the lock's file speaks of it no more."""
     busy.end()
-    assert (busy.here.project / ".lock").read_text() == "busy"
+    run, _, pid = (busy.here.project / ".lock").read_text().partition(" ")
+    assert (run, pid.isdigit()) == ("busy", True)
     assert busy.here.run("true").exit == 0
 
 
@@ -198,6 +216,49 @@ def test_what_a_dead_run_left_running_is_ended_by_the_next(here: Machine) -> Non
     assert set(sleepers) <= set(processes_with(f"sleep\x0063.{MARK}"))
     assert here.run("true").exit == 0
     assert not processes_with(f"sleep\x0063.{MARK}")
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Iterator[Any]:
+    """Starts a process with a run's variables, as some user; kill_marked's marks are its marks."""
+    started = []
+
+    def start(user: int, **variables: str) -> subprocess.Popen[bytes]:
+        environ = {"CODEFERRY_RUN_ID": "gone", "CODEFERRY_ROOT": str(tmp_path), **variables}
+        started.append(subprocess.Popen(["/bin/sleep", "64"], env=environ, user=user))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+def test_leftovers_cannot_pass_for_a_delivery(marked: Any, tmp_path: Path) -> None:
+    """A variable is enough for us only: another delivery of a run is not ended by the first."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start processes of others")
+    pretends = marked(65534, CODEFERRY_PAYLOAD="e30=")
+    ours = marked(0, CODEFERRY_PAYLOAD="e30=")
+    processes.kill_marked("CODEFERRY_RUN_ID=gone", f"CODEFERRY_ROOT={tmp_path}")
+    assert pretends.wait(60) == -signal.SIGKILL
+    assert ours.poll() is None
+
+
+def test_a_number_that_is_another_process_by_now_is_not_killed(
+    marked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found is looked at again once its number is held fast."""
+    sent = []
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda *asked: sent.append(asked[1]))
+    process = marked(os.geteuid())
+    processes.kill_if(process.pid, lambda _: False)
+    assert sent == []
+    processes.kill_if(process.pid, lambda _: True)
+    assert sent == [signal.SIGKILL]
+    monkeypatch.delattr(os, "pidfd_open")  # as in a Python built for an old C library
+    processes.kill_if(process.pid, lambda _: True)
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def _at_least(count: int, found: list[int]) -> list[int]:

@@ -27,6 +27,7 @@ def script(instance: Instance, tmp_path: Path) -> Path:
     program = f"import runpy, sys\nsys.argv[1:] = ['sync']\nrunpy.run_path({str(LAUNCH)!r})"
     text = FRAME.read_text().replace("@@SOURCE@@", program)
     text = text.replace("{{ runId }}", payload.run_id).replace("{{ payload }}", payload.encode())
+    text = text.replace("{{ agentUrl }}", "")
     assert "{{" not in text
     rendered = tmp_path / "_script.sh"
     rendered.write_text(text)

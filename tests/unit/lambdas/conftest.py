@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "ARTIFACT_BUCKET": BUCKET,
     "RUN_TABLE": "runs",
     "LOG_GROUP": "/codeferry/dev/runs",
+    "AGENT_BUCKET": "cdk-assets",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,13 +10,19 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from botocore.stub import ANY, Stubber
 
-from codeferry_contracts.parameters import PAYLOAD_PARAMETER, decode_payload
+from codeferry_contracts.parameters import (
+    AGENT_URL_PARAMETER,
+    AGENT_URL_PATTERN,
+    PAYLOAD_PARAMETER,
+    decode_payload,
+)
 from codeferry_lambdas import clients, command, dispatch
 from codeferry_lambdas.ledger import Ledger
-from codeferry_lambdas.record import PinnedArchive, Plan, Record, Run
+from codeferry_lambdas.record import PinnedArchive, PinnedDocument, Plan, Record, Run
 from codeferry_lambdas.settings import Settings
 from tests.unit.lambdas.factories import KEY, event, plan
 
+BACK = {"target": "web", "project": "demo"}  # a rollback's request
 COMMAND = "e8d3c0e4-71f7-4491-898f-c9b35bee5f3b"
 
 
@@ -120,6 +127,35 @@ def test_payload_and_url(planned: Plan, settings: Settings, run: Run) -> None:
     assert query["versionId"] == ["v1"]
     assert query["X-Amz-Expires"] == ["900"]
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+
+
+@pytest.mark.parametrize("archive", [PinnedArchive(KEY, "v1", 10, "c" * 64), None])
+def test_the_agent_of_the_pinned_document(
+    settings: Settings, run: Run, archive: PinnedArchive | None
+) -> None:
+    """An instance that lacks it gets its URL, in a rollback too, whatever has been deployed since:
+    the document says which agent."""
+    request = {"archive": {"key": KEY}, "target": "web"} if archive else BACK
+    document = PinnedDocument("codeferry-dev-sync", "3", "d" * 64, "a" * 64)
+    made = plan(1, archive=archive, request=request, document=document)
+    arguments = command.command_arguments(settings, made, run, 0)
+    (stated,) = arguments["Parameters"][AGENT_URL_PARAMETER]
+    assert re.fullmatch(AGENT_URL_PATTERN, stated)
+    url = urlsplit(stated)
+    assert url.netloc == "cdk-assets.s3.eu-west-1.amazonaws.com"
+    assert url.path == f"/{'a' * 64}.agent"
+    assert parse_qs(url.query)["X-Amz-Expires"] == ["900"]
+
+
+def test_a_document_of_before_gets_the_parameters_it_knows(
+    settings: Settings, record: Record, run: Run
+) -> None:
+    """A run that was planned before the stage was updated carries its code in its document."""
+    written = dataclasses.asdict(plan(1))
+    del written["document"]["agent"]
+    record.write(run.keys.targets, written)
+    arguments = command.command_arguments(settings, record.plan(), run, 0)
+    assert set(arguments["Parameters"]) == {"runId", "payload", "executionTimeout"}
 
 
 def test_url_through_another_endpoint(

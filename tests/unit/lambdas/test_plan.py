@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
+from codeferry_contracts.parameters import document_description
 from codeferry_lambdas import cleanup, clients, dispatch, plan
-from codeferry_lambdas.record import Record, Run, Unpacked
+from codeferry_lambdas.record import PinnedDocument, Record, Run, Unpacked
 from codeferry_lambdas.settings import Settings
 from tests.unit.lambdas.factories import KEY, event, packed_archive, plain_archive
 from tests.unit.lambdas.test_fleet import answer, launch
 
-DOCUMENT = "codeferry-dev-sync"
+DOCUMENT, AGENT = "codeferry-dev-sync", "a" * 64
 
 
 def upload(key: str = KEY, body: bytes | None = None) -> str:
@@ -25,6 +26,7 @@ def upload(key: str = KEY, body: bytes | None = None) -> str:
 
 def describe(ssm: Stubber) -> None:
     found = {"DocumentVersion": "7", "Hash": "f" * 64, "HashType": "Sha256"}
+    found["Description"] = document_description("sync", AGENT)
     ssm.add_response("describe_document", {"Document": found}, {"Name": DOCUMENT})
 
 
@@ -49,11 +51,7 @@ def test_minimal_request(settings: Settings, ssm: Stubber, run: Run, record: Rec
     }
     made = record.plan()
     assert made.archive.version_id == version
-    assert (made.document.name, made.document.version, made.document.hash) == (
-        DOCUMENT,
-        "7",
-        "f" * 64,
-    )
+    assert made.document == PinnedDocument(DOCUMENT, "7", "f" * 64, AGENT)
     assert [i.instance_id for i in made.batches[0]] == sorted(ids)
     assert (made.project, made.files, made.budget) == ("demo", 2, None)
     assert made.unpacked == Unpacked(8, 6)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
+import io
 import json
 import re
-import subprocess
+import zipfile
 
 import pytest
 
-from codeferry_contracts import parameters
+from codeferry_contracts import layout, parameters
 from codeferry_contracts.names import RUN_ID_PATTERN
 
-WORKFLOWS = ("sync", "script")
+WORKFLOWS = ("sync", "script", "rollback")
 
 
 @pytest.fixture(params=WORKFLOWS)
@@ -44,69 +43,83 @@ def test_every_parameter_is_closed(content):
     assert allowed == {
         "runId": RUN_ID_PATTERN,
         "payload": parameters.PAYLOAD_PATTERN,
+        "agentUrl": parameters.AGENT_URL_PATTERN,
         "executionTimeout": "^[1-9][0-9]{1,5}$",
     }
     for pattern in allowed.values():
-        for hostile in ("$(id)", "a;id", "`id`", "a b", "a\nb", "'", '"', "|", "&", ">"):
-            assert not re.fullmatch(pattern, hostile)
+        for hostile in (
+            "$(id)",
+            "a;id",
+            "`id`",
+            "a b",
+            "a\nb",
+            "'",
+            '"',
+            "|",
+            "&",
+            ">",
+            "{{ runId }}",
+        ):
+            for value in (hostile, f"https://bucket/{hostile}'"):
+                assert not re.fullmatch(pattern, value)
 
 
 def test_only_declared_parameters_are_substituted(content):
     """The embedded source has nothing that SSM would take for a parameter."""
     used = set(re.findall(r"\{\{\s*([^}]*?)\s*\}\}", json.dumps(content["mainSteps"])))
-    assert used == {"runId", "payload", "executionTimeout"}
+    assert used == {"runId", "payload", "agentUrl", "executionTimeout"}
 
 
 def test_the_second_step_always_comes_and_is_short(workflow, content):
     """However the first one ends; it takes no payload and starts no Python."""
     first, second = content["mainSteps"]
-    assert first["name"] == {"sync": "apply", "script": "script"}[workflow]
+    assert first["name"] == {"sync": "apply", "script": "script", "rollback": "restore"}[workflow]
     assert second["name"] == "result"
     assert second["inputs"]["finallyStep"] is True
     assert "onFailure" not in first["inputs"]
     assert "python" not in _script(second)
 
 
-def test_the_embedded_sources_are_the_files_of_the_repository(content):
-    """What runs on the instance is agent/, byte for byte, and the description says which."""
-    from stacks.documents import SOURCES
+def test_the_agent_is_the_files_of_the_repository_as_they_are():
+    """Byte for byte, not compressed: what lies on an instance can be read."""
+    from stacks.agent_code import PACKAGE, SOURCES, agent_code
 
-    found = _unpacked(_script(content["mainSteps"][0]))
-    assert sorted(found) == sorted(path.stem for path in SOURCES.glob("[!_]*.py"))
-    for name, source in found.items():
-        assert source.encode() == (SOURCES / f"{name}.py").read_bytes()
-
-
-def test_the_description_tells_other_sources_apart(content):
-    """By what sha256sum says of what it says of the files: anybody can look."""
-    from stacks.documents import SOURCES
-
-    names = sorted(path.name for path in SOURCES.glob("[!_]*.py"))
-    command = ["sha256sum", *names]
-    sums = subprocess.run(command, cwd=SOURCES, capture_output=True, check=True).stdout
-    assert f"sha256 {hashlib.sha256(sums).hexdigest()}." in content["description"]
+    with zipfile.ZipFile(io.BytesIO(agent_code())) as archive:
+        found = {PACKAGE.parent / name: archive.read(name) for name in archive.namelist()}
+        assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
+    assert set(found) == {PACKAGE / "__init__.py", *SOURCES.glob("*.py")}
+    for path, source in found.items():
+        assert source == path.read_bytes()
+        assert source in agent_code()
 
 
-def test_a_source_is_embedded_after_what_it_imports(content):
-    """load.py makes modules in this order."""
-    found = _unpacked(_script(content["mainSteps"][0]))
-    made = set()
-    for name, source in found.items():
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and node.module == "codeferry_agent.run":
-                assert {each.name for each in node.names} <= made
-            elif isinstance(node, ast.ImportFrom) and "codeferry" in node.module:
-                assert node.module.rpartition(".")[2] in made
-        made.add(name)
+def test_the_document_wants_the_agent_that_is_published(content, assembly):
+    """Under a key that is its SHA-256, which is in the document's text, and in its description
+    for the functions."""
+    from stacks.agent_code import agent_code, agent_sha256
+
+    assert f'SHA256, WORKFLOW = "{agent_sha256()}"' in _script(content["mainSteps"][0])
+    assert parameters.agent_of(content["description"]) == agent_sha256()
+    manifest = json.loads((assembly / "Codeferry-prod-Workflow.assets.json").read_text())
+    published = manifest["files"][agent_sha256()]
+    assert published["source"]["packaging"] == "file"
+    assert (assembly / published["source"]["path"]).read_bytes() == agent_code()
+    (destination,) = published["destinations"].values()
+    assert destination["objectKey"] == layout.agent_key(agent_sha256())
 
 
-def test_the_embedded_text_ends_no_heredoc_and_survives_json_and_html(content):
-    """Its letters mean nothing to the shell's heredoc, to JSON, or to SSM."""
+def test_the_functions_are_updated_before_the_documents(assembly):
+    """They fit the documents of before; the new documents need what only they send."""
+    artifacts = json.loads((assembly / "manifest.json").read_text())["artifacts"]
+    assert "Codeferry-prod-Workflow" in artifacts["Codeferry-prod-Documents"]["dependencies"]
+
+
+def test_the_embedded_text_ends_no_heredoc(content):
+    """It arrives as it is, and with nothing left to fill in."""
     script = _script(content["mainSteps"][0])
     assert script.count("CODEFERRY_END_OF_SOURCE") == 2
     assert script.isascii()
-    assert not set(_packed(script)) & set("{}<>&\"'\\") - {"}"}  # one alone closes nothing
-    assert not re.search("@@[A-Z]+@@", script)
+    assert not re.search("@@[A-Z0-9]+@@", script)
 
 
 def test_synthesis_is_deterministic():
@@ -120,24 +133,12 @@ def test_a_document_that_could_not_be_sent_fails_the_synth():
     """Document and largest parameters must stay under SendCommand's 64 KB."""
     from stacks.documents import DocumentTooLarge, checked, document
 
-    largest = parameters.PAYLOAD_LIMIT + len("x" * 80) + len("172800")
+    largest = parameters.PAYLOAD_LIMIT + parameters.LONGEST_URL + len("x" * 80) + len("172800")
     for workflow in WORKFLOWS:
-        assert len(json.dumps(document(workflow))) + largest <= 64 * 1024
+        assert len(json.dumps(document(workflow))) + largest <= 40 * 1024  # there is room
     with pytest.raises(DocumentTooLarge, match="65536"):
         checked({"x": "a" * (64 * 1024)})
 
 
 def _script(step):
     return "\n".join(step["inputs"]["runCommand"])
-
-
-def _packed(script):
-    return re.search(r'^SOURCES = """\n(.*?)\n"""$', script, re.MULTILINE | re.DOTALL)[1]
-
-
-def _unpacked(script):
-    """With load.py's own function, as the document has it."""
-    names = {}
-    function = re.search(r"^def unpack\(.*?(?=^def )", script, re.MULTILINE | re.DOTALL)[0]
-    exec(f"import base64, bz2, json\n{function}", names)
-    return names["unpack"](_packed(script))

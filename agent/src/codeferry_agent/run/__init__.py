@@ -1,8 +1,8 @@
 """What a run does on an instance: apply a release, run a command or script in it, go back.
 
-Travels compressed in the SSM documents (stacks/documents.py) and runs under the instance's own
-Python (3.9 to 3.14, standard library only): it imports nothing of Codeferry, the tests hold it
-to contracts. A document with its parameters has 64 KB, hence few words here. ``execute`` is
+One zip of these sources (stacks/agent_code.py) is fetched by the SSM documents' frame
+(stacks/documents/fetch.py) and runs under the instance's own Python (3.9 to 3.14, standard
+library only): it imports nothing of Codeferry, the tests hold it to contracts. ``execute`` is
 where it begins.
 
 In: CODEFERRY_PAYLOAD (base64 JSON), CODEFERRY_RUN_ID, CODEFERRY_ROOT (/opt/codeferry),

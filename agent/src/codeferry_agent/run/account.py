@@ -29,3 +29,11 @@ def account_of(owner: tuple[int, int] | None, environ: Mapping[str, str]) -> Acc
         return Account(str(os.geteuid()), environ.get("HOME", "/"), "/bin/sh", owner)
     home = entry.pw_dir if owner else environ.get("HOME", entry.pw_dir)
     return Account(entry.pw_name, home, entry.pw_shell or "/bin/sh", owner)
+
+
+def become(account: Account) -> None:
+    """Run as the account from here on; as ourselves where we cannot or need not become it."""
+    if account.ids:
+        os.setgroups(account.groups)
+        os.setgid(account.ids[1])
+        os.setuid(account.ids[0])

@@ -132,6 +132,7 @@ class CommandRun(Run):
         if not become_supervisor(front):
             self.cancelled = True
         self.working.write_text(str(os.getpid()))
+        self.announce("command")  # ours from here on, also without the front
         result = self.conclude(Output(sys.stdout.fileno()))
         fill(self.record, json.dumps(result))
         self.finish(result)
@@ -309,8 +310,9 @@ class CommandRun(Run):
         """Install what the release names; the variables that make it the command's."""
         venv, marker = self.project.shared / "venv", self.project.path / "installed.json"
         uv = dependencies.find_uv(variables["PATH"], account.home)
+        found = dependencies.found_in(self.directory(), account)
         plan = dependencies.plan(
-            self.directory(), self.result["release_id"], venv, uv=uv, python=sys.executable
+            found, self.result["release_id"], venv, uv=uv, python=sys.executable
         )
         if not plan:
             self.warn(f"Nothing to install: there is no {', '.join(dependencies.NAMED_IN)}.")

@@ -7,14 +7,22 @@ name it change.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import signal
+import stat
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+from codeferry_agent.run.account import Account, become
+from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.processes import fork
 
 NAMED_IN = ("uv.lock", "requirements.txt", "pyproject.toml")
-LARGEST = 64 << 20
+LARGEST, READING_SECONDS = 64 << 20, 60
 
 
 class Plan(NamedTuple):
@@ -31,9 +39,10 @@ def find_uv(path: str, home: str) -> str | None:
     return shutil.which("uv", path=places)
 
 
-def plan(release: Path, release_id: str, venv: Path, *, uv: str | None, python: str) -> Plan | None:
-    """How to install what ``release`` names; None when it names nothing."""
-    found = {name: read(release / name) for name in NAMED_IN}
+def plan(
+    found: Mapping[str, bytes], release_id: str, venv: Path, *, uv: str | None, python: str
+) -> Plan | None:
+    """How to install what the files of a release name; None when they name nothing."""
     is_project = re.search(rb"^\[(project|build-system)\]", found["pyproject.toml"], re.MULTILINE)
     fresh = [["rm", "-rf", str(venv)]]
     warnings = []
@@ -69,12 +78,48 @@ def _print(found: Mapping[str, bytes], *also: str) -> str:
     return digest.hexdigest()
 
 
+def found_in(release: Path, account: Account) -> dict[str, bytes]:
+    """The files that name dependencies, as who runs the command may read them; empty without one.
+
+    In a process that has become them: a link of theirs leads no further than they get.
+    """
+    ours, its = os.pipe()
+    reader = fork()
+    if not reader:
+        read_as(account, release, its)
+    os.close(its)
+    with open(ours, "rb") as pipe:  # noqa: PTH123 - a descriptor
+        sizes, content = pipe.readline().split(), pipe.read()
+    os.waitpid(reader, 0)
+    if len(sizes) != len(NAMED_IN) or sum(map(int, sizes)) != len(content):
+        raise Refused("install_failed", "The files that name dependencies cannot be read.")
+    ends = list(accumulate(map(int, sizes), initial=0))
+    return {name: content[ends[i] : ends[i + 1]] for i, name in enumerate(NAMED_IN)}
+
+
+def read_as(account: Account, release: Path, pipe: int) -> NoReturn:
+    """Become ``account``, write sizes and content of the files, and end."""
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(READING_SECONDS)
+        become(account)
+        content = [read(release / name) for name in NAMED_IN]
+        with open(pipe, "wb") as file:
+            file.write(" ".join(str(len(each)) for each in content).encode() + b"\n")
+            file.writelines(content)
+    finally:
+        os._exit(0)
+
+
 def read(path: Path) -> bytes:
-    """A file's bytes; nothing where there is none."""
-    if not path.is_file():
+    """A file's bytes; nothing where there is none, or something else."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            return file.read(LARGEST) if is_file else b""
+    except OSError:
         return b""
-    with path.open("rb") as file:
-        return file.read(LARGEST)
 
 
 def variables(venv: Path, path: str) -> dict[str, str]:

@@ -17,24 +17,27 @@ class Lock:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.before = holder(descriptor)  # who held it last
+        self.before = holder(descriptor)[:2]  # who held it last
 
     def note(self, run_id: str, work: str = "") -> None:
-        said = f"{run_id}\n{work}" if work else run_id
-        os.ftruncate(self.descriptor, os.pwrite(self.descriptor, said.encode(), 0))  # needs no room
+        """Needs no room on the disk."""
+        said = f"{run_id} {os.getpid()}\n{work}" if work else f"{run_id} {os.getpid()}"
+        os.ftruncate(self.descriptor, os.pwrite(self.descriptor, said.encode(), 0))
 
 
-def holder(lock: int) -> tuple[str, str]:
-    """Run id and work, as a lock's file states them."""
-    run_id, _, work = os.pread(lock, 100, 0).decode("ascii", "replace").partition("\n")
-    return run_id, work
+def holder(lock: int) -> tuple[str, str, str]:
+    """Run id, work and pid, as a lock's file states them; earlier versions state no pid."""
+    who, _, work = os.pread(lock, 100, 0).decode("ascii", "replace").partition("\n")
+    run_id, _, pid = who.partition(" ")
+    return run_id, work, pid
 
 
 @contextlib.contextmanager
 def locked(path: Path, run_id: str, seconds: float) -> Iterator[Lock]:
     """Hold the project's lock, or say who does when ``seconds`` have passed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
+        os.fchmod(descriptor, 0o600)  # whoever can open it can hold it, for ever
         acquire(descriptor, run_id, time.monotonic() + seconds)
         lock = Lock(descriptor)
         lock.note(run_id)
@@ -49,7 +52,28 @@ def acquire(lock: int, run_id: str, deadline: float) -> None:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            at_work, work = holder(lock)
+            at_work, work, pid = holder(lock)
             if (work and at_work != run_id) or (not work and time.monotonic() >= deadline):
-                raise Refused("locked", f"Run {at_work} holds the project.") from None
+                raise Refused("locked", who_holds(lock, at_work, pid)) from None
             time.sleep(0.1)
+
+
+def who_holds(lock: int, run_id: str, pid: str) -> str:
+    if not pid or has_open(pid, lock):
+        return f"Run {run_id} holds the project."
+    return f"Another process holds the project's lock; run {run_id}, the last to have it, ended."
+
+
+def has_open(pid: str, file: int) -> bool:
+    """Whether a process has the file open, as far as we may know."""
+    wanted, place = os.fstat(file), Path("/proc", pid, "fd")
+    try:
+        for each in place.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(each.stat(), wanted):
+                    return True
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -18,6 +19,23 @@ Owner = Optional[tuple[int, int]]  # noqa: UP045 - evaluated, and Python 3.9 has
 def give(owner: Owner, root: int, path: bytes) -> None:
     if owner:
         os.chown(path, *owner, dir_fd=root, follow_symlinks=False)
+
+
+def give_new(owner: Owner, root: int, name: bytes) -> None:
+    """As ``give``, in a directory whose owner may exchange what we have just made there.
+
+    What is theirs afterwards is a link, or an empty directory, that was ours: nothing else.
+    """
+    if not owner:
+        return
+    made = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=root)
+    try:
+        state, itself = os.fstat(made), f"/proc/self/fd/{made}"
+        empty = stat.S_ISDIR(state.st_mode) and not os.listdir(itself)  # noqa: PTH208
+        if state.st_uid == os.geteuid() and (empty or stat.S_ISLNK(state.st_mode)):
+            os.chown(itself, *owner)
+    finally:
+        os.close(made)
 
 
 def find_owner(user: str) -> Owner:
@@ -58,4 +76,4 @@ def parent_of(top: Path, path: bytes, owner: Owner) -> Iterator[tuple[int, bytes
 def make_directory(at: int, name: bytes, owner: Owner) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=at)
-        give(owner, at, name)
+        give_new(owner, at, name)

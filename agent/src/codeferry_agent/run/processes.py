@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 PAUSE = 0.05
@@ -85,14 +87,40 @@ def kill_marked(*marks: str) -> None:
         found = [pid for pid, _ in processes() if wanted <= variables_of(pid)]
         if not found:
             return
-        send(signal.SIGKILL, found)
+        for pid in found:
+            kill_if(pid, lambda pid: wanted <= variables_of(pid))
         time.sleep(PAUSE)
 
 
-def variables_of(pid: int) -> set[bytes]:
-    """As ``NAME=value``; nothing of our own, whose payload is none of a command's variables."""
+def kill_if(pid: int, wanted: Callable[[int], bool]) -> None:
+    """Kill a process if it is wanted, and no other that has got its number meanwhile."""
+    if not hasattr(os, "pidfd_open"):  # a Python that was built for an old C library
+        send(signal.SIGKILL, [pid])
+        return
     try:
-        found = set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+        process = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:  # Linux before 5.3
+            send(signal.SIGKILL, [pid])
+        return
+    try:
+        if wanted(pid):  # still, now that its number cannot become another's unnoticed
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
+
+
+def variables_of(pid: int) -> set[bytes]:
+    """As ``NAME=value``; nothing of a delivery, whose payload is none of a command's variables.
+
+    Only of one: who runs as somebody else cannot pass for it by such a variable.
+    """
+    try:
+        place = Path("/proc", str(pid))
+        found = set((place / "environ").read_bytes().split(b"\0"))
+        may_be_ours = place.stat().st_uid == os.geteuid()
     except OSError:
         return set()
-    return set() if any(each.startswith(b"CODEFERRY_PAYLOAD=") for each in found) else found
+    delivery = may_be_ours and any(each.startswith(b"CODEFERRY_PAYLOAD=") for each in found)
+    return set() if delivery else found

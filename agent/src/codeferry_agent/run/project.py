@@ -19,7 +19,7 @@ from codeferry_agent.run.disk import (
 )
 from codeferry_agent.run.entries import Entry, damaged
 from codeferry_agent.run.failures import Refused, log, shown
-from codeferry_agent.run.owner import Owner, give, make_directory, parent_of
+from codeferry_agent.run.owner import Owner, give_new, make_directory, parent_of
 
 RECORDS_KEPT = 200
 
@@ -115,7 +115,7 @@ class Project:
             with parent_of(release, path, self.owner) as (at, name):
                 with contextlib.suppress(FileExistsError):
                     os.symlink(target, name, dir_fd=at)
-                    give(self.owner, at, name)
+                    give_new(self.owner, at, name)
                 return os.readlink(name, dir_fd=at) == target
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOTDIR):  # no link; none on the way

@@ -1,0 +1,32 @@
+"""What instances run, as one object: a zip of plain sources, named by its SHA-256.
+
+Not compressed, so that what lies on an instance can be read and searched as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / "agent" / "src" / "codeferry_agent"
+SOURCES = PACKAGE / "run"
+
+
+@cache
+def agent_code() -> bytes:
+    """The zip, from which Python imports ``codeferry_agent.run``: the same for the same sources."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+        for path in (PACKAGE / "__init__.py", *sorted(SOURCES.glob("*.py"))):
+            member = zipfile.ZipInfo(str(path.relative_to(PACKAGE.parent)))
+            member.create_system = 3  # Unix, wherever it is made
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, path.read_bytes())
+    return made.getvalue()
+
+
+def agent_sha256() -> str:
+    return hashlib.sha256(agent_code()).hexdigest()
