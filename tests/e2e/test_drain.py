@@ -56,6 +56,7 @@ class Place:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
+            "CODEFERRY_DRAIN_STATE": str(tmp_path / "state"),
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_ENDPOINT_URL": endpoint,
@@ -413,7 +414,7 @@ def test_status_tells_what_waits_and_what_was(place: Place) -> None:
 
 def test_one_in_the_background(place: Place, tmp_path: Path) -> None:
     """The scripts start one agent, refuse a second, and stop it after a last drain."""
-    environment = place.environment | {"CODEFERRY_DRAIN_STATE": str(tmp_path / "state")}
+    environment = place.environment
 
     def script(name: str, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
