@@ -36,12 +36,18 @@ class Store(Hooked):
     def __init__(self, base: Path) -> None:
         super().__init__(base)
         self.aborted: list[list[str]] = []
+        self._own: set[str] = set()
+
+    def begin(self, bucket: str, key: str) -> str:
+        upload = super().begin(bucket, key)
+        self._own.add(upload)
+        return upload
 
     def abort(self, bucket: str, key: str, upload: str) -> None:
-        if upload == UPLOAD[2]:
-            self.aborted.append([bucket, key, upload])
-        else:
+        if upload in self._own:
             super().abort(bucket, key, upload)
+        else:
+            self.aborted.append([bucket, key, upload])
 
 
 class Place:
@@ -100,7 +106,7 @@ def test_nothing_of_the_agents_lies_in_a_root(place: Place, state_home: Path) ->
     seen: list[tuple[set[str], str]] = []
 
     def look() -> None:
-        names = {path.name for path in place.directory.rglob(".codeferry*")}
+        names = {path.name for path in tree.root.iterdir()} - {BUCKET}
         seen.append((names, (State(str(tree.root)).path / "uploads.json").read_text()))
 
     place.store.during = look  # type: ignore[method-assign]
@@ -236,10 +242,14 @@ BAD = {
 }
 
 
-def spoiled(kind: str, path: Path) -> None:
+def spoiled(kind: str, path: Path) -> int | None:
+    """Put something else in a ledger's place; what is to be closed at the end, if anything."""
     path.unlink(missing_ok=True)
     if kind == "fifo":
         os.mkfifo(path)
+    elif kind == "fifo with a writer":
+        os.mkfifo(path)
+        return os.open(path, os.O_RDWR)
     elif kind == "directory":
         path.mkdir()
     elif kind == "link":
@@ -248,10 +258,11 @@ def spoiled(kind: str, path: Path) -> None:
         path.symlink_to(good)
     else:
         path.write_bytes(BAD[kind].encode("utf-8", "surrogateescape"))
+    return None
 
 
 @pytest.mark.parametrize("where", ["now", "before"])
-@pytest.mark.parametrize("kind", ["fifo", "directory", "link", *BAD])
+@pytest.mark.parametrize("kind", ["fifo", "fifo with a writer", "directory", "link", *BAD])
 def test_no_ledger_stops_the_agent(place: Place, kind: str, where: str) -> None:
     """Whatever is there instead of one: it neither waits nor ends, aborts nothing, and drains."""
     tree = place.project("demo", os.geteuid())
@@ -261,8 +272,10 @@ def test_no_ledger_stops_the_agent(place: Place, kind: str, where: str) -> None:
         state = State(str(tree.root))
         state.replace("uploads.json", b"[]")
         ledger = state.path / "uploads.json"
-    spoiled(kind, ledger)
+    writer = spoiled(kind, ledger)
     tally = place.once()
+    if writer is not None:
+        os.close(writer)
     assert (tally.uploaded, tally.errors, place.store.aborted) == (1, 0, [])
 
 
@@ -442,7 +455,7 @@ def test_a_tree_without_end_does_not_take_all_memory(place: Place) -> None:
     """Deeper than any key it is not gone into, which is an error; what else there is goes."""
     tree = place.project("demo", os.geteuid())
     at = os.open(tree.bucket, os.O_RDONLY)
-    for _ in range(600):
+    for _ in range(210):
         os.mkdir("d" * 20, dir_fd=at)
         below = os.open("d" * 20, os.O_RDONLY, dir_fd=at)
         os.close(at)
