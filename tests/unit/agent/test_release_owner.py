@@ -109,7 +109,7 @@ def test_what_lives_on_of_another_user_is_refused(there: Machine, user: str) -> 
     assert (there.project / "shared").stat().st_uid == pwd.getpwnam(user).pw_uid
 
 
-@pytest.mark.parametrize("way", ["directory", "on the way", "link", "behind a link"])
+@pytest.mark.parametrize("way", ["directory", "above", "further above", "link", "behind a link"])
 def test_a_persisted_path_of_another_user_is_refused(there: Machine, way: str) -> None:
     """Where shared/ is root's, a part of it that is somebody's holds no run of another."""
     push(there, "root")
@@ -124,9 +124,9 @@ def test_a_persisted_path_of_another_user_is_refused(there: Machine, way: str) -
             follow_symlinks=False,
         )
     else:
-        (shared / "out").mkdir()
+        (shared / "out/mid").mkdir(parents=True)
         os.chown(shared / "out", NOBODY.pw_uid, -1)
-    path = "out/deeper" if way == "on the way" else "out"
+    path = {"above": "out/deeper", "further above": "out/mid/deeper"}.get(way, "out")
     assert deliver(there, "root", path).code == "owner_differs"
     assert push(there, "nobody", persist=(path,) if way == "directory" else ()).exit == 0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -392,6 +394,41 @@ def test_one_locked_root_stops_no_other(place: Place) -> None:
         with pytest.raises(RootLocked):
             place.once(str(locked.root), str(other.root))
     assert (locked.names(), other.names()) == (["one"], [])
+
+
+@needs_root
+def test_without_a_state_any_lock_counts(place: Place, state_home: Path) -> None:
+    """On a full disk a stranger's lock cannot be told from nobody's: that root waits."""
+    tree = place.project("alice", ALICE)
+    state_home.write_text("no directory")
+    assert place.once().uploaded == 1
+    tree.write("two")
+    with meanwhile(MALLORY, locking(tree.root)):
+        assert place.once().errors == 1
+    assert tree.names() == ["two"]
+
+
+def test_where_directories_have_no_locks_a_file_in_the_root_has(
+    place: Place, state_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS: there agents of several machines meet, of whom each has a state of its own."""
+    tree = place.project("demo", os.geteuid())
+    old_place(tree.root)
+    locked = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        if how & fcntl.LOCK_EX and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        locked(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    drain = place.drain()
+    monkeypatch.setenv("CODEFERRY_DRAIN_STATE", f"{state_home}-of-another-machine")
+    with pytest.raises(RootLocked):
+        place.drain(str(tree.root))
+    drain.close()
+    place.drain(str(tree.root)).close()
+    assert [path.name for path in (tree.root / BEFORE).iterdir()] == ["lock"]
 
 
 # --- links and depth
