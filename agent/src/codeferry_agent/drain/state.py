@@ -109,15 +109,17 @@ class State:
         with self._opened(make=False) as here:
             return read(here, name, self._owner)
 
-    def replace(self, name: str, content: bytes) -> None:
-        """Give the file this content; readers and a crash see the old or the new one."""
+    def replace(self, name: str, content: bytes, *, lasting: bool = True) -> None:
+        """Give the file this content; readers see the old or the new one, and after a crash of the
+        machine too if it is to be ``lasting`` (which takes some ms)."""
         with self._opened(make=True) as here:
             new = f".{name}.{secrets.token_hex(8)}"
             with os.fdopen(os.open(new, _NEW, 0o600, dir_fd=here), "wb") as file:
                 try:
                     file.write(content)
                     file.flush()
-                    os.fsync(file.fileno())
+                    if lasting:
+                        os.fsync(file.fileno())
                     os.rename(new, name, src_dir_fd=here, dst_dir_fd=here)
                 except BaseException:
                     os.unlink(new, dir_fd=here)

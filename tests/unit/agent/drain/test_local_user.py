@@ -223,6 +223,28 @@ def test_foreign_names_in_the_old_place_stay(place: Place) -> None:
     assert place.store.aborted == [UPLOAD]
 
 
+def test_a_note_of_an_upload_survives_a_crash(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on the disk before its name leads to it."""
+    state, order = State("/some/root"), []
+    synced, renamed = os.fsync, os.rename
+
+    def sync(descriptor: int) -> None:
+        order.append(Path(f"/proc/self/fd/{descriptor}").read_bytes())
+        synced(descriptor)
+
+    def rename(*arguments: Any, **options: Any) -> None:
+        order.append("renamed")
+        renamed(*arguments, **options)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", rename)
+    state.replace("uploads.json", b"[]")
+    assert order == [b"[]", "renamed"]
+    assert {path.name for path in state.path.iterdir()} == {"uploads.json"}
+
+
 # --- what is read
 
 
