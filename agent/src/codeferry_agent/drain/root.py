@@ -107,6 +107,8 @@ class Lock:
                 _log.warning("The state of %s cannot be kept: %s.", state.root, error)
             return False
         self._lock(self._held[-1], state.root)
+        if make:
+            state.tidy()
         return True
 
     def _take_directory(self, top: Directory, path: str, own: bool) -> None:

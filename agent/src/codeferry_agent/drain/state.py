@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -125,6 +125,11 @@ class State:
                     os.unlink(new, dir_fd=here)
                     raise
 
+    def tidy(self) -> None:
+        """Remove what kills have left half written; only for who has the lock."""
+        with suppress(OSError), self._opened(make=False) as here:
+            _remove(here, lambda name: name.startswith("."))
+
     def lock_file(self, *, make: bool) -> int:
         """A descriptor of the file whose lock is the root's."""
         with self._opened(make=make) as here:
@@ -159,13 +164,16 @@ def take_over(top: Directory) -> bytes:
 def remove_old(top: Directory, *, but: str = "") -> None:
     """Remove what a version before kept in the root, by the names it gave, and nothing else."""
     with suppress(OSError), _old_place(top) as old:
-        with os.scandir(old) as entries:
-            names = [each.name for each in islice(entries, _MOST_NAMES)]
-        for name in filter(_NAMES.fullmatch, names):
-            if name != but:
-                os.unlink(name, dir_fd=old)
+        _remove(old, lambda name: _NAMES.fullmatch(name) and name != but)
         if not but:
             os.rmdir(BEFORE, dir_fd=top.descriptor)
+
+
+def _remove(directory: int, chosen: Callable[[str], object]) -> None:
+    with os.scandir(directory) as entries:
+        names = [each.name for each in islice(entries, _MOST_NAMES)]
+    for name in filter(chosen, names):
+        os.unlink(name, dir_fd=directory)
 
 
 @contextmanager

@@ -245,6 +245,16 @@ def test_a_note_of_an_upload_survives_a_crash(
     assert {path.name for path in state.path.iterdir()} == {"uploads.json"}
 
 
+def test_what_a_kill_left_half_written_goes_with_the_next_start(place: Place) -> None:
+    """And it was never taken for the file."""
+    state = State(str(place.project("demo", os.geteuid()).root))
+    state.replace("uploads.json", json.dumps([UPLOAD]).encode())
+    (state.path / ".uploads.json.0123456789abcdef").write_text("[[")
+    place.once()
+    assert place.store.aborted == [UPLOAD]
+    assert {path.name for path in state.path.iterdir()} == {"lock", "uploads.json"}
+
+
 # --- what is read
 
 
