@@ -162,8 +162,8 @@ def _holders(descriptor: int) -> list[int]:
 
 
 def _users(pid: int) -> set[int]:
-    """All the user ids a process has; -1 for one that has ended (a child has its lock), or that
-    the unit's ProtectProc hides: it is not of the agent's user."""
+    """All the user ids a process has, of which a set-uid program keeps its caller's; -1 for one
+    that has ended, whose child may still have its lock, or that is hidden from this user."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
