@@ -78,10 +78,12 @@ class Project:
         return wrong
 
     def wrong(self, release: Path, entries: Mapping[bytes, Entry]) -> str:
+        changed = damaged(release, entries)
+        if changed:
+            return f"had been changed on the instance: {first(changed)}"
         if foreign(release, entries, uid_of(self.owner)):
             return "belonged to another user, and was unpacked anew"
-        changed = damaged(release, entries)
-        return f"had been changed on the instance: {first(changed)}" if changed else ""
+        return ""
 
     def switch(self, release_id: str, staging: Path) -> None:
         write_json(self.path / "activations.json", self.activated())
