@@ -205,6 +205,7 @@ def main() -> None:
                 **KEYS,
                 "PATH": os.environ["PATH"],
                 "HOME": temporary,
+                "CODEFERRY_DRAIN_STATE": f"{temporary}/state",
                 "AWS_ENDPOINT_URL": url,
                 "AWS_REGION": "eu-west-1",
                 "AWS_EC2_METADATA_DISABLED": "true",

@@ -30,6 +30,7 @@ class Instance:
         self.root, self.output = directory / "root", directory / "output"
         self._environment = {
             "HOME": str(directory),
+            "CODEFERRY_DRAIN_STATE": str(directory / "drain-state"),
             "TMPDIR": str(directory),
             "PATH": f"{directory / 'bin'}:/usr/bin:/bin",
             "CODEFERRY_ROOT": str(self.root),

@@ -56,6 +56,7 @@ class Place:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
+            "CODEFERRY_DRAIN_STATE": str(tmp_path / "state"),
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_ENDPOINT_URL": endpoint,
@@ -399,13 +400,18 @@ def test_status_tells_what_waits_and_what_was(place: Place) -> None:
     place.write(f"../no-{place.name}/bad", b"123", age=100)
     until(lambda: "errors=1" in place.said())
     command = [*AGENT, "status", "-d", place.root]
-    answer = subprocess.run([*command, "--json"], capture_output=True, check=True, timeout=60)
+    environ = place.environment
+    answer = subprocess.run(
+        [*command, "--json"], env=environ, capture_output=True, check=True, timeout=60
+    )
     (root,) = json.loads(answer.stdout)["roots"]
     assert (root["running"], root["pending_files"], root["pending_bytes"]) == (True, 1, 3)
     assert root["oldest_seconds"] >= 100
     assert root["agent"]["buckets"][f"no-{place.name}"]["code"] == "bucket_missing"
     os.mkfifo(place.directory / "pipe")
-    words = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    words = subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert "left alone: 1, among them" in words
     assert f"{place.name}/pipe': no regular file" in words
     assert "waiting: 1 files, 3 bytes" in words
@@ -413,7 +419,7 @@ def test_status_tells_what_waits_and_what_was(place: Place) -> None:
 
 def test_one_in_the_background(place: Place, tmp_path: Path) -> None:
     """The scripts start one agent, refuse a second, and stop it after a last drain."""
-    environment = place.environment | {"CODEFERRY_DRAIN_STATE": str(tmp_path / "state")}
+    environment = place.environment
 
     def script(name: str, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

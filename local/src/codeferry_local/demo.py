@@ -222,6 +222,7 @@ class Showing:
             "AWS_REGION": self.state.region,
             "AWS_ACCESS_KEY_ID": credentials["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": credentials["secret_access_key"],
+            "CODEFERRY_DRAIN_STATE": str(self.place / "drain-state"),
         }
         agent = str(Path(sys.executable).with_name("codeferry-agent"))
         done = subprocess.run([agent, *arguments], env=os.environ | access, check=False)

@@ -27,6 +27,7 @@ class Nursery:
             "AWS_DEFAULT_REGION": "eu-west-1",
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "CODEFERRY_DRAIN_STATE": str(log.with_name("state")),
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),

@@ -16,24 +16,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-STATE_VARIABLE = "CODEFERRY_DRAIN_STATE"
+from codeferry_agent.drain.state import by_hand
+
 _STARTED = "Draining "
 _START_SECONDS, _STOP_SECONDS, _KILL_SECONDS = 30.0, 90.0, 10.0
 
 
-def state_directory() -> Path:
-    """Where log and PID file are."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(os.environ.get(STATE_VARIABLE) or Path(base) / "codeferry-drain")
-
-
 def start(arguments: Sequence[str]) -> str:
     """Start an agent with these options of ``drain``; what to tell. SystemExit when it fails."""
-    home = state_directory()
-    home.mkdir(parents=True, exist_ok=True)
-    log, pid_file = home / "drain.log", home / "drain.pid"
+    place = by_hand()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log, pid_file = place / "drain.log", place / "drain.pid"
     lock = os.open(pid_file, os.O_RDWR | os.O_CREAT, 0o644)
     if not _locked(lock):
         raise SystemExit(f"An agent is running already: process {pid_file.read_text().strip()}.")
@@ -62,7 +56,7 @@ def start(arguments: Sequence[str]) -> str:
 
 def stop() -> str:
     """Let the agent drain a last time and end; what to tell. SystemExit when none runs."""
-    pid_file = state_directory() / "drain.pid"
+    pid_file = by_hand() / "drain.pid"
     try:
         lock = os.open(pid_file, os.O_RDWR)
     except FileNotFoundError:

@@ -23,7 +23,8 @@ from codeferry_agent.drain.errors import FileBusy
 from codeferry_agent.drain.held import HeldFile
 from codeferry_agent.drain.ledger import Begun, Ledger
 from codeferry_agent.drain.stores.store import Kept, Occupied, Part, Store, composite
-from codeferry_transfer.errors import AccessDenied, TransferError
+from codeferry_contracts.errors import CodeferryError
+from codeferry_transfer.errors import AccessDenied
 
 _log = logging.getLogger(__name__)
 
@@ -151,8 +152,8 @@ class Courier:
         """Drop an upload that was not completed; if S3 cannot be reached, it stays noted."""
         try:
             self.store.abort(*begun)
-        except TransferError as error:
-            _log.warning("An unfinished upload stays for now: %s", error.message)
+        except CodeferryError as error:  # also that nobody knows whose bucket it is
+            _log.warning("An unfinished upload stays for now: %s", error)
         else:
             ledger.remove(begun)
 

@@ -34,7 +34,8 @@ class Drain:
     def __init__(
         self, settings: Settings, store: Store, visit: Callable[[Directory], None] = lambda _: None
     ) -> None:
-        """Lock the roots there are. Raises RootLocked naming the agent that has one."""
+        """Lock the roots there are. Raises RootLocked naming the agent that has one that the
+        settings name; one that they only match must not stop the others."""
         self._settings = settings
         self._clock = time.monotonic
         self.health = Health()
@@ -99,9 +100,10 @@ class Drain:
                 root.close()
                 del self.roots[path]
         wanted = matching(self._settings.directories)
+        named = {directory.rstrip("/") or "/" for directory in self._settings.directories}
         for path in wanted:
             if path not in self.roots:
-                self._open_root(path, strict)
+                self._open_root(path, strict and path in named)
         return sum(path not in self.roots for path in wanted)
 
     def _open_root(self, path: str, strict: bool) -> None:

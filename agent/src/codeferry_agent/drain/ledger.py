@@ -1,4 +1,4 @@
-"""Which multipart uploads this root's agent has begun: a file that outlives it.
+"""Which multipart uploads this root's agent has begun: a file of its state, which outlives it.
 
 At the next start those a kill left behind are aborted, and only those: what somebody else
 uploads to the same bucket is not ours to abort. An upload killed before its id was written
@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from pathlib import Path
 from typing import NamedTuple
 
-from codeferry_agent.drain.private import replace_text
+from codeferry_agent.drain.naming import is_bucket_name
+from codeferry_agent.drain.state import UPLOADS, State
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +29,16 @@ class Begun(NamedTuple):
 class Ledger:
     """The begun uploads of a root. Safe to use from many threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._lock = threading.Lock()
-        self._begun = _read(path)
+        self._begun: set[Begun] = set()
+        try:
+            self._begun = _parsed(state.read(UPLOADS))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, RecursionError) as error:
+            _log.warning("The uploads of %s are forgotten: %s.", state.root, error)
 
     def begun(self) -> list[Begun]:
         with self._lock:
@@ -48,20 +54,40 @@ class Ledger:
             self._begun.discard(begun)
             self._write()
 
-    def _write(self) -> None:
+    def adopt(self, content: bytes) -> bool:
+        """Add what another ledger holds; whether it is kept now, as far as it is a ledger."""
         try:
-            replace_text(self._path, json.dumps(sorted(self._begun)))
+            others = _parsed(content)
+        except (ValueError, RecursionError) as error:
+            _log.warning("Older uploads of %s are forgotten: %s.", self._state.root, error)
+            return True
+        with self._lock:
+            self._begun |= others
+            return self._write()
+
+    def _write(self) -> bool:
+        try:
+            self._state.replace(UPLOADS, json.dumps(sorted(self._begun)).encode())
         except OSError as error:
             # Going on is right: results on a full disk have to leave, and an upload that
             # nobody remembers costs a little until the lifecycle rule ends it.
-            _log.warning("%s could not be written: %s.", self._path, error.strerror)
+            _log.warning("%s/%s could not be written: %s.", self._state.path, UPLOADS, error)
+            return False
+        return True
 
 
-def _read(path: Path) -> set[Begun]:
-    try:
-        return {Begun(*entry) for entry in json.loads(path.read_text())}
-    except FileNotFoundError:
-        return set()
-    except (OSError, ValueError, TypeError) as error:
-        _log.warning("%s could not be read, its uploads are forgotten: %s.", path, error)
-        return set()
+def _parsed(content: bytes) -> set[Begun]:
+    """Raises ValueError or RecursionError for what is no ledger."""
+    document = json.loads(content)
+    if not isinstance(document, list) or not all(map(_is_begun, document)):
+        raise ValueError("it is no list of uploads")
+    return {Begun(*entry) for entry in document}
+
+
+def _is_begun(entry: object) -> bool:
+    if not isinstance(entry, list) or len(entry) != len(Begun._fields):
+        return False
+    if not all(isinstance(part, str) and part for part in entry):
+        return False
+    "".join(entry).encode()  # a lone surrogate is a ValueError, and no key
+    return is_bucket_name(entry[0])

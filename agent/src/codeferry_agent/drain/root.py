@@ -5,20 +5,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import glob
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
-from codeferry_agent.drain import private
 from codeferry_agent.drain.errors import RootLocked
 from codeferry_agent.drain.ledger import Ledger
 from codeferry_agent.drain.observed import Observed
 from codeferry_agent.drain.patience import Clock, FilePatience
 from codeferry_agent.drain.scan import Directory
+from codeferry_agent.drain.state import LOCK, State, lock_file_in, remove_old, take_over
+
+_log = logging.getLogger(__name__)
 
 _LOCKS = Path("/proc/locks")
+_NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOLCK}
 
 
 class Root:
@@ -31,8 +34,12 @@ class Root:
         """Open and lock it. Raises RootLocked naming the holder, or OSError."""
         self.path = path
         self.top = Directory.top(path)
-        self._lock = _locked(self.top, path)
-        self.ledger = Ledger(private.directory_of(path) / "uploads.json")
+        self.state = State(path)
+        self._lock = Lock(self.top, self.state)
+        self.ledger = Ledger(self.state)
+        before = take_over(self.top)
+        if not before or self.ledger.adopt(before):
+            remove_old(self.top, but=LOCK if self._lock.in_root else "")
         self.patience = FilePatience(clock)
         self.observed = Observed(clock, stability)
         self.claims_left = True
@@ -49,8 +56,7 @@ class Root:
         return f"{self.path}/{path}"
 
     def close(self) -> None:
-        fcntl.flock(self._lock, fcntl.LOCK_UN)  # ``top`` shares it and may be open for longer
-        os.close(self._lock)
+        self._lock.close()
 
 
 def matching(patterns: Iterable[str]) -> list[str]:
@@ -63,54 +69,103 @@ def matching(patterns: Iterable[str]) -> list[str]:
     return [path for path in dict.fromkeys(found) if os.path.isdir(path)]  # noqa: PTH112
 
 
-@contextmanager
-def try_lock(path: str) -> Iterator[None]:
-    """Hold the root's lock for a moment. Raises RootLocked when an agent has it."""
-    descriptor = _locked(Directory.top(path), path)
+def is_drained(path: str) -> bool:
+    """Whether an agent has the root, as far as this user can tell."""
     try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+        Lock(Directory.top(path), State(path), make=False).close()
+    except RootLocked:
+        return True
+    except OSError:  # nor can this user's agent
+        return False
+    return False
 
 
-def _locked(top: Directory, path: str) -> int:
-    """A descriptor that holds the lock of the root.
+class Lock:
+    """The lock of a root: on a file that only the agent's user can open, and on the root itself.
 
-    It is on the directory itself, so that a full disk does not keep an agent from starting;
-    where directories have no locks (NFS), on a file in the agent's own directory.
+    The second is for agents of other users, and of the versions before, which know no other. But
+    whoever can list the root can take it too; so if somebody has it who is neither root, nor this
+    user, nor the root's owner, the first is enough. On a full disk the second is.
     """
-    descriptor = os.dup(top.descriptor)
-    try:
+
+    def __init__(self, top: Directory, state: State, *, make: bool = True) -> None:
+        """Take both. Raises RootLocked naming the holder, or OSError."""
+        self.in_root = False  # whether it is a file there, for want of locks on directories
+        self._held: list[int] = []
+        try:
+            own = self._take_own(state, make)
+            self._take_directory(top, state.root, own)
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_own(self, state: State, make: bool) -> bool:
+        try:
+            self._held.append(state.lock_file(make=make))
+        except OSError as error:
+            if make:
+                _log.warning("The state of %s cannot be kept: %s.", state.root, error)
+            return False
+        self._lock(self._held[-1], state.root)
+        if make:
+            state.tidy()
+        return True
+
+    def _take_directory(self, top: Directory, path: str, own: bool) -> None:
+        self._held.append(os.dup(top.descriptor))
+        try:
+            self._lock(self._held[-1], path, whose={0, os.geteuid(), _owner(top)} if own else None)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            self._held.append(lock_file_in(top))
+            self.in_root = True
+            self._lock(self._held[-1], path)
+
+    @staticmethod
+    def _lock(descriptor: int, path: str, whose: set[int] | None = None) -> None:
+        """``whose`` are the users whose lock counts; None for anybody's."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOLCK):
-                raise
+        except BlockingIOError:
+            holders = _holders(descriptor)
+            if whose is None or not holders or any(_users(pid) <= whose for pid in holders):
+                who = f"process {holders[0]}" if holders else _UNKNOWN
+                raise RootLocked(
+                    f"Another agent drains {path}: {who}.",
+                    hint="Stop it first; one root has one agent.",
+                ) from None
+            _log.warning("%s is locked by process %d, which is no agent's.", path, holders[0])
+
+    def close(self) -> None:
+        for descriptor in self._held:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # ``top`` shares it and may be open for longer
             os.close(descriptor)
-            descriptor = _lock_file(path)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = _holder(descriptor)
-        os.close(descriptor)
-        raise RootLocked(
-            f"Another agent drains {path}: {holder}.",
-            hint="Stop it first; one root has one agent.",
-        ) from None
-    return descriptor
+        self._held.clear()
 
 
-def _lock_file(path: str) -> int:
-    own = private.directory_of(path)
-    own.mkdir(exist_ok=True)
-    return os.open(own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+_UNKNOWN = "a process of another machine or container"
 
 
-def _holder(descriptor: int) -> str:
-    """Who has the lock that could not be got, as the kernel knows it."""
+def _owner(top: Directory) -> int:
+    return os.fstat(top.descriptor).st_uid
+
+
+def _holders(descriptor: int) -> list[int]:
+    """Who has the lock that could not be got, as the kernel knows it; nobody if it is silent."""
     inode = os.fstat(descriptor).st_ino
+    held = rf"^\d+: FLOCK +ADVISORY +\w+ +(\d+) +\S+:{inode} "
     try:
-        held = re.search(rf"FLOCK +ADVISORY +WRITE +(\d+) +\S+:{inode} ", _LOCKS.read_text())
+        return [int(pid) for pid in re.findall(held, _LOCKS.read_text(), re.MULTILINE)]
     except OSError:
-        held = None
-    return f"process {held[1]}" if held else "a process of another machine or container"
+        return []
+
+
+def _users(pid: int) -> set[int]:
+    """All the user ids a process has, of which a set-uid program keeps its caller's; -1 for one
+    that has ended, whose child may still have its lock, or that is hidden from this user."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return {-1}
+    return set(map(int, status.partition("\nUid:")[2].partition("\n")[0].split()))

@@ -1,9 +1,9 @@
 """Listing a tree by open directories, so that no link on the way is ever followed.
 
-But a link in the root itself may stand for a bucket's directory, on a larger disk perhaps. It is
-followed if its owner owns that directory (of root's link, the owner of the root directory), or if
-nobody but root or the agent's own user can have put it there: else whoever may write in the root
-could have an agent of root's rights upload and delete what is not theirs.
+But a link on the way to the root, and one in the root that stands for a bucket's directory, may
+lead to a larger disk. It is followed if its owner owns that directory (of root's link, the owner of
+the directory it is in), or if nobody but root or the agent's own user can have put it there: else
+whoever may write there could have an agent of root's rights upload and delete what is not theirs.
 """
 
 from __future__ import annotations
@@ -13,19 +13,27 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN = _DIRECTORY | os.O_NOFOLLOW
+# To go through a directory asks for no right to list it, where the system can tell the two apart.
+_THROUGH = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
 # What a directory answers that was removed, or swapped for something else, since it was listed.
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
+
+# Bytes of a directory's path below the root. No key is as long as a quarter of it; without a bound
+# one deep tree would take all memory, and with it the drain of every other root.
+_DEEPEST = 4096
 
 # What a name of the agent's own begins with: it is no one's result.
 OWN_PREFIX = ".codeferry-"
 
 
 class LinkUnusable(OSError):
-    """A link in the root that does not lead to a directory of its owner."""
+    """A link on the way to the root or in it that does not lead to a directory of its owner."""
 
 
 class Directory:
@@ -43,8 +51,16 @@ class Directory:
 
     @classmethod
     def top(cls, path: str) -> Directory:
-        """The root itself, which may be a link: it is what the user named."""
-        return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), "")
+        """The root itself. Raises OSError; LinkUnusable when a link on the way is at fault."""
+        at = os.open("/", _THROUGH)
+        try:
+            for name in Path(path).absolute().parts[1:]:
+                below = _followed(at, name, _THROUGH)
+                os.close(at)
+                at = below
+            return cls(os.open(".", _DIRECTORY, dir_fd=at), "")
+        finally:
+            os.close(at)
 
     def below(self, name: str) -> Directory:
         """Open a subdirectory. Raises OSError, also when it is a link."""
@@ -55,27 +71,7 @@ class Directory:
 
         Raises OSError; LinkUnusable when the link is at fault.
         """
-        link = self._status(name)
-        if not stat.S_ISLNK(link.st_mode):
-            return self.below(name)
-        try:
-            # By what was read, and not by name: that might be another link by then.
-            target = os.readlink(name, dir_fd=self.descriptor)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            opened = Directory(os.open(target, flags, dir_fd=self.descriptor), name)
-        except OSError as error:
-            raise LinkUnusable(error.errno, f"it is a link: {error.strerror}") from None
-        again, owner = self._status(name), os.fstat(self.descriptor).st_uid
-        same = os.path.samestat(link, again) and link.st_ctime_ns == again.st_ctime_ns
-        # Root's link may have been moved here by whoever owns the root directory.
-        theirs = os.fstat(opened.descriptor).st_uid == (link.st_uid or owner)
-        ours = link.st_uid == owner and owner in (0, os.geteuid())
-        if not same or not (theirs or ours):
-            raise LinkUnusable(errno.EPERM, "it is a link to a directory of another owner")
-        return opened
-
-    def _status(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        return Directory(_followed(self.descriptor, name, _DIRECTORY), self.path_of(name))
 
     def above(self) -> Directory:
         """Open the directory this one is in."""
@@ -86,6 +82,31 @@ class Directory:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
+
+
+def _followed(at: int, name: str, flags: int) -> int:
+    """Open a directory in the directory ``at``, through a link if that may be followed."""
+    link = os.stat(name, dir_fd=at, follow_symlinks=False)
+    if not stat.S_ISLNK(link.st_mode):
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=at)
+    try:
+        # By what was read, and not by name: that might be another link by then.
+        found = os.open(os.readlink(name, dir_fd=at), flags, dir_fd=at)
+    except OSError as error:
+        raise LinkUnusable(error.errno, f"it is a link: {error.strerror}") from None
+    try:
+        again = os.stat(name, dir_fd=at, follow_symlinks=False)
+        same = os.path.samestat(link, again) and link.st_ctime_ns == again.st_ctime_ns
+        owner = os.fstat(at).st_uid
+        # Root's link may have been moved here by whoever owns the directory.
+        theirs = os.fstat(found).st_uid == (link.st_uid or owner)
+        ours = link.st_uid == owner and owner in (0, os.geteuid())
+        if not same or not (theirs or ours):
+            raise LinkUnusable(errno.EPERM, "a link leads to a directory of another owner")
+    except BaseException:
+        os.close(found)
+        raise
+    return found
 
 
 class Place(NamedTuple):
@@ -166,6 +187,8 @@ def files(top: Directory, listener: Listener, *, hidden: bool = False) -> Iterat
 
 def _opened(parent: Directory, name: str, trouble: Trouble) -> Directory | None:
     try:
+        if len(os.fsencode(parent.path_of(name))) > _DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         return parent.below(name) if parent.path else parent.bucket(name)
     except OSError as error:
         if error.errno not in _GONE or isinstance(error, LinkUnusable):

@@ -11,14 +11,14 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
-from codeferry_agent.drain import private
 from codeferry_agent.drain.drain import Drain
 from codeferry_agent.drain.logs import FIELDS
+from codeferry_agent.drain.root import Root
+from codeferry_agent.drain.state import STATE
 from codeferry_agent.drain.tally import Tally
 
 _log = logging.getLogger(__name__)
 
-STATE = "state.json"
 _WINDOW_SECONDS = 300.0
 NAMESPACE = "Codeferry/Drain"
 _METRICS = {
@@ -52,8 +52,8 @@ class StatusWriter:
         fields = embedded(metrics, self._name, self._stage)
         _log.log(level, "%s", tally.line(), extra={FIELDS: fields})
         state = self._state(drain, tally, metrics)
-        for path in drain.roots:
-            self._write(path, state)
+        for root in drain.roots.values():
+            self._write(root, state)
 
     def _note(self, files: int, size: int) -> None:
         now = time.time()
@@ -86,15 +86,17 @@ class StatusWriter:
             },
         }
 
-    def _write(self, root: str, state: dict[str, Any]) -> None:
+    def _write(self, root: Root, state: dict[str, Any]) -> None:
         try:
-            private.replace_text(private.directory_of(root) / STATE, json.dumps(state))
+            told = json.dumps({"root": root.state.root, **state})
+            # Written anew by the next scan, of which there are several a second at busy times.
+            root.state.replace(STATE, told.encode(), lasting=False)
         except OSError as error:
-            if root not in self._unwritable:
-                _log.warning("The state of %s cannot be written: %s.", root, error.strerror)
-            self._unwritable.add(root)
+            if root.path not in self._unwritable:
+                _log.warning("The state of %s cannot be written: %s.", root.path, error)
+            self._unwritable.add(root.path)
         else:
-            self._unwritable.discard(root)
+            self._unwritable.discard(root.path)
 
 
 def _measured(tally: Tally) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from codeferry_agent.drain import private
-from codeferry_agent.drain.errors import RootLocked
 from codeferry_agent.drain.naming import shown
-from codeferry_agent.drain.root import matching, try_lock
+from codeferry_agent.drain.root import is_drained, matching
 from codeferry_agent.drain.scan import Directory, Found, Listener, files
-from codeferry_agent.drain.status import STATE
+from codeferry_agent.drain.state import OF_ROOT, STATE, State, home_of
 from codeferry_contracts.escaping import one_line
 
 _NAMED = 10  # of what is left alone
@@ -38,7 +40,7 @@ def _root_status(path: str) -> dict[str, Any]:
     age = None if oldest is None else max(0.0, time.time() - oldest)
     return {
         "root": path,
-        "running": _is_drained(path),
+        "running": is_drained(path),
         "pending_files": count,
         "pending_bytes": size,
         "oldest_seconds": None if age is None else round(age, 1),
@@ -58,23 +60,32 @@ def _files(path: str, listener: Listener) -> Iterator[Found]:
         yield from files(top, listener)
 
 
-def _is_drained(path: str) -> bool:
-    try:
-        with try_lock(path):
-            return False
-    except RootLocked:
-        return True
-    except OSError:  # nor can this user's agent
-        return False
-
-
 def _state(path: str) -> dict[str, Any] | None:
-    """What the agent wrote after its last scan; None when none ever did, or it is unreadable."""
+    """What an agent wrote after its last scan, the latest if there were several; None when none
+    ever did, or it is not for this user to read: it names buckets and files of other roots too."""
+    found = []
+    for state in _places(path):
+        with suppress(OSError, ValueError, RecursionError):
+            found.append(json.loads(state.read(STATE)))
+    return max(filter(_is_state, found), key=lambda state: state["scanned"], default=None)
+
+
+def _places(path: str) -> Iterator[State]:
+    """Where this user's agent keeps its state, the instance's, and that of the root's owner."""
+    for name in {path, os.path.realpath(path)}:
+        yield State(name)
+        yield State(name, OF_ROOT, 0)
+        with suppress(OSError, KeyError):
+            owner = pwd.getpwuid(os.stat(path).st_uid)  # noqa: PTH116
+            yield State(name, home_of(Path(owner.pw_dir)), owner.pw_uid)
+
+
+def _is_state(found: Any) -> bool:
+    """Whether it is what ``StatusWriter`` writes; what a root's owner keeps may be anything."""
     try:
-        state = json.loads((private.directory_of(path) / STATE).read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return state if isinstance(state, dict) else None
+        return bool(list(_agent_lines(found)))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
 
 
 def lines(status: dict[str, Any]) -> Iterable[str]:
@@ -88,7 +99,9 @@ def lines(status: dict[str, Any]) -> Iterable[str]:
 def _root_lines(root: dict[str, Any]) -> Iterable[str]:
     agent = root["agent"]
     pid = (agent or {}).get("pid")
-    running = f"drained by process {pid}" if isinstance(pid, int) else "drained by an agent"
+    running = (
+        f"drained by process {pid}" if isinstance(pid, int) else "drained by another user's agent"
+    )
     yield f"{shown(root['root'])}: {running if root['running'] else 'no agent is running'}"
     oldest = (
         "" if root["oldest_seconds"] is None else f", the oldest {root['oldest_seconds']:g} s old"

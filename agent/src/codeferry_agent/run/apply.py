@@ -28,7 +28,7 @@ from codeferry_agent.run.failures import (
 )
 from codeferry_agent.run.limits import MANIFEST
 from codeferry_agent.run.lock import locked
-from codeferry_agent.run.owner import find_owner
+from codeferry_agent.run.owner import find_owner, refuse_foreign
 from codeferry_agent.run.payload import FIELDS, RUN_ID, parse_payload
 from codeferry_agent.run.project import Project
 from codeferry_agent.run.result_line import blank_result
@@ -76,6 +76,8 @@ class Run:
         return bool(payload.command or payload.install or payload.bake_seconds or payload.health)
 
     def deliver(self) -> None:
+        for directory in (self.project.path, self.project.releases, self.project.shared):
+            refuse_foreign(directory.stat(), self.owner, directory.name.encode())
         self.result["previous"] = self.project.current()
         prefix = f"{self.payload.run_id}."
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.project.staging))
@@ -146,9 +148,9 @@ class Run:
         own = project.persist(tree, wanted)
         sync_filesystem(tree)
         reached("synced")
-        changed = project.place(tree, release, entries)
-        if changed:
-            self.warn(f"The release had been changed on the instance: {first(changed)}.")
+        wrong = project.place(tree, release, entries)
+        if wrong:
+            self.warn(f"The release {wrong}.")
         for path in project.persist(release, wanted):  # an older copy may lack some
             if path not in own:
                 self.warn(f"{path} is not kept: the release has had its own since it was made.")

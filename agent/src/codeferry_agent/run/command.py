@@ -31,6 +31,7 @@ from codeferry_agent.run.disk import fill, read_json, reserve, write_json
 from codeferry_agent.run.endings import complaint, interrupted, told_of, with_words
 from codeferry_agent.run.failures import Refused, described
 from codeferry_agent.run.output import Output
+from codeferry_agent.run.owner import uid_of
 from codeferry_agent.run.processes import become_supervisor, fork, kill_marked, send
 from codeferry_agent.run.program import Program
 from codeferry_agent.run.project import prune_records
@@ -308,7 +309,7 @@ class CommandRun(Run):
         self, output: Output, variables: Mapping[str, str], account: Account
     ) -> dict[str, str]:
         """Install what the release names; the variables that make it the command's."""
-        venv, marker = self.project.shared / "venv", self.project.path / "installed.json"
+        venv, marker = self.project.venv()
         uv = dependencies.find_uv(variables["PATH"], account.home)
         found = dependencies.found_in(self.directory(), account)
         plan = dependencies.plan(
@@ -320,11 +321,12 @@ class CommandRun(Run):
         for warning in plan.warnings:
             self.warn(warning)
         active = dependencies.variables(venv, variables["PATH"])
-        done = read_json(marker) == plan.fingerprint and (venv / "bin").is_dir()
+        uid = uid_of(self.owner)
+        steps = dependencies.missing(plan, venv, uid, read_json(marker))
         with self.phase("install", "installing dependencies"):
-            for step in () if done else plan.steps:
+            for step in steps:
                 self.install_step(step, output, {**variables, **active}, account)
-        write_json(marker, plan.fingerprint)
+        write_json(marker, [uid, plan.fingerprint])
         return active
 
     def install_step(

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from codeferry_agent.run.account import Account, become
 from codeferry_agent.run.failures import Refused
@@ -62,6 +62,26 @@ def plan(
         steps = fresh + _install(venv, ["."], uv, python)
         return Plan(steps, _print(found, uv or python, release_id), warnings)
     return None
+
+
+def missing(plan: Plan, venv: Path, uid: int, noted: Any) -> list[list[str]]:
+    """The steps that are left, of which the note in ``noted`` tells; none where all is installed.
+
+    What another user may have installed, or touched, is begun anew. (Notes of the versions before
+    are of no user: there the owner of the environment decides.)
+    """
+    by, fingerprint = noted if isinstance(noted, list) else (uid, noted)
+    if by != uid or not all(belongs(path, uid) for path in (venv, venv / "bin")):
+        return [["rm", "-rf", str(venv)], *plan.steps]
+    return [] if fingerprint == plan.fingerprint else plan.steps
+
+
+def belongs(path: Path, uid: int) -> bool:
+    try:
+        state = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == uid
 
 
 def _install(venv: Path, what: list[str], uv: str | None, python: str) -> list[list[str]]:

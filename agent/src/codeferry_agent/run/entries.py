@@ -85,6 +85,22 @@ def damaged(release: Path, entries: Mapping[bytes, Entry]) -> list[bytes]:
         return [path for path, entry in entries.items() if not intact(root, path, entry)]
 
 
+def foreign(release: Path, entries: Mapping[bytes, Entry], uid: int) -> bool:
+    """Whether anything of a release, or a directory on the way to it, is not this user's."""
+    paths = {b"."}
+    for path in entries:
+        while path and path not in paths:
+            paths.add(path)
+            path = path.rpartition(b"/")[0]
+    with opened(release) as root:
+        try:
+            return any(
+                os.stat(path, dir_fd=root, follow_symlinks=False).st_uid != uid for path in paths
+            )
+        except OSError:
+            return False  # it is damaged
+
+
 def intact(root: int, path: bytes, entry: Entry) -> bool:
     try:
         if entry.link:

@@ -33,6 +33,7 @@ HINTS = {
     "manifest_mismatch": "Pack and upload it again.",
     "noexec": "Name its interpreter before it, or mount that filesystem with exec.",
     "out_of_memory": "Let it use less memory, or take a larger instance.",
+    "owner_differs": "Name that user in options.user, or have root move it out of the way.",
     "payload_invalid": "Document and functions differ: deploy the stage again.",
     "permission_denied": "Run Command normally runs as root.",
     "persist_blocked": "Make it a directory, or take it out of options.persist.",

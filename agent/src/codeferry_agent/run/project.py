@@ -17,9 +17,17 @@ from codeferry_agent.run.disk import (
     sync_directory,
     write_json,
 )
-from codeferry_agent.run.entries import Entry, damaged
-from codeferry_agent.run.failures import Refused, log, shown
-from codeferry_agent.run.owner import Owner, give_new, make_directory, parent_of
+from codeferry_agent.run.entries import Entry, damaged, foreign
+from codeferry_agent.run.failures import Refused, first, log, shown
+from codeferry_agent.run.owner import (
+    Owner,
+    acting_in,
+    give_new,
+    make_directory,
+    parent_of,
+    refuse_foreign,
+    uid_of,
+)
 
 RECORDS_KEPT = 200
 
@@ -54,19 +62,28 @@ class Project:
         known, current = read_json(self.path / "activations.json") or [], self.current()
         return [current] * bool(current) + [each for each in known if each != current]
 
-    def place(self, tree: Path, release: Path, entries: Mapping[bytes, Entry]) -> list[bytes]:
-        """Move the tree to the releases; the paths at which an older copy had been changed.
+    def place(self, tree: Path, release: Path, entries: Mapping[bytes, Entry]) -> str:
+        """Move the tree to the releases; what was wrong with an older copy, if anything.
 
-        An intact copy stays, so that what runs from it is not disturbed.
+        An intact copy stays, so that what runs from it is not disturbed. One of another user's is
+        none, and is not given away either: who has had it may hold its files open for writing.
         """
-        changed = damaged(release, entries) if release.is_dir() else []
-        if changed and not exchange(tree, release):
+        wrong = self.wrong(release, entries) if release.is_dir() else ""
+        if wrong and not exchange(tree, release):
             # No exchange on some overlays: killed here, this damaged release is missing.
             release.rename(tree.with_name("replaced"))
         if not release.is_dir():
             tree.rename(release)
         sync_directory(self.releases)
-        return changed
+        return wrong
+
+    def wrong(self, release: Path, entries: Mapping[bytes, Entry]) -> str:
+        changed = damaged(release, entries)
+        if changed:
+            return f"had been changed on the instance: {first(changed)}"
+        if foreign(release, entries, uid_of(self.owner)):
+            return "belonged to another user, and was unpacked anew"
+        return ""
 
     def switch(self, release_id: str, staging: Path) -> None:
         write_json(self.path / "activations.json", self.activated())
@@ -113,20 +130,36 @@ class Project:
         target = b"../" * (path.count(b"/") + 2) + b"shared/" + path
         try:
             with parent_of(release, path, self.owner) as (at, name):
-                with contextlib.suppress(FileExistsError):
+                with acting_in(at, self.owner) as already, contextlib.suppress(FileExistsError):
                     os.symlink(target, name, dir_fd=at)
-                    give_new(self.owner, at, name)
+                    if not already:
+                        give_new(self.owner, at, name)
                 return os.readlink(name, dir_fd=at) == target
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOTDIR):  # no link; none on the way
                 raise
             return False
 
+    def venv(self) -> tuple[Path, Path]:
+        """The user's virtual environment, and the note of what is in it.
+
+        Where shared/ is root's and the user is not, both are by number, in a directory of theirs.
+        """
+        uid = uid_of(self.owner)
+        if self.shared.stat().st_uid == uid:
+            return self.shared / "venv", self.path / "installed.json"
+        self.make_shared(b"venv-%d" % uid)
+        return self.shared / f"venv-{uid}/venv", self.path / f"installed-{uid}.json"
+
     def make_shared(self, path: bytes) -> None:
         """A directory, or what the owner has put in its place (a link to a larger disk)."""
         try:
             with parent_of(self.shared, path, self.owner) as (at, name):
                 make_directory(at, name, self.owner)
+                for follow in (False, True):
+                    with contextlib.suppress(FileNotFoundError):  # a disk that is not mounted yet
+                        state = os.stat(name, dir_fd=at, follow_symlinks=follow)
+                        refuse_foreign(state, self.owner, b"shared/" + path)
         except NotADirectoryError:
             message = f"shared/ has no directory on the way to {shown(path)}."
             raise Refused("persist_blocked", message) from None

@@ -75,6 +75,14 @@ def _survive_broken_leases() -> Iterator[None]:
     signal.signal(signal.SIGIO, before)
 
 
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where agents of a test keep their state."""
+    place = tmp_path_factory.mktemp("state") / "codeferry-drain"
+    monkeypatch.setenv("CODEFERRY_DRAIN_STATE", str(place))
+    return place
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "root")

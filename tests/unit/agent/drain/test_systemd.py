@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from codeferry_agent.drain.state import OF_ROOT, home
+
 UNIT = Path(__file__).resolve().parents[4] / "agent" / "systemd" / "codeferry-drain.service"
 ANALYZE = shutil.which("systemd-analyze")
 
@@ -36,3 +38,18 @@ def test_the_unit_may_take_leases_and_comes_back() -> None:
     assert re.search(r"^CapabilityBoundingSet=.*\bCAP_LEASE\b", text, re.MULTILINE)
     assert "\nRestart=always\n" in text
     assert "\nStartLimitIntervalSec=0\n" in text
+
+
+def test_the_unit_keeps_its_state_where_no_program_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a directory of root's alone, which root's `drain status` finds by hand as well."""
+    text = UNIT.read_text()
+    assert f"\nStateDirectory={OF_ROOT.name}\nStateDirectoryMode=0700\n" in text
+    for name in ("STATE_DIRECTORY", "CODEFERRY_DRAIN_STATE", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert home() == OF_ROOT == Path("/var/lib") / OF_ROOT.name
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert home() == Path("/home/ada/.local/state/codeferry-drain")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/codeferry-drain:/var/lib/other")
+    assert home() == OF_ROOT
