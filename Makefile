@@ -53,6 +53,7 @@ bench: setup ## the figures of docs/benchmarks.md, as ratios in one run
 
 chaos: setup ## kills, full disks and hostile strings on the instance, the long version
 	CODEFERRY_LONG=1 $(BIN)/pytest --timeout 900 -n 2 tests/chaos tests/e2e/test_large.py tests/e2e/test_fleet.py \
+		tests/unit/cli/packing/test_ignore.py \
 		tests/unit/agent/drain/test_memory.py
 
 synth: setup ## the CloudFormation templates, in cdk.out

@@ -175,6 +175,7 @@ def aws(embedded):
     yield embedded
     embedded.control("DELETE", "faults")
     forget_releases(embedded)
+    empty_inbox(embedded)
 
 
 def forget_releases(aws):
@@ -182,6 +183,14 @@ def forget_releases(aws):
     which may have been all."""
     for key in set(aws.keys("releases/")):
         aws.client("s3").delete_object(Bucket=aws.bucket, Key=key)
+
+
+def empty_inbox(aws):
+    """What was refused stays there; a later test asks what it has left itself."""
+    s3 = aws.client("s3")
+    found = s3.list_object_versions(Bucket=aws.bucket, Prefix="inbox/")
+    for version in [*found.get("Versions", ()), *found.get("DeleteMarkers", ())]:
+        s3.delete_object(Bucket=aws.bucket, Key=version["Key"], VersionId=version["VersionId"])
 
 
 @pytest.fixture
