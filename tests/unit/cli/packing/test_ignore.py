@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from codeferry_cli.packing import NoFiles, PatternsUnreadable, select
 from codeferry_cli.packing.git import Git
 from codeferry_cli.packing.ignore import IgnoreFiles
+from tests.long import sized
 
 PLAIN = "a b ab A foo FOO Foo foobar x.py y.PY #x !y [c] -d é \\e a.b A 1 * ? x]"
 SPECIAL = (
