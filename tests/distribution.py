@@ -27,12 +27,14 @@ TABLE = Path(__file__).with_name("distribution.toml")
 
 @dataclass(frozen=True)
 class Distribution:
-    """The table: group to patterns of files, file to seconds, file to interpreters it may start."""
+    """The table: group to patterns of files, file to seconds, file to interpreters it may start,
+    files whose tests follow one another whatever ``--shuffle`` says."""
 
     together: Mapping[str, list[str]] = field(default_factory=dict)
     seconds: Mapping[str, int] = field(default_factory=dict)
     interpreters: Mapping[str, int] = field(default_factory=dict)
     deployments: int = 0
+    in_order: Sequence[str] = ()
 
     @classmethod
     def load(cls) -> Distribution:
@@ -101,8 +103,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     seed = config.getoption("--shuffle")
     if seed is not None:
-        random.Random(seed).shuffle(items)
-        items.sort(key=lambda item: _file(item.nodeid))
+        chosen, in_order = random.Random(seed), Distribution.load().in_order
+        items.sort(key=lambda i: (f := _file(i.nodeid), 0 if f in in_order else chosen.random()))
     for item in items:
         if item.nodeid.startswith("tests/unit/") and not item.get_closest_marker("slow"):
             item.add_marker("fast")

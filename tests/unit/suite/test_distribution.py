@@ -70,6 +70,21 @@ def test_a_suite_that_starts_more_than_it_may_fails(tmp_path: Path) -> None:
         assert f"12 interpreters by {file}, distribution.toml allows {allowed}" in done.stdout
 
 
+def test_shuffling_spares_what_follows_a_page() -> None:
+    """The same seed gives the same order, another another; a file of the table keeps its own."""
+    (page,) = Distribution.load().in_order
+
+    def order(file: str, *options: str) -> list[str]:
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", file, *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return [line for line in done.stdout.splitlines() if "::" in line]
+
+    mine = str(Path(__file__).relative_to(ROOT))
+    assert order(mine, "--shuffle", "1") == order(mine, "--shuffle", "1")
+    assert order(mine) != order(mine, "--shuffle", "1") != order(mine, "--shuffle", "2")
+    assert order(page) == order(page, "--shuffle", "1") != []
+
+
 def test_the_longest_are_first() -> None:
     """A group counts as long as its files together; what has no time comes last, as it came."""
     table = Distribution({"pair": ["x/*"]}, {"x/a": 30, "x/b": 40, "slow": 60, "slower": 65})
