@@ -101,14 +101,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    seed = config.getoption("--shuffle")
+    distribution, seed = Distribution.load(), config.getoption("--shuffle")
     if seed is not None:
-        chosen, in_order = random.Random(seed), Distribution.load().in_order
+        chosen, in_order = random.Random(seed), distribution.in_order
         items.sort(key=lambda i: (f := _file(i.nodeid), 0 if f in in_order else chosen.random()))
     for item in items:
         if item.nodeid.startswith("tests/unit/") and not item.get_closest_marker("slow"):
             item.add_marker("fast")
-    distribution = Distribution.load()
     units = distribution.longest_first(item.nodeid for item in items)
     place = {unit: number for number, unit in enumerate(units)}
     items.sort(key=lambda item: place[distribution.unit_of(item.nodeid)])

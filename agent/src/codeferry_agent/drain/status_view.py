@@ -67,7 +67,7 @@ def _state(path: str) -> dict[str, Any] | None:
     for state in _places(path):
         with suppress(OSError, ValueError, RecursionError):
             found.append(json.loads(state.read(STATE)))
-    return max(filter(_is_state, found), key=lambda state: state["scanned"], default=None)
+    return max(filter(_said_by_agent, found), key=lambda state: state["scanned"], default=None)
 
 
 def _places(path: str) -> Iterator[State]:
@@ -78,14 +78,6 @@ def _places(path: str) -> Iterator[State]:
         with suppress(OSError, KeyError):
             owner = pwd.getpwuid(os.stat(path).st_uid)  # noqa: PTH116
             yield State(name, home_of(Path(owner.pw_dir)), owner.pw_uid)
-
-
-def _is_state(found: Any) -> bool:
-    """Whether it is what ``StatusWriter`` writes; what a root's owner keeps may be anything."""
-    try:
-        return bool(list(_agent_lines(found)))
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
-        return False
 
 
 def lines(status: dict[str, Any]) -> Iterable[str]:
@@ -114,14 +106,15 @@ def _root_lines(root: dict[str, Any]) -> Iterable[str]:
     for found in root["left_first"]:
         yield f"    {shown(found['path'])}: {found['why']}"
     if agent:
-        yield from _said_by_agent(agent)
+        yield from _said_by_agent(agent) or ["  the agent's state cannot be read"]
 
 
-def _said_by_agent(agent: dict[str, Any]) -> Iterable[str]:
+def _said_by_agent(state: Any) -> list[str]:
+    """The lines of what ``StatusWriter`` wrote; none of anything else, for anybody may have."""
     try:
-        return list(_agent_lines(agent))
-    except (LookupError, TypeError, ValueError, AttributeError):  # anybody may have written it
-        return ["  the agent's state cannot be read"]
+        return list(_agent_lines(state))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return []
 
 
 def _agent_lines(agent: dict[str, Any]) -> Iterable[str]:
