@@ -6,11 +6,13 @@ Starts the embedded AWS with one instance. Pushes a tree whose archive has a meg
 several times, each time changed, and prints the time from StartExecution to SUCCEEDED less
 the time inside ``apply`` (its own figures, from the report). Then the wall time of whole
 pushes of a 2,000-file project. The first push is a warm-up: it starts the Lambda workers.
-Last, the calls and list price of runs by fleet size, as the report states them.
+First what a signature costs an instance. Last, the calls and list price of runs by fleet size, as
+the report states them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -21,13 +23,21 @@ import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from codeferry_agent.run.signed import Trust
+from codeferry_cli.signing import sign_request
 from codeferry_contracts.local_stage import HOME_VARIABLE
+from codeferry_contracts.request import Archive, RunRequest
 from codeferry_lambdas.cost import estimate
 from codeferry_lambdas.waves import schedule
 from codeferry_local.home import Home
 from codeferry_local.process import Supervisor
+from codeferry_local.signing import make_key
 
 ROUNDS = 5
 FLEETS = (1, 50, 120, 1_000, 10_000)
@@ -93,6 +103,41 @@ def show(what: str, seconds: list[float]) -> None:
     print(f"{what}: median {middle:.2f} s, most {most:.2f} s of {len(seconds)}")
 
 
+def signatures(place: Path) -> None:
+    """What a signature costs an instance, beside the SHA-256 that it makes anyway."""
+    make_key(place / "key.pem")
+    local = SimpleNamespace(signing_key=str(place / "key.pem"))
+    stage: Any = SimpleNamespace(name="dev", signing="file", aws=SimpleNamespace(local=local))
+    request = RunRequest(Archive("archives/a.tar.gz"), "demo", "demo")
+    signature = sign_request(stage, "sync", request, archive="a" * 64, digest="b" * 64)
+    key = load_pem_private_key((place / "key.pem").read_bytes(), None)
+    assert signature
+    assert isinstance(key, RSAPrivateKey)
+    payload = SimpleNamespace(
+        run_id="run-1", project="demo", sha256="a" * 64, digest="b" * 64, command=[], health=[],
+        install=False, user="", persist=list(request.options.persist), environment_url="",
+        signature=signature.delivered(),
+    )  # fmt: skip
+    modulus = f"{key.public_key().public_numbers().n:x}"
+    variables = {"CODEFERRY_STAGE": "dev", "CODEFERRY_SIGNING_KEY": modulus}
+    body, checks, hashes = bytes(10 << 20), [], []
+    for _ in range(20 * ROUNDS):
+        began = time.perf_counter()
+        trust = Trust(variables, place, "sync")
+        trust.check(payload)
+        trust.check_newer(payload)
+        trust.note(payload)
+        between = time.perf_counter()
+        hashlib.sha256(body)
+        checks.append(between - began)
+        hashes.append(time.perf_counter() - between)
+    ratio = statistics.median(checks) / statistics.median(hashes)
+    print(
+        f"a signature on the instance: median {statistics.median(checks) * 1000:.2f} ms, most "
+        f"{max(checks) * 1000:.2f} ms; {ratio:.2f} of the SHA-256 of 10 MiB"
+    )
+
+
 def prices() -> None:
     print("\n| instances | batches | transitions | function calls | S3 writes | list price |")
     print("|---|---|---|---|---|---|")
@@ -106,6 +151,7 @@ def prices() -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="codeferry-bench-") as place:
+        signatures(Path(place))
         measure(Path(place))
     prices()
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "agent" / "src" / "codeferry_agent"
 SOURCES = PACKAGE / "run"
+CONTRACTS = PACKAGE.parents[2] / "contracts" / "src" / "codeferry_contracts"
+# What instances share with the functions, which run it from where it is installed.
+SHARED = (CONTRACTS / "__init__.py", CONTRACTS / "signing.py")
 
 
 @cache
@@ -20,8 +23,9 @@ def agent_code() -> bytes:
     """The zip, from which Python imports ``codeferry_agent.run``: the same for the same sources."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
-        for path in (PACKAGE / "__init__.py", *sorted(SOURCES.glob("*.py"))):
-            member = zipfile.ZipInfo(str(path.relative_to(PACKAGE.parent)))
+        for path in (PACKAGE / "__init__.py", *sorted(SOURCES.glob("*.py")), *SHARED):
+            package = CONTRACTS if path in SHARED else PACKAGE
+            member = zipfile.ZipInfo(str(path.relative_to(package.parent)))
             member.create_system = 3  # Unix, wherever it is made
             member.external_attr = 0o644 << 16
             archive.writestr(member, path.read_bytes())

@@ -47,11 +47,11 @@ class DocumentsStack(Stack):
                 document_format="JSON",
                 target_type="/AWS::EC2::Instance",
                 update_method="NewVersion",
-                content=document(workflow),
+                content=document(workflow, settings),
             )
 
 
-def document(workflow: str) -> dict[str, Any]:
+def document(workflow: str, settings: Settings) -> dict[str, Any]:
     """The content of a workflow's document; DocumentTooLarge when it cannot be sent.
 
     The first step does the work. The second says how a command ended: of each step's output
@@ -61,10 +61,12 @@ def document(workflow: str) -> dict[str, Any]:
     return checked(
         {
             "schemaVersion": "2.2",
-            "description": parameters.document_description(workflow, agent_sha256()),
+            "description": parameters.document_description(
+                workflow, agent_sha256(), settings.signing_modulus
+            ),
             "parameters": _parameters(),
             "mainSteps": [
-                _step(step, program(workflow), {"timeoutSeconds": timeout}),
+                _step(step, program(workflow, settings), {"timeoutSeconds": timeout}),
                 _step(
                     "result",
                     (FRAMES / "result.sh").read_text(),
@@ -75,11 +77,19 @@ def document(workflow: str) -> dict[str, Any]:
     )
 
 
-def program(workflow: str) -> str:
-    """The first step's shell script: what finds a Python, and what brings the agent to it."""
+def program(workflow: str, settings: Settings) -> str:
+    """The first step's shell script: what finds a Python, and what brings the agent to it; and
+    whose signature it is to ask for."""
     source = (FRAMES / "fetch.py").read_text().rstrip("\n")
     source = source.replace("@@WORKFLOW@@", workflow).replace("@@SHA256@@", agent_sha256())
-    return (FRAMES / "run.sh").read_text().replace("@@SOURCE@@", source)
+    frame = (FRAMES / "run.sh").read_text().replace("@@TRUST@@", _trust(settings))
+    return frame.replace("@@SOURCE@@", source)
+
+
+def _trust(settings: Settings) -> str:
+    """The line that pins the key; nothing where releases are not signed."""
+    key, stage = settings.signing_modulus, settings.stage.name
+    return f"export CODEFERRY_STAGE='{stage}' CODEFERRY_SIGNING_KEY='{key}'\n" if key else ""
 
 
 def checked(content: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
 @dataclass(frozen=True)
 class Arns:
     """The resources a permission can name. ``stage`` is whose instances take its code, and those
-    that no tag puts into a stage unless ``require_stage_tag``."""
+    that no tag puts into a stage unless ``require_stage_tag``. ``signed``: instances ask for
+    signed releases."""
 
     bucket: str
     table: str
@@ -29,6 +30,7 @@ class Arns:
     agents: str
     stage: str
     require_stage_tag: bool = False
+    signed: bool = False
 
     def objects(self, prefix: str) -> str:
         return f"{self.bucket}/{prefix}*"
@@ -249,7 +251,15 @@ def _dispatch(arns: Arns) -> list[Permission]:
             "Signs the GET of what instances run, of this version and, for runs that began "
             "before it was deployed, of earlier ones.",
         ),
+        *_look_at_documents(arns),
     ]
+
+
+def _look_at_documents(arns: Arns) -> list[Permission]:
+    if not arns.signed:
+        return []
+    why = "Sees that the pinned version asks for a signature: earlier ones may not."
+    return [Permission(("ssm:DescribeDocument",), arns.documents, why)]
 
 
 def _of_stage(arns: Arns) -> str:

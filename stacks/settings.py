@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from aws_cdk import App
 
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.names import Stage
+from codeferry_contracts.signing import EXPONENT, LEAST_BITS
 from codeferry_contracts.target import parse_target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +32,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # "CreatePolicy", IAM API reference.
 _POLICY = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _ADDRESS = re.compile(r'[^\s@"<>,;]+@[^\s@"<>,;]+\.[^\s@"<>,;.]+')
+KMS = "kms"
+_SIGNING = re.compile(rf"{KMS}|file")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -91,10 +96,17 @@ class Settings:
     permanent_bucket: str = ""
     permissions_boundary: str = ""
     require_stage_tag: bool = False
+    signing: str = ""
+    signing_key: str = ""
     alarm_email: str = ""
     notify: str = ""
     fleet: FleetSettings | None = None
     gitops: GitOpsSettings | None = None
+
+    @property
+    def signing_modulus(self) -> str:
+        """Hex modulus of the key whose signature instances ask for; empty where for none."""
+        return _modulus(self.signing_key) if self.signing_key else ""
 
     @property
     def max_archive_bytes(self) -> int:
@@ -115,11 +127,47 @@ class Settings:
             permanent_bucket=context.text("permanent_bucket", pattern=_BUCKET),
             permissions_boundary=context.text("permissions_boundary", pattern=_POLICY),
             require_stage_tag=context.switch("require_stage_tag", cls.require_stage_tag),
+            **_signing(context),
             alarm_email=context.address("alarm_email"),
             notify=context.address("notify"),
             fleet=_fleet(context),
             gitops=_gitops(context),
         )
+
+
+def _signing(context: _Context) -> dict[str, str]:
+    """How releases are signed. A key that nobody could sign with would end all runs."""
+    how, key = context.text("signing", pattern=_SIGNING), context.text("signing_key")
+    if key and not how:
+        raise SettingInvalid(
+            "signing_key is given without signing.",
+            hint="Pass -c signing=kms, or -c signing=file where the private key is a file.",
+        )
+    if key:
+        _modulus(key)
+    return {"signing": how, "signing_key": key}
+
+
+@cache
+def _modulus(key: str) -> str:
+    """Hex modulus of an RSA public key given as KMS gives it: base64 of a SubjectPublicKeyInfo."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    try:
+        found = load_der_public_key(base64.b64decode(key, validate=True))
+    except ValueError:
+        found = None
+    if not isinstance(found, RSAPublicKey) or found.key_size < LEAST_BITS:
+        raise SettingInvalid(
+            f"signing_key is no RSA public key of {LEAST_BITS} bits or more in base64.",
+            hint="Pass what this prints: aws kms get-public-key --key-id ARN "
+            "--query PublicKey --output text",
+        )
+    numbers = found.public_numbers()
+    if numbers.e != EXPONENT:
+        raise SettingInvalid(f"signing_key has the exponent {numbers.e}, not {EXPONENT}.")
+    return f"{numbers.n:x}"
 
 
 def architecture(instance_type: str) -> str:

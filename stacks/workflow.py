@@ -14,6 +14,7 @@ from constructs import Construct
 
 from codeferry_contracts import names
 from codeferry_contracts.layout import AGENT_SUFFIX
+from codeferry_contracts.parameters import key_id
 from stacks.acknowledgements import acknowledge_wildcard
 from stacks.agent_asset import published_agent
 from stacks.functions import SHAPES, WorkflowFunction
@@ -21,7 +22,8 @@ from stacks.instance_permissions import command_output
 from stacks.notifications import Notifications
 from stacks.permissions import Arns, permissions
 from stacks.retention import retention
-from stacks.settings import Settings
+from stacks.settings import KMS, Settings
+from stacks.signing import signing_key
 from stacks.state_machine import RunStateMachine
 from stacks.statements import statement
 from stacks.storage import StorageStack
@@ -75,6 +77,8 @@ class WorkflowStack(Stack):
         if settings.notify:
             Notifications(self, "Notifications", stage=self._stage, email=settings.notify)
         self._outputs(storage, functions, machines)
+        if settings.signing:
+            self._signing(settings)
 
     def _name_arns(self, settings: Settings, storage: StorageStack) -> Arns:
         """ARNs by name where a reference would close a circle (functions and machine)."""
@@ -91,6 +95,7 @@ class WorkflowStack(Stack):
             agents=f"arn:{self.partition}:s3:::{self._agents}/*{AGENT_SUFFIX}",
             stage=self._stage.name,
             require_stage_tag=settings.require_stage_tag,
+            signed=bool(settings.signing_key),
         )
 
     def _machine_arn(self, workflow: str) -> str:
@@ -135,6 +140,7 @@ class WorkflowStack(Stack):
             "AGENT_BUCKET": self._agents,
             "MAX_ARCHIVE_BYTES": str(settings.max_archive_bytes),
             "REQUIRE_STAGE_TAG": str(settings.require_stage_tag).lower(),
+            **({"SIGNING_KEY": settings.signing_modulus} if settings.signing_modulus else {}),
             "STATE_MACHINE_ARN_SYNC": self._arns.state_machines[names.SYNC],
             "POWERTOOLS_SERVICE_NAME": "codeferry",
             "POWERTOOLS_METRICS_NAMESPACE": "Codeferry",
@@ -151,6 +157,13 @@ class WorkflowStack(Stack):
             ).function
             for name in SHAPES
         }
+
+    def _signing(self, settings: Settings) -> None:
+        """How whoever runs ``ferry`` signs, and whether instances ask for it."""
+        with_what = signing_key(self).key_arn if settings.signing == KMS else settings.signing
+        CfnOutput(self, names.OUTPUT_SIGNING, value=with_what)
+        if settings.signing_modulus:
+            CfnOutput(self, names.OUTPUT_SIGNED_BY, value=key_id(settings.signing_modulus))
 
     def _outputs(
         self,

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is n
 def documents() -> dict[str, str]:
     """The content of each workflow's document as it is deployed."""
     from stacks.documents import STEPS, document
+    from stacks.settings import Settings
 
-    return {workflow: json.dumps(document(workflow)) for workflow in STEPS}
+    return {workflow: json.dumps(document(workflow, Settings())) for workflow in STEPS}
 
 
 def keep_agent(root: Path) -> None:

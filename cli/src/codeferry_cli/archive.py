@@ -20,6 +20,8 @@ Taken = TypeVar("Taken")
 Sink = Callable[[Iterator[bytes]], Taken]
 # Hears how many bytes the archive has so far, and how many bytes of files are in them.
 Tell = Callable[[int, int], None]
+# Hears the archive's hex SHA-256 and what is in it, when ``sink`` has all bytes and does not know.
+BeforeEnd = Callable[[str, Summary], None]
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,22 @@ def prepare(directory: Path | None, packing: Packing) -> Prepared:
 
 
 def pack_into(
-    prepared: Prepared, sink: Sink[Taken], tell: Tell = lambda archive, files: None
+    prepared: Prepared,
+    sink: Sink[Taken],
+    tell: Tell = lambda archive, files: None,
+    before_end: BeforeEnd | None = None,
 ) -> tuple[Packed, Taken]:
     """Pack, and hand the bytes to ``sink`` as they come. Raises what ``packing.send`` raises."""
 
     def counted(pack: Pack) -> tuple[_Counted, Taken]:
         chunks = _Counted(pack, tell)
-        return chunks, sink(iter(chunks))
+
+        def whole() -> Iterator[bytes]:
+            yield from chunks
+            if before_end:
+                before_end(chunks.digest.hexdigest(), pack.summary)
+
+        return chunks, sink(whole())
 
     (chunks, taken), pack = send(prepared.selection, prepared.project, counted)
     packed = Packed(

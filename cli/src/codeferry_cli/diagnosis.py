@@ -16,6 +16,7 @@ from codeferry_cli.aws import Aws
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.local_state import state_path
 from codeferry_cli.options import Access
+from codeferry_cli.signing import may_sign
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.errors import CodeferryError
 
@@ -86,8 +87,23 @@ def _stage_parts(access: Access, stage: DeployedStage, target: str | None) -> It
     yield reachable.check("bucket", str)
     active = _Attempt(access, lambda: _machine(stage))
     yield active.check("state machine", str)
+    if stage.signing:
+        yield _signing(access, stage)
     if target is not None:
         yield from _instances(access, stage, target)
+
+
+def _signing(access: Access, stage: DeployedStage) -> Check:
+    """Whether this user may sign, and whether anybody asks for it."""
+    if not stage.signed_by:
+        said = "releases are signed, and no instance asks for it: no public key is pinned"
+        fix = (
+            "Deploy with -c signing_key=KEY, which is what this prints:\n"
+            f"aws kms get-public-key --key-id {stage.signing} --query PublicKey --output text"
+        )
+        return Check("signing", "warn", said, fix)
+    tried = _Attempt(access, lambda: may_sign(stage))
+    return tried.check("signing", lambda _: "instances take signed releases, and you may sign")
 
 
 def python_version(version: tuple[int, int]) -> Check:

@@ -22,6 +22,7 @@ from codeferry_cli.progress import Progress, progress
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.request import build_request
 from codeferry_cli.run_options import RunOptions
+from codeferry_cli.signing import sign_request
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
 from codeferry_cli.upload import send, sent_json
@@ -124,6 +125,16 @@ def _launch(
             request = dataclasses.replace(
                 plan.request, archive=sent.archive, environment=environment
             )
+            signature = sign_request(
+                stage,
+                plan.workflow,
+                request,
+                archive=sent.packed.sha256,
+                digest=sent.packed.summary.digest,
+                variables=plan.variables.encode() if environment else b"",
+                run_id=plan.run_id,
+            )
+            request = dataclasses.replace(request, signature=signature)
             start(stage, plan.workflow, plan.run_id, request)
         shown.line(f"Run {plan.run_id}")
         live = _live_output(stage, plan, shown, False if output.json else show)

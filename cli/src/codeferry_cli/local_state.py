@@ -17,6 +17,7 @@ class LocalAws:
     region: str
     access_key_id: str
     secret_access_key: str
+    signing_key: str = ""
 
 
 def state_path() -> Path:
@@ -37,6 +38,7 @@ def read_state() -> LocalAws:
             region=document["region"],
             access_key_id=document["credentials"]["access_key_id"],
             secret_access_key=document["credentials"]["secret_access_key"],
+            signing_key=document.get("signing_key", ""),
         )
     except (FileNotFoundError, ProcessLookupError) as error:
         raise not_running() from error

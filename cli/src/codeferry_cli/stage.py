@@ -10,6 +10,8 @@ from codeferry_cli.errors import StageMissing
 from codeferry_contracts.names import (
     OUTPUT_BUCKET,
     OUTPUT_CHECK_FUNCTION,
+    OUTPUT_SIGNED_BY,
+    OUTPUT_SIGNING,
     SYNC,
     WORKFLOWS,
     Stage,
@@ -29,6 +31,8 @@ class DeployedStage:
             if name == SYNC or output_state_machine(name) in outputs
         }
         self.check_function = outputs[OUTPUT_CHECK_FUNCTION]
+        self.signing = outputs.get(OUTPUT_SIGNING, "")  # a KMS key's ARN, "file", or nothing
+        self.signed_by = outputs.get(OUTPUT_SIGNED_BY, "")
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli import amounts, packing_view
-from codeferry_cli.archive import Packed, Prepared, pack_into
+from codeferry_cli.archive import BeforeEnd, Packed, Prepared, pack_into
 from codeferry_cli.errors import Interrupted
 from codeferry_cli.progress import Progress
 from codeferry_cli.s3.options import Server
@@ -29,8 +29,15 @@ class Sent:
     archive: Archive
 
 
-def send(stage: DeployedStage, prepared: Prepared, key: str, progress: Progress) -> Sent:
-    """Pack straight into the object ``key`` of the stage's bucket.
+def send(
+    stage: DeployedStage,
+    prepared: Prepared,
+    key: str,
+    progress: Progress,
+    before_end: BeforeEnd | None = None,
+) -> Sent:
+    """Pack straight into the object ``key`` of the stage's bucket, where nothing is before
+    ``before_end`` has returned.
 
     Raises what packing and transfer raise, Interrupted on Ctrl-C; no upload is left behind.
     """
@@ -44,7 +51,7 @@ def send(stage: DeployedStage, prepared: Prepared, key: str, progress: Progress)
 
     progress.line(packing_view.start_line(prepared))
     try:
-        packed, uploaded = pack_into(prepared, sink, meter.packed)
+        packed, uploaded = pack_into(prepared, sink, meter.packed, before_end)
     except KeyboardInterrupt as stop:
         raise Interrupted(
             "Interrupted while uploading: the upload was aborted, no run was started."

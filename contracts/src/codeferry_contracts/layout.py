@@ -17,6 +17,7 @@ RELEASES_PREFIX = "releases/"
 ARCHIVE_SUFFIX = ".tar.gz"
 ENVIRONMENT_SUFFIX = ".env.json"
 RECORD_SUFFIX = ".json"
+SIGNATURE_SUFFIX = ".sig"
 AGENT_SUFFIX = ".agent"
 
 # What other archives are called.
@@ -72,6 +73,11 @@ def parse_inbox_key(key: str) -> InboxKey:
             hint="Upload to inbox/<target>/<name>.tar.gz.",
         )
     return InboxKey(target=target, name=name.removesuffix(ARCHIVE_SUFFIX))
+
+
+def signature_key(archive_key: str) -> str:
+    """Where the signature of an upload to the inbox lies: beside it."""
+    return archive_key.removesuffix(ARCHIVE_SUFFIX) + SIGNATURE_SUFFIX
 
 
 def is_archive_key(key: str) -> bool:

@@ -38,7 +38,8 @@ class LocalInstanceState(TypedDict):
 class LocalState(TypedDict):
     """The state file, there while its process (``pid``) runs; ``ferry local status --json``.
 
-    ``state_machines`` is workflow to ARN.
+    ``state_machines`` is workflow to ARN; ``signing_key`` the file of the key that releases are
+    signed with, empty where they are not.
     """
 
     pid: int
@@ -50,3 +51,4 @@ class LocalState(TypedDict):
     bucket: str
     state_machines: dict[str, str]
     instances: list[LocalInstanceState]
+    signing_key: str

@@ -139,6 +139,8 @@ class Stage:
 # Outputs of the workflow stack: how the CLI finds a stage.
 OUTPUT_BUCKET = "ArtifactBucket"
 OUTPUT_CHECK_FUNCTION = "CheckFunction"
+OUTPUT_SIGNING = "Signing"  # a KMS key's ARN, or "file": how releases are signed, if they are
+OUTPUT_SIGNED_BY = "SignedBy"  # the key whose signature instances ask for, by parameters.key_id
 
 
 def output_state_machine(workflow: str) -> str:

@@ -7,8 +7,10 @@ interpolated into shell; ``allowedPattern`` admits base64 alphabet only.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,6 +40,7 @@ class Payload:
     ``user`` empty means the instance's first login user. ``command`` empty means none:
     the release is applied and that is all. ``environment_url`` is the presigned GET of the
     command's variables, empty without any; ``command_seconds`` is the command's timeout.
+    ``signature`` is a signed release's: what a request states of it, but for ``kept``.
     In a roll-out ``returning`` is set: ``bake_seconds`` after the switch ``health`` is run, and
     when it or the command fails the release before is made current again.
     """
@@ -64,6 +67,7 @@ class Payload:
     returning: bool = False
     bake_seconds: int = 0
     health: tuple[str, ...] = ()
+    signature: Mapping[str, Any] | None = None
 
     def encode(self) -> str:
         return _encoded(self)
@@ -87,8 +91,11 @@ class Restoration:
 
 
 def _encoded(payload: Payload | Restoration) -> str:
-    """Base64 of compact JSON."""
-    text = json.dumps(asdict(payload), separators=(",", ":"))
+    """Base64 of compact JSON. Without a signature it fits an agent of before there were any."""
+    document = asdict(payload)
+    if document.get("signature", "") is None:
+        del document["signature"]
+    text = json.dumps(document, separators=(",", ":"))
     return base64.b64encode(text.encode()).decode()
 
 
@@ -105,9 +112,21 @@ def ssm_parameters(
     return {**stated, AGENT_URL_PARAMETER: [agent_url]} if agent_url else stated
 
 
-def document_description(workflow: str, agent_sha256: str) -> str:
-    """A document's description, by which the workflow knows which agent the document wants."""
-    return f"Codeferry {workflow}: agent sha256 {agent_sha256}."
+def document_description(workflow: str, agent_sha256: str, key: str = "") -> str:
+    """A document's description, by which the workflow knows which agent the document wants, and
+    whose signature it asks for."""
+    asks = f" Releases signed by {key_id(key)}." if key else ""
+    return f"Codeferry {workflow}: agent sha256 {agent_sha256}.{asks}"
+
+
+def key_id(key: str) -> str:
+    """What a public key, given as its hex modulus, is called."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def asks_for(description: str, key: str) -> bool:
+    """Whether a document of that description takes nothing that this key has not signed."""
+    return description.endswith(f" Releases signed by {key_id(key)}.")
 
 
 def agent_of(description: str) -> str:

@@ -14,7 +14,8 @@ MOST_EARLIER = 5
 class KeptArchive:
     """A release's archive: one version of the object at ``key``; ``size`` in bytes.
 
-    ``unpacked`` is what its request said of what may come out of it, as a request states it.
+    ``unpacked`` is what its request said of what may come out of it, as a request states it;
+    ``signature`` the one under which others may get it later, empty of one that is not signed.
     """
 
     release_id: str
@@ -25,6 +26,7 @@ class KeptArchive:
     size: int
     sha256: str
     unpacked: Mapping[str, int] = field(default_factory=dict)
+    signature: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

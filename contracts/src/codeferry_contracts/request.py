@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from codeferry_contracts import layout
@@ -14,7 +14,7 @@ from codeferry_contracts.archive import (
     UNPACKED_RATIO,
 )
 from codeferry_contracts.errors import CodeferryError, RequestInvalid, TargetInvalid
-from codeferry_contracts.names import PROJECT_PATTERN, ROLLBACK, SYNC
+from codeferry_contracts.names import PROJECT_PATTERN, ROLLBACK, RUN_ID_PATTERN, SYNC
 from codeferry_contracts.shape import problems
 from codeferry_contracts.target import FORMS, parse_target
 from codeferry_contracts.timing import (
@@ -38,6 +38,12 @@ _RELATIVE_PATH = {
 }
 _PATHS = {"type": "array", "maxItems": 100, "items": _RELATIVE_PATH}
 _WORD = {"type": "string", "maxLength": 16_384, "pattern": r"^[^\x00]*$", "x-says": "without NUL"}
+_SIGNATURE = {
+    "description": "Base64 of an RSA signature (PKCS #1 v1.5, SHA-256).",
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9+/]{1,2048}={0,2}$",
+    "x-says": "base64",
+}
 SHARE_PATTERN = r"^([1-9][0-9]{0,5}|[1-9][0-9]?%|100%)$"
 RELEASE_PATTERN = r"^[0-9a-f]{20}$"
 
@@ -132,6 +138,53 @@ SCHEMA: dict[str, Any] = {
                     "description": "The object version; the newest when absent.",
                     "type": "string",
                     "maxLength": 1024,
+                },
+            },
+        },
+        "signature": {
+            "description": "Of a stage whose instances ask for signed releases: made by ferry. "
+            "Of an upload to the inbox it lies beside it, as <name>.sig.",
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["value", "sequence", "target"],
+            "properties": {
+                "value": _SIGNATURE,
+                "kept": _SIGNATURE
+                | {
+                    "description": "The same without run, command and expiry: for the release as "
+                    "it is kept for late joiners."
+                },
+                "sequence": {
+                    "description": "When it was signed, in milliseconds since 1970. An instance "
+                    "takes none that is below one it has had for target and project.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 1 << 50,
+                },
+                "expires_at": {
+                    "description": "Seconds since 1970; never when absent.",
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": 1 << 50,
+                },
+                "run_id": {
+                    "description": "The only run that may bring it; any when absent.",
+                    "type": "string",
+                    "pattern": RUN_ID_PATTERN,
+                    "x-says": "a run id",
+                },
+                "target": {
+                    "description": "The target it was signed for.",
+                    "type": "string",
+                    "maxLength": 1024,
+                    "pattern": r"^[^\x00-\x1f]+$",
+                    "x-says": "a target",
+                },
+                "environment": {
+                    "description": "Hex SHA-256 of the command's variables, as they lie in S3.",
+                    "type": "string",
+                    "pattern": r"^[0-9a-f]{64}$",
+                    "x-says": "64 lower-case hex digits",
                 },
             },
         },
@@ -290,6 +343,28 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """``value`` and ``kept`` are base64, ``sequence`` is in milliseconds, ``expires_at`` in
+    seconds, both since 1970; ``environment`` is a hex SHA-256. What is signed: ``signing``."""
+
+    value: str
+    sequence: int
+    target: str
+    expires_at: int = 0
+    run_id: str = ""
+    environment: str = ""
+    kept: str = ""
+
+    def delivered(self) -> dict[str, Any]:
+        """What an instance is told of it."""
+        return {name: content for name, content in asdict(self).items() if name != "kept"}
+
+    def to_json(self) -> dict[str, Any]:
+        """As a request states it."""
+        return _stated(self, Signature("", 0, ""))
+
+
+@dataclass(frozen=True)
 class Expect:
     files: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
@@ -330,6 +405,7 @@ class RunRequest:
     release: str | None = None
     command: tuple[str, ...] = ()
     environment: Environment | None = None
+    signature: Signature | None = None
     expect: Expect = field(default_factory=Expect)
     options: Options = field(default_factory=Options)
 
@@ -342,6 +418,7 @@ class RunRequest:
             "release": self.release,
             "command": list(self.command),
             "environment": _stated(self.environment, None) if self.environment else None,
+            "signature": self.signature.to_json() if self.signature else None,
             "expect": _stated(self.expect, Expect()),
             "options": _stated(self.options, Options()),
         }
@@ -368,9 +445,18 @@ def parse_request(document: Any, workflow: str = SYNC) -> RunRequest:
         release=document.get("release"),
         command=tuple(document.get("command", ())),
         environment=Environment(**document["environment"]) if "environment" in document else None,
+        signature=Signature(**document["signature"]) if "signature" in document else None,
         expect=Expect(**_tuples(document.get("expect", {}))),
         options=_options(document.get("options", {})),
     )
+
+
+def parse_signature(document: Any) -> Signature:
+    """A Signature from JSON, such as lies beside an upload. Raises RequestInvalid."""
+    found = list(problems(document, SCHEMA["properties"]["signature"], "signature"))
+    if found:
+        raise RequestInvalid(f"The signature is not usable: {'; '.join(found)}.")
+    return Signature(**document)
 
 
 def _contradictions(document: Any, workflow: str) -> Iterator[str]:

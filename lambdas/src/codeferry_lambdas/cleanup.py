@@ -8,7 +8,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from codeferry_contracts.layout import is_archive_key, is_environment_of
+from codeferry_contracts.layout import (
+    INBOX_PREFIX,
+    is_archive_key,
+    is_environment_of,
+    signature_key,
+)
 from codeferry_lambdas import clients
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.observability import Event, entry, logger, phase
@@ -31,6 +36,8 @@ def clean_up(settings: Settings, run: Run, request: Any) -> None:
     key, version_id = _named(plan.archive if plan else None, request, "archive")
     if is_archive_key(key):
         delete_object(settings.bucket, key, version_id)
+        if settings.signing_key and key.startswith(INBOX_PREFIX):
+            delete_object(settings.bucket, signature_key(key), "")
         abort_uploads(settings.bucket, key, datetime.fromisoformat(run.started_at))
     key, version_id = _named(plan.environment if plan else None, request, "environment")
     if is_environment_of(key, run.id):

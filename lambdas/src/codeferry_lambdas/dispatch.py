@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from codeferry_lambdas import clients, fleet, newest
+from codeferry_lambdas import clients, fleet, newest, signatures
 from codeferry_lambdas.command import command_arguments, find_command, send_command
 from codeferry_lambdas.errors import AwsRefused, RunClosed
 from codeferry_lambdas.ledger import Ledger
@@ -67,6 +67,7 @@ def _send(settings: Settings, plan: Plan, run: Run, number: int, failed: int) ->
     if Ledger(settings.table).is_closed(run.id):
         raise RunClosed("The run was ended before this batch was sent.")
     newest.require_still(settings.table, plan.archive)
+    signatures.require_asking(settings, plan)
     ids = [instance.instance_id for instance in plan.batches[number]]
     arguments = command_arguments(settings, plan, run, failed)
     try:

@@ -8,6 +8,7 @@ CodeferryError
     ├── ArchiveMissing       there is no such archive, or it may not be read
     ├── ArchiveUnfit         the archive is empty, too large, or not the one meant
     ├── ArchiveSuperseded    a newer upload under the same key was planned before
+    ├── SignatureRefused     the stage takes signed releases only, and this is none
     ├── NoInstances          the target matches nothing that can be reached
     ├── RunTooLarge          the run would outgrow what Step Functions or SSM carry
     ├── RunClosed            the run was cleaned up while a batch was still starting
@@ -68,6 +69,10 @@ class ArchiveUnfit(WorkflowError):
 
 class ArchiveSuperseded(WorkflowError):
     code = "archive_superseded"
+
+
+class SignatureRefused(WorkflowError):
+    code = "signature_invalid"
 
 
 class NoInstances(WorkflowError):

@@ -68,6 +68,7 @@ def _keep_release(
     own = KeptArchive(
         first["release_id"], first["digest"], first["files"],
         keys.archive, version_id, archive.size, archive.sha256, _unpacked(request),
+        _signature(request),
     )  # fmt: skip
     fresh = KeptRelease(
         project=plan.project,
@@ -87,6 +88,15 @@ def _keep_release(
 def _unpacked(request: RunRequest) -> dict[str, int]:
     stated = _stated(request, "archive")
     return {key: stated[key] for key in ("unpacked_bytes", "unpacked_files") if key in stated}
+
+
+def _signature(request: RunRequest) -> dict[str, Any]:
+    """The signature of the release as it is kept: of any run, without command and expiry."""
+    signature = request.signature
+    if signature is None or not signature.kept:
+        return {}
+    stated = {"sequence": signature.sequence, "target": signature.target}
+    return {"value": signature.kept, **stated}
 
 
 def _newer(

@@ -6,6 +6,7 @@
 | run#<id> | closed | nothing may be sent any more |
 | command#<id> | token | the task token that waits for the command |
 | archive#<key> | newest | the newest version of an upload that was planned |
+| signed#<target> | <project> | the highest sequence of a signed release that was planned |
 | joiner#<release> | <instance> | how often the release was sent to a late joiner, and when next |
 
 Every item has ``expires_at``, the table's time-to-live attribute.
@@ -133,6 +134,12 @@ class Ledger:
         """The newest upload under this key that was planned."""
         answer = self._items.get_item(Key=_upload_key(key), ConsistentRead=True)
         return _upload(answer["Item"]) if "Item" in answer else None
+
+    def note_signed(self, target: str, project: str, sequence: int) -> bool:
+        """Note the sequence of a signed release; whether it is none below the highest known."""
+        item = {"pk": f"signed#{target}", "sk": project, "sequence": sequence}
+        known = Attr("sequence")
+        return self._put_if(item, known.not_exists() | known.lte(sequence))
 
     def claim_attempt(self, release: str, instance_id: str, pauses: Sequence[int]) -> int | None:
         """The number of this attempt, from 0, to bring a kept release to an instance.

@@ -40,6 +40,7 @@ def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | R
         returning=rollout is not None,
         bake_seconds=rollout.bake_seconds if rollout else 0,
         health=rollout.health if rollout else (),
+        signature=request.signature.delivered() if request.signature else None,
     )
 
 

@@ -26,7 +26,7 @@ from codeferry_contracts.parameters import agent_of
 from codeferry_contracts.request import Archive, Expect, RunRequest, parse_request
 from codeferry_contracts.target import parse_target
 from codeferry_contracts.timing import step_seconds
-from codeferry_lambdas import archive_object, clients, fleet, limits, newest, way_back
+from codeferry_lambdas import archive_object, clients, fleet, limits, newest, signatures, way_back
 from codeferry_lambdas.observability import Event, entry, phase
 from codeferry_lambdas.obstacles import lines, no_instances
 from codeferry_lambdas.record import (
@@ -48,7 +48,7 @@ def handler(event: Event) -> dict[str, Any]:
     the ``sweep``: how often a long wait looks again, in seconds."""
     settings, run = Settings.from_env(), Run(**event["run"])
     require(RUN_ID_PATTERN, run.id, "run id")
-    request = read_request(event["request"], run.workflow)
+    request = signatures.with_signature(settings, read_request(event["request"], run.workflow))
     record = Record(settings.bucket, run.keys)
     record.write(run.keys.request, request.to_json())
     plan = make_plan(settings, request, event["document"], run)
@@ -130,6 +130,7 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
         files=manifest.summary.files if manifest else -1,
         unpacked=archive_object.unpacked(request.archive, archive, manifest),
     )
+    signatures.require(settings, plan, run)
     limits.require_payload(plan, run)
     return plan
 

@@ -16,7 +16,8 @@ DEFAULT_MAX_ARCHIVE_BYTES = 10 * 1024**3
 class Settings:
     """``max_archive_bytes`` caps what plan accepts. ``start_arn`` is only start's,
     ``agent_bucket`` only dispatch's. ``require_stage_tag``: an instance that no tag puts into a
-    stage is not of this one either."""
+    stage is not of this one either. ``signing_key``: the hex modulus of the key whose signature
+    a release needs, empty where it needs none."""
 
     stage: Stage
     bucket: str
@@ -26,11 +27,13 @@ class Settings:
     start_arn: str = ""
     require_stage_tag: bool = False
     agent_bucket: str = ""
+    signing_key: str = ""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, *also: str) -> Settings:
         """Read STAGE, ARTIFACT_BUCKET, RUN_TABLE, LOG_GROUP, MAX_ARCHIVE_BYTES,
-        REQUIRE_STAGE_TAG, for start STATE_MACHINE_ARN_SYNC, and for dispatch AGENT_BUCKET.
+        REQUIRE_STAGE_TAG, SIGNING_KEY, for start STATE_MACHINE_ARN_SYNC, and for dispatch
+        AGENT_BUCKET.
 
         ``also`` names variables this function cannot do without. Raises
         SettingsMissing that names every one that is missing.
@@ -52,4 +55,5 @@ class Settings:
             start_arn=env.get("STATE_MACHINE_ARN_SYNC", ""),
             require_stage_tag=env.get("REQUIRE_STAGE_TAG") == "true",
             agent_bucket=env.get("AGENT_BUCKET", ""),
+            signing_key=env.get("SIGNING_KEY", ""),
         )

@@ -1,7 +1,7 @@
 """start: an upload into the inbox becomes a run.
 
 Whatever the key looks like, a run is started: plan refuses what makes no sense and says
-so where people look. Only folder markers, which consoles create, start nothing.
+so where people look. Only folder markers, which consoles create, and signatures start nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts.errors import RequestInvalid
-from codeferry_contracts.layout import parse_inbox_key
+from codeferry_contracts.layout import SIGNATURE_SUFFIX, parse_inbox_key
 from codeferry_contracts.names import inbox_run_id
 from codeferry_lambdas import clients
 from codeferry_lambdas.observability import Event, entry, logger
@@ -27,8 +27,8 @@ def handler(event: Event) -> None:
     settings = Settings.from_env(None, "STATE_MACHINE_ARN_SYNC")
     detail = event["detail"]
     key, version_id = detail["object"]["key"], detail["object"].get("version-id", "")
-    if key.endswith("/"):
-        logger.info("Ignored a folder marker.", extra={"key": key})
+    if key.endswith(("/", SIGNATURE_SUFFIX)):
+        logger.info("Ignored a folder marker or a signature.", extra={"key": key})
         return
     run_id = inbox_run_id(detail["bucket"]["name"], key, version_id)
     start_once(settings.start_arn, run_id, request_for(key, version_id))

@@ -100,7 +100,11 @@ def request_for(joiners: Joiners, instances: Sequence[str]) -> dict[str, Any]:
     pinned: dict[str, Any] = {"key": archive.key, "sha256": archive.sha256, **archive.unpacked}
     if archive.version_id != "null":
         pinned["version_id"] = archive.version_id
-    parts = {"expect": dict(kept.expect), "options": dict(kept.options)}
+    parts = {
+        "signature": dict(archive.signature),
+        "expect": dict(kept.expect),
+        "options": dict(kept.options),
+    }
     return {
         "archive": pinned,
         "project": kept.project,

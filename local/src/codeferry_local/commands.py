@@ -22,6 +22,7 @@ UP_HELP = """Start the embedded AWS and return when everything answers.
 Examples:
   ferry local up
   ferry local up --instances 5 --target gpu-workers
+  ferry local up --signing
   ferry push demo --stage local
 """
 DOWN_HELP = """End the embedded AWS and remove its instances.
@@ -76,11 +77,19 @@ def local() -> None:
 @local.command(help=UP_HELP)
 @click.option("--instances", default=3, show_default=True, type=click.IntRange(0, 100))
 @click.option("--target", default="demo", show_default=True, help="Their codeferry:target tag.")
+@click.option("--signing", is_flag=True, help="Instances take signed releases only.")
 @as_json
-def up(instances: int, target: str, json_: bool) -> None:
+def up(instances: int, target: str, signing: bool, json_: bool) -> None:
     home = Home.default()
     printer = StepPrinter(Console(stderr=True))
-    Supervisor.start(home, instances=instances, target=target, attached=False, progress=printer)
+    Supervisor.start(
+        home,
+        instances=instances,
+        target=target,
+        attached=False,
+        signing=signing,
+        progress=printer,
+    )
     _show(read_state(home), json_)
 
 

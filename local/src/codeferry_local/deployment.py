@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -81,15 +82,19 @@ class Deployment:
         run_logged([str(node()), str(cdk_cli()), *arguments], self.log, self.environment)
 
 
-def synthesise(stage: Stage, log: Path) -> Path:
-    """The cloud assembly of the checkout's app, made again only when its sources changed."""
+def synthesise(stage: Stage, log: Path, signing_key: str = "") -> Path:
+    """The cloud assembly of the checkout's app, made again only when its sources changed; with a
+    public key (base64) its instances ask for releases signed by it."""
     root = checkout()
     cache = platformdirs.user_cache_path("codeferry") / "assemblies"
-    assembly = cache / f"{stage.name}-{fingerprint(root)}"
+    key = f"-{hashlib.sha256(signing_key.encode()).hexdigest()[:16]}" if signing_key else ""
+    assembly = cache / f"{stage.name}-{fingerprint(root)}{key}"
     if not assembly.exists():
         working = cache / f"{assembly.name}.{os.getpid()}"
         # MiniStack cannot answer the CDK's function that empties a bucket.
-        context = ("-c", f"stage={stage.name}", "-c", "empty_on_destroy=false")
+        context = ["-c", f"stage={stage.name}", "-c", "empty_on_destroy=false"]
+        if signing_key:
+            context += ["-c", "signing=file", "-c", f"signing_key={signing_key}"]
         options = ("--quiet", "--all", "--output", str(working), *context)
         command = [str(node()), str(cdk_cli()), "synth", *options]
         app = ("--app", f"{shlex.quote(sys.executable)} app.py")

@@ -49,6 +49,10 @@ class Home:
         return self.path / "instances"
 
     @property
+    def signing_key(self) -> Path:
+        return self.path / "signing-key.pem"
+
+    @property
     def temporary(self) -> Path:
         return self.path / "tmp"
 
@@ -76,6 +80,7 @@ class State:
     bucket: str
     state_machines: dict[str, str]
     instances: list[InstanceRecord]
+    signing_key: str = ""
 
     def to_json(self) -> LocalState:
         return cast(LocalState, asdict(self))

@@ -39,13 +39,15 @@ class Supervisor:
         attached: bool,
         time_scale: float = 1.0,
         variables: Mapping[str, str] | None = None,
+        signing: bool = False,
         progress: Progress = lambda line: None,
     ) -> Supervisor:
         """Start one and return when everything answers; ``progress`` gets each step.
 
         ``attached`` ties its life to this process; ``time_scale`` multiplies SSM's waits
         (delivery and execution timeouts), and ``variables`` are added to the Lambdas'
-        environment, both for tests. Raises the error it reported, or StartFailed.
+        environment, both for tests. With ``signing`` instances take signed releases only.
+        Raises the error it reported, or StartFailed.
         """
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
@@ -53,6 +55,7 @@ class Supervisor:
         options += ["--time-scale", str(time_scale)]
         for name, value in (variables or {}).items():
             options += ["--variable", name, value]
+        options += ["--signing"] if signing else []
         process = subprocess.Popen(
             [*command, *options, *(["--attached"] if attached else [])],
             stdin=subprocess.PIPE if attached else subprocess.DEVNULL,

@@ -31,6 +31,7 @@ from codeferry_local.emulator import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
 from codeferry_local.home import Home, State, write_state
 from codeferry_local.instances import launch
+from codeferry_local.signing import make_key
 from codeferry_local.ssm.server import SsmServer
 
 STAGE = Stage("local")
@@ -45,13 +46,15 @@ CREDENTIALS: Credentials = {
 class Wish:
     """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
 
-    ``variables`` are added to the Lambdas' environment, and win over ours.
+    ``variables`` are added to the Lambdas' environment, and win over ours. With ``signing`` its
+    instances take releases only that are signed with a key of its own.
     """
 
     instances: int
     target: str
     time_scale: float
     variables: dict[str, str] = field(default_factory=dict)
+    signing: bool = False
 
 
 @click.command()
@@ -60,6 +63,7 @@ class Wish:
 @click.option("--target", default="demo")
 @click.option("--time-scale", type=float, default=1.0)
 @click.option("--variable", "variables", type=(str, str), multiple=True)
+@click.option("--signing", is_flag=True)
 @click.option("--attached", is_flag=True)
 def main(
     home: Path,
@@ -67,6 +71,7 @@ def main(
     target: str,
     time_scale: float,
     variables: tuple[tuple[str, str], ...],
+    signing: bool,
     attached: bool,
 ) -> None:
     """Run the embedded AWS until told to stop."""
@@ -76,7 +81,7 @@ def main(
     if attached:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
-        wish = Wish(instances, target, time_scale, dict(variables))
+        wish = Wish(instances, target, time_scale, dict(variables), signing)
         serve(Home(home), wish, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
@@ -96,7 +101,8 @@ def serve(home: Home, wish: Wish, stop: threading.Event, report: IO[str]) -> Non
 
 def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
     log = home.log_file
-    synth = parts.enter_context(ThreadPoolExecutor(1)).submit(synthesise, STAGE, log)
+    key = make_key(home.signing_key) if wish.signing else ""
+    synth = parts.enter_context(ThreadPoolExecutor(1)).submit(synthesise, STAGE, log, key)
     with _step(report, "Starting the embedded AWS"):
         port = free_port()
         ssm = SsmServer(
@@ -137,6 +143,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         bucket=outputs[OUTPUT_BUCKET],
         state_machines={name: outputs[output_state_machine(name)] for name in WORKFLOWS},
         instances=records,
+        signing_key=str(home.signing_key) if wish.signing else "",
     )
 
 

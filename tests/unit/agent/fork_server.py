@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 FLAGS = ("-I", "-X", "utf8", "-B")
-AGENT = str(Path(__file__).parents[3] / "agent/src")
+SOURCES = [str(Path(__file__).parents[3] / part / "src") for part in ("agent", "contracts")]
 LENGTH = 1 << 20  # of one request, which holds an environment
 
 
@@ -198,7 +198,7 @@ class _Forked(BaseException):
 
 
 def main():
-    sys.path.insert(0, AGENT)
+    sys.path[:0] = SOURCES
     from codeferry_agent.run import execute  # noqa: F401 - what every delivery needs
 
     try:

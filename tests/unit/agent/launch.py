@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "agent/src"))
+sys.path.extend([str(Path(__file__).parents[3] / part / "src") for part in ("agent", "contracts")])
 
 from codeferry_agent.run import execute
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from codeferry_contracts import layout, parameters
 from codeferry_contracts.names import RUN_ID_PATTERN
+from tests.unit.agent.signatures import private_key
 
 WORKFLOWS = ("sync", "script", "rollback")
 
@@ -24,8 +28,9 @@ def workflow(request):
 def content(workflow):
     """A workflow's document as it is deployed."""
     from stacks.documents import document
+    from stacks.settings import Settings
 
-    return document(workflow)
+    return document(workflow, Settings())
 
 
 def test_each_workflow_has_a_document_that_gets_new_versions(resources):
@@ -82,15 +87,18 @@ def test_the_second_step_always_comes_and_is_short(workflow, content):
 
 def test_the_agent_is_the_files_of_the_repository_as_they_are():
     """Byte for byte, not compressed: what lies on an instance can be read."""
-    from stacks.agent_code import PACKAGE, SOURCES, agent_code
+    from stacks.agent_code import CONTRACTS, PACKAGE, SHARED, SOURCES, agent_code
+
+    def source(name: str) -> Path:
+        return (CONTRACTS if name.startswith(CONTRACTS.name) else PACKAGE).parent / name
 
     with zipfile.ZipFile(io.BytesIO(agent_code())) as archive:
-        found = {PACKAGE.parent / name: archive.read(name) for name in archive.namelist()}
+        found = {source(name): archive.read(name) for name in archive.namelist()}
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
-    assert set(found) == {PACKAGE / "__init__.py", *SOURCES.glob("*.py")}
-    for path, source in found.items():
-        assert source == path.read_bytes()
-        assert source in agent_code()
+    assert set(found) == {PACKAGE / "__init__.py", *SOURCES.glob("*.py"), *SHARED}
+    for path, content in found.items():
+        assert content == path.read_bytes()
+        assert content in agent_code()
 
 
 def test_the_document_wants_the_agent_that_is_published(content, assembly):
@@ -125,19 +133,52 @@ def test_the_embedded_text_ends_no_heredoc(content):
 def test_synthesis_is_deterministic():
     """The same sources give the same document, and so the same hash."""
     from stacks.documents import document
+    from stacks.settings import Settings
 
-    assert json.dumps(document("sync")) == json.dumps(document("sync"))
+    made = [json.dumps(document("sync", Settings())) for _ in range(2)]
+    assert made[0] == made[1]
 
 
 def test_a_document_that_could_not_be_sent_fails_the_synth():
     """Document and largest parameters must stay under SendCommand's 64 KB."""
     from stacks.documents import DocumentTooLarge, checked, document
+    from stacks.settings import Settings
+
+    settings = Settings(signing="kms", signing_key=signing_key())
 
     largest = parameters.PAYLOAD_LIMIT + parameters.LONGEST_URL + len("x" * 80) + len("172800")
     for workflow in WORKFLOWS:
-        assert len(json.dumps(document(workflow))) + largest <= 40 * 1024  # there is room
+        assert len(json.dumps(document(workflow, settings))) + largest <= 40 * 1024  # there is room
     with pytest.raises(DocumentTooLarge, match="65536"):
         checked({"x": "a" * (64 * 1024)})
+
+
+def test_a_document_pins_the_key_whose_signature_it_asks_for():
+    """In its text, for the instance, and in its description, for the functions; and neither where
+    releases are not signed, or nobody has said yet with which key."""
+    from stacks.documents import document
+    from stacks.settings import Settings
+
+    settings = Settings(signing="kms", signing_key=signing_key())
+    for workflow in WORKFLOWS:
+        content = document(workflow, settings)
+        modulus = settings.signing_modulus
+        line = f"export CODEFERRY_STAGE='dev' CODEFERRY_SIGNING_KEY='{modulus}'"
+        assert line in _script(content["mainSteps"][0]).splitlines()
+        assert parameters.asks_for(content["description"], modulus)
+        assert not parameters.asks_for(content["description"], modulus[:-1] + "0")
+        assert parameters.agent_of(content["description"])
+        plain = document(workflow, Settings(signing="kms"))
+        assert "SIGNING" not in _script(plain["mainSteps"][0])
+        assert not parameters.asks_for(plain["description"], modulus)
+
+
+def signing_key(name="ours"):
+    """A public key as KMS prints it."""
+    key = private_key(name).public_key()
+    return base64.b64encode(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).decode()
 
 
 def _script(step):

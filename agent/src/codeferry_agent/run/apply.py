@@ -32,6 +32,7 @@ from codeferry_agent.run.owner import find_owner, refuse_foreign
 from codeferry_agent.run.payload import FIELDS, RUN_ID, parse_payload
 from codeferry_agent.run.project import Project
 from codeferry_agent.run.result_line import blank_result
+from codeferry_agent.run.signed import Trust
 from codeferry_agent.run.tree import extract
 
 
@@ -39,11 +40,13 @@ class Run:
     """One delivery of one archive; fills in ``result``."""
 
     fields: ClassVar = FIELDS
+    workflow: ClassVar = "sync"
 
     def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
         self.payload, self.result = payload, result
         self.owner = find_owner(payload.user)
         self.project = Project(root / payload.project, self.owner)
+        self.trust = Trust(os.environ, root, self.workflow)
         self.record = self.project.runs / f"{payload.run_id}.json"
         self.doing, self.cancelled = "preparing", False
 
@@ -76,6 +79,8 @@ class Run:
         return bool(payload.command or payload.install or payload.bake_seconds or payload.health)
 
     def deliver(self) -> None:
+        self.trust.check(self.payload)
+        self.trust.check_newer(self.payload)
         for directory in (self.project.path, self.project.releases, self.project.shared):
             refuse_foreign(directory.stat(), self.owner, directory.name.encode())
         self.result["previous"] = self.project.current()
@@ -164,6 +169,7 @@ class Run:
         done = dict(self.result, release_id=release_id, status=status)
         write_json(staging / "record.json", self.recorded(done))  # for settle(), if we are killed
         reached("intended")
+        self.trust.note(self.payload)
         if not already:
             self.project.switch(release_id, staging)
         reached("switched")

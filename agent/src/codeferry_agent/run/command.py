@@ -299,7 +299,9 @@ class CommandRun(Run):
         on_cancel(cancel)  # not to wait for S3
         self.heed()
         try:
-            return parse_variables(fetch(self.payload.environment_url))
+            content = fetch(self.payload.environment_url)
+            self.trust.check_variables(self.payload, content)
+            return parse_variables(content)
         finally:
             on_cancel(self.remember)
 

@@ -45,8 +45,25 @@ def is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def signature(value: Any) -> bool:
+    """As ``contracts.request.Signature`` says; None of a run that is not signed."""
+    return value is None or (
+        isinstance(value, dict)
+        and value.keys() == SIGNATURE.keys()
+        and all(fits(value[name]) for name, fits in SIGNATURE.items())
+    )
+
+
 URL = r"https?://[A-Za-z0-9.:\[\]-]+/[!-~]*"
 RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+SIGNATURE: dict[str, Callable[[Any], bool]] = {
+    "value": text(r"[A-Za-z0-9+/]{1,2048}={0,2}"),
+    "sequence": number(1, MOST),
+    "expires_at": number(0, MOST),
+    "run_id": text(f"({RUN_ID})?"),
+    "target": text(r"[^\x00-\x1f\ud800-\udfff]{1,1024}"),
+    "environment": text(r"([0-9a-f]{64})?"),
+}
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "run_id": text(RUN_ID),
     "project": text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
@@ -70,6 +87,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "returning": is_bool,
     "bake_seconds": number(0, MAX_SECONDS),
     "health": arguments,
+    "signature": signature,
 }
 
 
@@ -79,6 +97,8 @@ def parse_payload(
     """The checked fields of contracts' Payload, or of its Restoration."""
     try:
         document = json.loads(base64.b64decode(encoded, validate=True))
+        if "signature" in fields:  # only where releases are signed
+            document.setdefault("signature", None)
         wrong = document.keys() ^ fields.keys()
         wrong = wrong or {name for name, fits in fields.items() if not fits(document[name])}
     except (ValueError, AttributeError, RecursionError):

@@ -26,7 +26,7 @@ from codeferry_agent.run.project import prune_records
 class ScriptRun(CommandRun):
     """A script with its files, in a directory of its own that goes with it."""
 
-    noun = "script"
+    noun, workflow = "script", "script"
 
     def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
         super().__init__(payload, root, result)
@@ -61,6 +61,7 @@ class ScriptRun(CommandRun):
                         self.kill_leftovers(leftover.name)
 
     def deliver(self) -> None:
+        self.trust.check(self.payload)
         discard(self.tree)
         archive = self.place / "archive.tar.gz"
         with self.phase("download", "downloading the script"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 
 from codeferry_cli import archive, packing_view
-from codeferry_cli.archive import Prepared
+from codeferry_cli.archive import BeforeEnd, Prepared
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import conclude
@@ -26,11 +27,14 @@ from codeferry_cli.options import (
 from codeferry_cli.output import Output
 from codeferry_cli.progress import progress
 from codeferry_cli.rehearsal import rehearse
-from codeferry_cli.stage import find_stage
+from codeferry_cli.signing import sign_request
+from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import await_arrival
 from codeferry_cli.upload import send, sent_json
-from codeferry_contracts.layout import inbox_key
+from codeferry_contracts.layout import inbox_key, signature_key
+from codeferry_contracts.manifest import Summary
 from codeferry_contracts.names import SYNC, inbox_run_id
+from codeferry_contracts.request import Archive, RunRequest
 
 
 @click.command(
@@ -68,13 +72,15 @@ def upload(
     if dry_run:
         rehearse(prepared, output, {"key": key})
     else:
-        _upload(prepared, key, access, waiting, output)
+        _upload(target, prepared, key, access, waiting, output)
 
 
-def _upload(prepared: Prepared, key: str, access: Access, waiting: Waiting, output: Output) -> None:
+def _upload(
+    target: str, prepared: Prepared, key: str, access: Access, waiting: Waiting, output: Output
+) -> None:
     stage = find_stage(Aws(access))
     with progress() as shown:
-        sent = send(stage, prepared, key, shown)
+        sent = send(stage, prepared, key, shown, _signing(stage, target, prepared.project, key))
         run_id = inbox_run_id(stage.bucket, key, sent.archive.version_id or "")
         shown.line(f"Run {run_id}")
         if waiting.wait:
@@ -83,6 +89,19 @@ def _upload(prepared: Prepared, key: str, access: Access, waiting: Waiting, outp
         followed = accompany(stage, SYNC, run_id, shown, waiting)
     packing_view.show_warnings(prepared, sent.packed, output)
     conclude(stage, followed, output, sent_json(run_id, prepared, sent))
+
+
+def _signing(stage: DeployedStage, target: str, project: str, key: str) -> BeforeEnd:
+    """What lays the signature beside the upload, before that is there and starts its run."""
+
+    def lay(sha256: str, summary: Summary) -> None:
+        request = RunRequest(Archive(key), target, project)
+        signature = sign_request(stage, SYNC, request, archive=sha256, digest=summary.digest)
+        if signature:
+            body = json.dumps(signature.to_json()).encode()
+            stage.s3.put_object(Bucket=stage.bucket, Key=signature_key(key), Body=body)
+
+    return lay
 
 
 def _upload_name(project: str) -> str:
