@@ -26,10 +26,10 @@ from codeferry_local.ssm.log_stream import LogShipper
 from codeferry_local.ssm.operations.commands import CommandOperations
 from codeferry_local.ssm.operations.documents import DocumentOperations
 from codeferry_local.ssm.operations.instances import InstanceOperations
+from codeferry_local.ssm.output import BOTH_LIMIT
 from codeferry_local.ssm.scheduler import Scheduler
 from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
 from codeferry_local.ssm.shell import ShellExecutor
-from codeferry_local.ssm.views import AGENT_OUTPUT_LIMIT
 
 Operation = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -58,8 +58,7 @@ class SsmServer:
         time_scale: float = 1.0,
         workers: int = 32,
         disk_cap: int = 64 * 1024 * 1024,
-        grace_seconds: float = 5.0,
-        output_limit: int = AGENT_OUTPUT_LIMIT,
+        output_limit: int = BOTH_LIMIT,
     ) -> None:
         self._account = account_id
         self._time_scale = time_scale
@@ -79,14 +78,15 @@ class SsmServer:
             agent=Agent(
                 region=region,
                 time_scale=time_scale,
-                shell=ShellExecutor(disk_cap=disk_cap, grace_seconds=grace_seconds),
+                shell=ShellExecutor(disk_cap=disk_cap),
                 logs=self._logs,
+                output_limit=output_limit,
             ),
             announcer=announcer,
             time_scale=time_scale,
             workers=workers,
         )
-        self._operations = self._find_operations(output_limit)
+        self._operations = self._find_operations()
         self._control = Control(
             faults=self.faults,
             fleet=self.fleet,
@@ -196,7 +196,7 @@ class SsmServer:
             )
         )
 
-    def _find_operations(self, output_limit: int) -> dict[str, Operation]:
+    def _find_operations(self) -> dict[str, Operation]:
         subjects = (
             DocumentOperations(self.documents, self._account),
             InstanceOperations(self.fleet, self.faults, self.documents),
@@ -206,7 +206,6 @@ class SsmServer:
                 faults=self.faults,
                 scheduler=self._scheduler,
                 account=self._account,
-                output_limit=output_limit,
             ),
         )
         return {
