@@ -104,16 +104,17 @@ def messages(endpoint: str, group: str, stream: str) -> list[str]:
 
 
 def test_output_is_streamed_while_the_step_runs(cloud: Bench, ministack: str) -> None:
-    """With CloudWatch output, lines are in the log streams before the step has ended."""
+    """With CloudWatch output, lines are in the log streams before the step has ended; of the
+    last event the last line end is not (buildEventInfo of cloudwatchlogsservice.go)."""
     go = cloud.root / "go"
     cloud.document(f"echo one; echo oops >&2; while [ ! -e {go} ]; do sleep 0.02; done; echo two")
     command_id = cloud.send(CloudWatchOutputConfig={"CloudWatchOutputEnabled": True})
     stream = f"{command_id}/{INSTANCE}/apply"
-    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one"])
-    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stderr") == ["oops"])
+    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one\n"])
+    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stderr") == ["oops\n"])
     assert cloud.command(command_id)["Status"] == "InProgress"
     go.touch()
-    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one", "two"])
+    until(lambda: messages(ministack, "/aws/ssm/demo-doc", f"{stream}/stdout") == ["one\n", "two"])
 
 
 def test_log_group_can_be_named(cloud: Bench, ministack: str) -> None:
