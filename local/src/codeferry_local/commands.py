@@ -76,11 +76,24 @@ def local() -> None:
 @local.command(help=UP_HELP)
 @click.option("--instances", default=3, show_default=True, type=click.IntRange(0, 100))
 @click.option("--target", default="demo", show_default=True, help="Their codeferry:target tag.")
+@click.option(
+    "--paced/--unpaced",
+    default=True,
+    help="Take the time a genuine SSM agent takes for output and logs: 2 to 3 s a step.",
+    show_default=True,
+)
 @as_json
-def up(instances: int, target: str, json_: bool) -> None:
+def up(instances: int, target: str, paced: bool, json_: bool) -> None:
     home = Home.default()
     printer = StepPrinter(Console(stderr=True))
-    Supervisor.start(home, instances=instances, target=target, attached=False, progress=printer)
+    Supervisor.start(
+        home,
+        instances=instances,
+        target=target,
+        attached=False,
+        paced=paced,
+        progress=printer,
+    )
     _show(read_state(home), json_)
 
 

@@ -62,7 +62,7 @@ class SsmServer:
         workers: int = 32,
         disk_cap: int = 64 * 1024 * 1024,
         output_limit: int = BOTH_LIMIT,
-        paced: bool = False,
+        paced: bool = True,
     ) -> None:
         self._account = account_id
         self._time_scale = time_scale

@@ -473,7 +473,7 @@ def test_output_is_empty_until_the_end(bench: Bench) -> None:
 
 def test_output_on_disk_is_capped(tmp_path: Path) -> None:
     """A step that writes without end fills no disk: the file stops at the cap."""
-    with SsmServer(time_scale=SCALE, disk_cap=100_000) as server:
+    with SsmServer(time_scale=SCALE, disk_cap=100_000, paced=False) as server:
         bench = Bench(server, tmp_path, RecordedEvents())
         bench.instance()
         bench.document("head -c 5000000 /dev/zero; echo done >&2")
@@ -497,14 +497,16 @@ def test_execution_timeout_kills_the_whole_group(bench: Bench) -> None:
 
 def test_kill_comes_at_once(bench: Bench) -> None:
     """No TERM comes first: what a trap would do is not done (killProcess of executers_unix.go)."""
-    made = two_steps("trap 'echo tidied' TERM; echo up; while :; do sleep 0.02; done", "true")
-    bench.create(made)
+    mark = bench.root / "tidied"
+    stubborn = f"trap 'touch {mark}' TERM; echo up; while :; do sleep 0.02; done"
+    bench.create(two_steps(stubborn, "true"))
     command_id = bench.send(Parameters={"executionTimeout": ["150"]})
     bench.ended(command_id)
     first = bench.invocation(command_id, PluginName="apply")
     assert first["StandardOutputContent"] == "up\n"
     assert (first["StatusDetails"], first["ResponseCode"]) == ("ExecutionTimedOut", 137)
     assert first["StandardErrorContent"] == ""
+    assert not mark.exists()
 
 
 def test_cancel_kills_at_once(bench: Bench) -> None:
@@ -641,7 +643,7 @@ def test_instance_that_cannot_hold_the_script_fails_the_step(bench: Bench) -> No
 def test_stop_kills_what_runs(tmp_path: Path) -> None:
     """Stopping the server leaves no process of a step behind."""
     pid_file = tmp_path / "pid"
-    with SsmServer() as server:
+    with SsmServer(paced=False) as server:
         bench = Bench(server, tmp_path, RecordedEvents())
         bench.instance()
         bench.document(f"echo $$ > {pid_file}; sleep 1000")

@@ -143,7 +143,7 @@ def test_without_pace_no_step_waits_for_its_log(tmp_path: Path) -> None:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A server whose instances are as slow as genuine ones, scaled."""
     events = RecordedEvents()
-    with SsmServer(time_scale=SCALE, event_sink=events, paced=True) as server:
+    with SsmServer(time_scale=SCALE, event_sink=events) as server:
         made = Bench(server, tmp_path, events)
         made.instance()
         yield made

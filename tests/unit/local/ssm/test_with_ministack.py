@@ -38,7 +38,9 @@ def aws(service: str, endpoint: str) -> Any:
 @pytest.fixture
 def cloud(ministack: str, tmp_path: Path) -> Iterator[Bench]:
     """A local SSM that logs and delivers to MiniStack."""
-    with SsmServer(aws_endpoint=ministack, account_id=ACCOUNT, time_scale=SCALE) as server:
+    with SsmServer(
+        aws_endpoint=ministack, account_id=ACCOUNT, time_scale=SCALE, paced=False
+    ) as server:
         bench = Bench(server, tmp_path, RecordedEvents())
         bench.instance()
         yield bench
@@ -131,7 +133,7 @@ def test_unreachable_aws_never_fails_the_command(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without EventBridge and Logs the command succeeds, and the log says what was lost."""
-    with SsmServer(aws_endpoint="http://127.0.0.1:9", time_scale=SCALE) as server:
+    with SsmServer(aws_endpoint="http://127.0.0.1:9", time_scale=SCALE, paced=False) as server:
         bench = Bench(server, tmp_path, RecordedEvents())
         bench.instance()
         bench.document("echo x")
