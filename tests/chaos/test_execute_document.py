@@ -64,7 +64,7 @@ def fleet(documents: dict[str, str], store: Store, tmp_path: Path) -> Iterator[F
     home.mkdir(parents=True)
     keep_agent(home)
     there = machine(Instance(home, store))
-    with SsmServer(time_scale=0.1) as server:
+    with SsmServer(time_scale=0.1, paced=False) as server:
         server.add_instance(INSTANCE, tmp_path, tags={"codeferry:target": "demo"})
         client = boto3.client(
             "ssm",

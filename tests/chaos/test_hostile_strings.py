@@ -179,7 +179,7 @@ def ssm(document: str, tmp_path: Path) -> Iterator[Any]:
     root = tmp_path / "root"
     (root / "opt/codeferry").mkdir(parents=True)
     keep_agent(root / "opt/codeferry")
-    with SsmServer() as server:
+    with SsmServer(paced=False) as server:
         server.add_instance(INSTANCE, root, tags={"codeferry:target": "demo"})
         client = boto3.client(
             "ssm",

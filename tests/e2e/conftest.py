@@ -160,6 +160,7 @@ def embedded(tmp_path_factory):
         target="demo",
         attached=True,
         time_scale=TIME_SCALE,
+        paced=False,
         variables=HURRIED,
     )
     try:

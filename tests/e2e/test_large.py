@@ -29,7 +29,7 @@ STRIDE = SIZE // 64  # of it one MiB does not compress: 64 MiB go up
 def large_aws(tmp_path_factory):
     """An embedded AWS whose timeouts are the real ones: unpacking takes some seconds."""
     home = Home(tmp_path_factory.mktemp("aws-large"))
-    supervisor = Supervisor.start(home, instances=2, target="demo", attached=True)
+    supervisor = Supervisor.start(home, instances=2, target="demo", attached=True, paced=False)
     try:
         yield Aws(home)
     finally:

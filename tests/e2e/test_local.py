@@ -53,7 +53,7 @@ def ferry(tmp_path):
 
 def test_local_up_status_env_and_down(ferry, tmp_path, project):
     """Up returns when everything answers; down leaves neither process nor instance."""
-    up = ferry("local", "up", "--instances", 2, "--target", "workers", "--json")
+    up = ferry("local", "up", "--unpaced", "--instances", 2, "--target", "workers", "--json")
     assert up.returncode == 0, up.stderr
     status = json.loads(ferry("local", "status", "--json").stdout)
     assert status == json.loads(up.stdout)

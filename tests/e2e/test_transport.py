@@ -42,6 +42,7 @@ def behind_proxies(tmp_path_factory):
             target="demo",
             attached=True,
             time_scale=TIME_SCALE,
+            paced=False,
             variables={"AWS_ENDPOINT_URL_S3": s3.url, "AWS_ENDPOINT_URL_SSM": ssm.url} | HURRIED,
         )
         try:

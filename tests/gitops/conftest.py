@@ -92,7 +92,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cloud(place):
     port = free_port()
-    ssm = SsmServer(region=REGION, aws_endpoint=f"http://127.0.0.1:{port}")
+    ssm = SsmServer(region=REGION, aws_endpoint=f"http://127.0.0.1:{port}", paced=False)
     variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION}
     # -P: the modules beside the script are not the emulator's.
     program = ("-P", str(Path(__file__).with_name("emulator.py")))

@@ -16,9 +16,13 @@ from codeferry_contracts.result import parse_result
 
 OUTPUTS = ("stdout", "stderr")
 
-# Said last on stderr by the SSM agent of a step that exited with 1. Ours do whenever anything
-# failed, whatever the command's own exit code.
-_STEP_FAILED = re.compile(r"failed to run commands: exit status \d+")
+# Said last on stderr by the SSM agent of a step that failed. Ours exit with 1 whenever anything
+# failed, whatever the command's own exit code. A step that was killed is told by its signal where
+# sh becomes the script (bash), and by 128 and its number where it stays beside it (dash), of which
+# 137 is the agent's own kill to the agent, and no failure to speak of.
+_STEP_FAILED = re.compile(
+    r"failed to run commands: (?:exit status \d+|signal: [a-z0-9/ ]+(?: \(core dumped\))?)"
+)
 # A carriage return alone is a progress bar drawing over itself: each state is a line here.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 

@@ -16,8 +16,8 @@ from codeferry_contracts.errors import ResultInvalid
 RESULT_FORMAT = 1
 RESULT_KEY = "codeferry_result"
 # ListCommandInvocations gives 2,500 characters, but the SSM agent has by then cut output and
-# errors together to 2,400 bytes (amazon-ssm-agent, iohandler.go) and adds a few words of its
-# own when a step fails.
+# errors together to 2,500 bytes, older ones to 2,400 (amazon-ssm-agent, iohandler.go), and adds
+# a few words of its own when a step fails.
 RESULT_MAX_CHARACTERS = 2300
 
 _MOST = 10**18  # of anything that is counted or measured

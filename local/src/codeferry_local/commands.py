@@ -78,8 +78,14 @@ def local() -> None:
 @click.option("--instances", default=3, show_default=True, type=click.IntRange(0, 100))
 @click.option("--target", default="demo", show_default=True, help="Their codeferry:target tag.")
 @click.option("--signing", is_flag=True, help="Instances take signed releases only.")
+@click.option(
+    "--paced/--unpaced",
+    default=True,
+    help="Take the time a genuine SSM agent takes for output and logs: 2 to 3 s a step.",
+    show_default=True,
+)
 @as_json
-def up(instances: int, target: str, signing: bool, json_: bool) -> None:
+def up(instances: int, target: str, signing: bool, paced: bool, json_: bool) -> None:
     home = Home.default()
     printer = StepPrinter(Console(stderr=True))
     Supervisor.start(
@@ -88,6 +94,7 @@ def up(instances: int, target: str, signing: bool, json_: bool) -> None:
         target=target,
         attached=False,
         signing=signing,
+        paced=paced,
         progress=printer,
     )
     _show(read_state(home), json_)

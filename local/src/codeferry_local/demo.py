@@ -71,6 +71,7 @@ class Demo:
             instances=self.instances,
             target=TARGET,
             attached=not keep,
+            paced=False,
             progress=StepPrinter(self.console),
         )
         try:

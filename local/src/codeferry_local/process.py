@@ -38,13 +38,15 @@ class Supervisor:
         target: str,
         attached: bool,
         time_scale: float = 1.0,
+        paced: bool = True,
         variables: Mapping[str, str] | None = None,
         signing: bool = False,
         progress: Progress = lambda line: None,
     ) -> Supervisor:
         """Start one and return when everything answers; ``progress`` gets each step.
 
-        ``attached`` ties its life to this process; ``time_scale`` multiplies SSM's waits
+        ``attached`` ties its life to this process; ``paced`` gives its SSM agent the time a
+        genuine one takes for output and logs; ``time_scale`` multiplies SSM's waits
         (delivery and execution timeouts), and ``variables`` are added to the Lambdas'
         environment, both for tests. With ``signing`` instances take signed releases only.
         Raises the error it reported, or StartFailed.
@@ -52,7 +54,7 @@ class Supervisor:
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
         options = ["--instances", str(instances), "--target", target]
-        options += ["--time-scale", str(time_scale)]
+        options += ["--time-scale", str(time_scale), *(["--paced"] if paced else [])]
         for name, value in (variables or {}).items():
             options += ["--variable", name, value]
         options += ["--signing"] if signing else []

@@ -46,6 +46,7 @@ CREDENTIALS: Credentials = {
 class Wish:
     """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
 
+    ``paced``: its agent takes the time a genuine one takes for output and logs.
     ``variables`` are added to the Lambdas' environment, and win over ours. With ``signing`` its
     instances take releases only that are signed with a key of its own.
     """
@@ -53,6 +54,7 @@ class Wish:
     instances: int
     target: str
     time_scale: float
+    paced: bool = False
     variables: dict[str, str] = field(default_factory=dict)
     signing: bool = False
 
@@ -62,6 +64,7 @@ class Wish:
 @click.option("--instances", type=int, default=3)
 @click.option("--target", default="demo")
 @click.option("--time-scale", type=float, default=1.0)
+@click.option("--paced", is_flag=True)
 @click.option("--variable", "variables", type=(str, str), multiple=True)
 @click.option("--signing", is_flag=True)
 @click.option("--attached", is_flag=True)
@@ -70,6 +73,7 @@ def main(
     instances: int,
     target: str,
     time_scale: float,
+    paced: bool,
     variables: tuple[tuple[str, str], ...],
     signing: bool,
     attached: bool,
@@ -81,7 +85,7 @@ def main(
     if attached:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
-        wish = Wish(instances, target, time_scale, dict(variables), signing)
+        wish = Wish(instances, target, time_scale, paced, dict(variables), signing)
         serve(Home(home), wish, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
@@ -110,6 +114,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             account_id=ACCOUNT,
             aws_endpoint=local_url(port),
             time_scale=wish.time_scale,
+            paced=wish.paced,
         )
         variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION} | wish.variables
         emulator = Emulator.start(port, home.temporary, log, variables)

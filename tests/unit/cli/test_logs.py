@@ -288,6 +288,14 @@ def test_only_the_last_line_of_errors_is_the_agents() -> None:
     assert command_lines(*said, output="stdout") == said
 
 
+@pytest.mark.parametrize(
+    "said", ["exit status 143", "signal: killed", "signal: segmentation fault (core dumped)"]
+)
+def test_agents_word_of_a_killed_step_is_not_the_commands(said: str) -> None:
+    """A step that was killed: its signal where sh is bash, 128 and more where it is dash."""
+    assert command_lines("x", f"failed to run commands: {said}", output="stderr") == ["x"]
+
+
 def test_what_looks_like_ours_is_shown_while_followed(stage: DeployedStage, begin: Begin) -> None:
     """Each output of each instance has a first line of its own, over all looks."""
     printed = begin()

@@ -22,7 +22,7 @@ NOT_RUN = -1
 
 @dataclass(kw_only=True)
 class StepRecord:
-    """One step of an invocation."""
+    """One step of an invocation; ``output`` is both outputs as the agent tells them in one."""
 
     name: str
     action: str
@@ -30,6 +30,7 @@ class StepRecord:
     exit_code: int = NOT_RUN
     stdout: str = ""
     stderr: str = ""
+    output: str = ""
     started: datetime | None = None
     finished: datetime | None = None
 

@@ -123,9 +123,9 @@ def _step(entry: Mapping[str, Any], index: int) -> Step:
         timeout_seconds=inputs.get("timeoutSeconds", DEFAULT_TIMEOUT),
         working_directory=str(inputs.get("workingDirectory", "")),
         platform=_required_platform(entry.get("precondition"), name),
-        on_failure=str(entry.get("onFailure", inputs.get("onFailure", ""))),
-        on_success=str(entry.get("onSuccess", inputs.get("onSuccess", ""))),
-        final=_true(entry.get("finallyStep", inputs.get("finallyStep", False))),
+        on_failure=_modifier(inputs, "onFailure"),
+        on_success=_modifier(inputs, "onSuccess"),
+        final=_modifier(inputs, "finallyStep") == "true",
     )
 
 
@@ -190,5 +190,12 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     return value
 
 
-def _true(value: Any) -> bool:
-    return str(value).lower() == "true"
+def _modifier(inputs: Mapping[str, Any], name: str) -> str:
+    """An input that steers the document, as text.
+
+    Beside ``inputs`` the agent does not look (getStringPropByName of runpluginutil.go).
+    """
+    value = inputs.get(name)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else ""

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from codeferry_local.ssm.log_stream import StepLog
 
 
+# Exit codes that mean something to the agent: it stopped the step itself, the step asks for a
+# reboot, or for the document to end here, well or badly.
+STOPPED, REBOOT, EXIT_WITH_SUCCESS, EXIT_WITH_FAILURE = 137, 194, 168, 169
+
+
 class Reason(Enum):
     """Why a running step is interrupted."""
 
@@ -32,6 +37,10 @@ class Ending(Enum):
     TIMED_OUT = auto()
     CANCELLED = auto()
     LOST = auto()
+
+
+# How a step ends for which reason.
+ENDINGS = {Reason.CANCEL: Ending.CANCELLED, Reason.LOST: Ending.LOST, Reason.STOP: Ending.LOST}
 
 
 class Interrupt:
@@ -108,5 +117,5 @@ class NullExecutor:
         """The answer, unless an interrupt came while it was made."""
         exit_code, stdout, stderr = self._answer(context)
         reason = context.interrupt.reason
-        ending = {None: Ending.EXITED, Reason.LOST: Ending.LOST}.get(reason, Ending.CANCELLED)
+        ending = Ending.EXITED if reason is None else ENDINGS[reason]
         return StepOutcome(exit_code=exit_code, stdout=stdout, stderr=stderr, ending=ending)

@@ -1,17 +1,16 @@
-"""Streams a step's output to CloudWatch Logs while it runs, as Run Command does.
+"""Streams a step's output to CloudWatch Logs while it runs, as the agent does.
 
-One thread ships for every step. Its queue is bounded: a slow log slows the step, and one
-that cannot be written costs a warning, never the command.
+``StreamData`` and ``getNextMessage`` (cloudwatchlogsservice.go of the amazon-ssm-agent): every
+second one event of all whole lines that are new, up to 200,000 bytes, and four such events at
+most. A log that cannot be written costs a warning, never the command.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,44 +18,117 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 logger = logging.getLogger(__name__)
 
-_QUEUE_LENGTH = 20_000
-_BATCH_SECONDS = 0.25
+EVENT_BYTES, EVENTS_AT_ONCE = 200_000, 4
+# UploadFrequency, and how many of it a step waits for its log (maxCloudWatchUploadRetry).
+UPLOAD_SECONDS, MOST_WAITS = 1.0, 60
+# How often it is written where pace is no matter.
+_UNPACED_SECONDS = 0.2
+# The agent reads from a file that may grow; what is held in memory here may not.
+_ROOM = 16 * 1024 * 1024
 _PATIENCE_SECONDS = 10.0
-# PutLogEvents: 10,000 events, 1 MiB with 26 bytes per event; an event below 256 KiB.
-_BATCH_EVENTS, _BATCH_BYTES, _EVENT_OVERHEAD, _EVENT_BYTES = 10_000, 1_000_000, 26, 200_000
 
-
-@dataclass(frozen=True)
-class _Line:
-    group: str
-    stream: str
-    milliseconds: int
-    text: str
+Events = list[dict[str, Any]]
 
 
 class StreamLog:
-    """One output of one step: cuts bytes into lines and passes them on."""
+    """One output of one step; ``waits``: whether closing it waits for what is still to be sent."""
 
-    def __init__(self, emit: Callable[[str], None]) -> None:
-        self._emit = emit
-        self._partial = b""
+    def __init__(self, group: str, name: str, *, tick: float, waits: bool) -> None:
+        self.group = group
+        self.name = name
+        self.created = False
+        self._tick = tick
+        self._waits = waits
+        self._changed = threading.Condition()
+        self._pending = bytearray()
+        self._complete = False
+        self._over = False
+        self._waited = 0
 
     def write(self, chunk: bytes) -> None:
-        """Take bytes; whole lines leave at once, an endless one in pieces."""
-        *lines, self._partial = (self._partial + chunk).split(b"\n")
-        for line in lines:
-            self._send(line)
-        if len(self._partial) >= _EVENT_BYTES:
-            self.close()
+        """Take bytes."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._over or len(self._pending) < _ROOM, _PATIENCE_SECONDS
+            )
+            if len(self._pending) < _ROOM:
+                self._pending += chunk
+            elif not self._over:
+                logger.warning("CloudWatch Logs does not answer; output of %s is lost", self.name)
 
     def close(self) -> None:
-        """Pass on what has no line end."""
-        self._send(self._partial)
-        self._partial = b""
+        """Nothing more is written: a last line without an end is sent, too."""
+        with self._changed:
+            self._complete = True
+            if self._waits:
+                self._changed.wait_for(lambda: self._over, MOST_WAITS * self._tick)
 
-    def _send(self, line: bytes) -> None:
-        for start in range(0, len(line), _EVENT_BYTES):
-            self._emit(line[start : start + _EVENT_BYTES].decode(errors="replace"))
+    def end(self) -> None:
+        """Nothing more is sent, and nobody waits for it."""
+        with self._changed:
+            self._over = True
+            self._pending.clear()
+            self._changed.notify_all()
+
+    @property
+    def over(self) -> bool:
+        """Whether all is sent, or nothing will be any more."""
+        with self._changed:
+            return self._over
+
+    def next(self) -> tuple[Events, int]:
+        """The next events and how many bytes they are; none of a complete output ends it."""
+        with self._changed:
+            text = bytes(self._pending[: (EVENTS_AT_ONCE + 1) * EVENT_BYTES])
+            complete = self._complete
+            self._waited += complete
+        events, size = _events(text, complete=complete)
+        if complete and (not events or self._waited > MOST_WAITS):
+            self.end()
+        return events, size
+
+    def sent(self, size: int) -> None:
+        """So many bytes need not be sent again."""
+        with self._changed:
+            del self._pending[:size]
+            self._changed.notify_all()
+
+
+def _events(text: bytes, *, complete: bool) -> tuple[Events, int]:
+    messages: list[bytes] = []
+    message, taken = b"", 0
+    for line in _lines(text, complete=complete):
+        if len(message) + len(line) > EVENT_BYTES:
+            messages.append(message)
+            message = b""
+            if len(messages) == EVENTS_AT_ONCE:
+                break
+        message += line
+        taken += len(line)
+    if message:
+        messages.append(message)
+    now = int(time.time() * 1000)
+    return [{"timestamp": now, "message": _told(m, complete=complete)} for m in messages], taken
+
+
+def _lines(text: bytes, *, complete: bool) -> list[bytes]:
+    """Whole lines with their ends, an endless one in pieces, the rest only when it is the last."""
+    lines: list[bytes] = []
+    for line in _cut(text):
+        lines.extend(line[at : at + EVENT_BYTES] for at in range(0, len(line), EVENT_BYTES))
+    if lines and not complete and not lines[-1].endswith(b"\n") and len(lines[-1]) < EVENT_BYTES:
+        del lines[-1]
+    return lines
+
+
+def _cut(text: bytes) -> list[bytes]:
+    *whole, rest = text.split(b"\n")
+    return [line + b"\n" for line in whole] + ([rest] if rest else [])
+
+
+def _told(message: bytes, *, complete: bool) -> str:
+    text = message.decode(errors="replace").replace("\r\n", "\n")
+    return text.removesuffix("\n") if complete else text
 
 
 @dataclass(frozen=True)
@@ -68,96 +140,92 @@ class StepLog:
 
 
 class LogShipper:
-    """Ships lines in batches; ``client`` makes a CloudWatch Logs client when first needed."""
+    """Sends what streams hold; ``client`` makes a CloudWatch Logs client when first needed.
 
-    def __init__(self, client: Callable[[], Any]) -> None:
+    ``pace``: seconds for each of the agent's, when a step is to wait for its log as there.
+    Without, what is new is sent several times a second and no step waits.
+    """
+
+    def __init__(self, client: Callable[[], Any], *, pace: float | None = None) -> None:
         self._client = client
-        self._queue: queue.Queue[_Line | None] = queue.Queue(_QUEUE_LENGTH)
-        self._ready: set[tuple[str, str]] = set()
+        self._paced = pace is not None
+        self._tick = _UNPACED_SECONDS if pace is None else UPLOAD_SECONDS * pace
+        self._streams: list[StreamLog] = []
+        self._changed = threading.Condition()
+        self._stopping = False
         self._thread: threading.Thread | None = None
-        self._start = threading.Lock()
 
-    def step_log(self, group: str, prefix: str) -> StepLog:
-        """The streams ``<prefix>/stdout`` and ``<prefix>/stderr`` of a log group."""
-        with self._start:
+    def step_log(self, group: str, prefix: str) -> StepLog | None:
+        """The streams ``<prefix>/stdout`` and ``<prefix>/stderr``; None without the group.
+
+        A group that cannot be made costs the step its log (Init of iohandler.go).
+        """
+        try:
+            _create(self._client().create_log_group, logGroupName=group)
+        except (BotoCoreError, ClientError) as error:
+            logger.warning("Output is not logged to %s: %s", group, error)
+            return None
+        streams = [
+            StreamLog(group, f"{prefix}/{name}", tick=self._tick, waits=self._paced)
+            for name in ("stdout", "stderr")
+        ]
+        with self._changed:
+            self._streams += streams
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="ssm-logs", daemon=True)
                 self._thread.start()
-        return StepLog(*(self._stream(group, f"{prefix}/{name}") for name in ("stdout", "stderr")))
+            self._changed.notify_all()
+        return StepLog(*streams)
 
     def stop(self) -> None:
-        """Ship what is queued, then end."""
+        """Send once what is there, then end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
         if self._thread is not None:
-            try:
-                self._queue.put(None, timeout=5)
-            except queue.Full:
-                logger.warning("CloudWatch Logs does not answer; what is queued is dropped")
             self._thread.join(timeout=10)
             self._thread = None
 
-    def _stream(self, group: str, stream: str) -> StreamLog:
-        def emit(text: str) -> None:
-            # A full queue holds the step up, as a full pipe does: the agent reads its output
-            # from a file and loses none of it either.
-            line = _Line(group, stream, int(time.time() * 1000), text)
-            try:
-                self._queue.put(line, timeout=_PATIENCE_SECONDS)
-            except queue.Full:
-                logger.warning("CloudWatch Logs does not answer; a line of %s is dropped", stream)
-
-        return StreamLog(emit)
-
     def _work(self) -> None:
-        running = True
-        while running:
-            lines = [self._queue.get()]
-            deadline = time.monotonic() + _BATCH_SECONDS
-            while lines[-1] is not None and len(lines) < _BATCH_EVENTS:
-                try:
-                    lines.append(self._queue.get(timeout=max(0.0, deadline - time.monotonic())))
-                except queue.Empty:
-                    break
-            running = lines[-1] is not None
-            self._ship(line for line in lines if line is not None)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._streams)
+                stopping = self._changed.wait_for(lambda: self._stopping, self._tick)
+                streams = list(self._streams)
+            for stream in streams:
+                self._ship(stream)
+                if stopping:
+                    stream.end()
+            with self._changed:
+                self._streams = [stream for stream in self._streams if not stream.over]
+                if stopping:
+                    return
 
-    def _ship(self, lines: Iterable[_Line]) -> None:
-        by_stream: dict[tuple[str, str], list[_Line]] = defaultdict(list)
-        for line in lines:
-            by_stream[line.group, line.stream].append(line)
-        for (group, stream), batch in by_stream.items():
-            try:
-                self._put(group, stream, batch)
-            except (BotoCoreError, ClientError) as error:
-                logger.warning("%d lines of %s not logged: %s", len(batch), stream, error)
-
-    def _put(self, group: str, stream: str, lines: list[_Line]) -> None:
-        client = self._client()
-        if (group, stream) not in self._ready:
-            _create(client.create_log_group, logGroupName=group)
-            _create(client.create_log_stream, logGroupName=group, logStreamName=stream)
-            self._ready.add((group, stream))
-        for batch in _batches(lines):
-            client.put_log_events(logGroupName=group, logStreamName=stream, logEvents=batch)
+    def _ship(self, stream: StreamLog) -> None:
+        events, size = stream.next()
+        if not events:
+            return
+        names = {"logGroupName": stream.group, "logStreamName": stream.name}
+        try:
+            if not stream.created:
+                _create(self._client().create_log_stream, **names)
+                stream.created = True
+            self._client().put_log_events(**names, logEvents=events)
+        except (BotoCoreError, ClientError) as error:
+            logger.warning("Output of %s is not logged: %s", stream.name, error)
+            if not stream.created or _code(error) == "ResourceNotFoundException":
+                stream.end()
+            return
+        stream.sent(size)
 
 
 def _create(call: Callable[..., Any], **names: str) -> None:
     try:
         call(**names)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
+        if _code(error) != "ResourceAlreadyExistsException":
             raise
 
 
-def _batches(lines: Iterable[_Line]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    room = _BATCH_BYTES
-    for line in lines:
-        size = len(line.text.encode()) + _EVENT_OVERHEAD
-        if batch and (size > room or len(batch) == _BATCH_EVENTS):
-            yield batch
-            batch, room = [], _BATCH_BYTES
-        # CloudWatch refuses an empty message.
-        batch.append({"timestamp": line.milliseconds, "message": line.text or " "})
-        room -= size
-    if batch:
-        yield batch
+def _code(error: Exception) -> str:
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else ""

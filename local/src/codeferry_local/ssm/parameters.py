@@ -23,7 +23,22 @@ from codeferry_local.ssm.content import (
 from codeferry_local.ssm.errors import InvalidParameters
 from codeferry_local.ssm.patterns import compiled
 
+# What Go's encoder writes otherwise than Python's.
+_ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+_GO_KINDS: dict[type, str] = {
+    str: "string",
+    bool: "bool",
+    int: "number",
+    float: "number",
+    list: "array",
+}
+# The names whose reference alone becomes the typed value (paramNameRegex).
+_SINGLE = re.compile(r"[a-zA-Z0-9]+")
 _REFERENCE = re.compile(r"\{\{\s*([A-Za-z0-9_.\-]+)\s*\}\}")
+
+
+class InvalidProperties(ValueError):
+    """A step's inputs are not what its plugin takes; the text is the agent's."""
 
 
 def bind(
@@ -98,30 +113,33 @@ def _count_problems(spec: Parameter, count: int) -> Iterator[str]:
 def substitute(value: Any, bound: Mapping[str, Any]) -> Any:
     """``value`` with each ``{{ name }}`` of a bound parameter replaced, all at once.
 
-    A text that is nothing but a reference becomes the typed value, a list within a
-    list is spliced in, and a reference to something unknown stays as written: the
-    agent's rules. All at once, so that a value is never itself searched.
+    A text that is nothing but a reference becomes the typed value, so that a list within a
+    list stays one; a reference to something unknown stays as written: the agent's rules
+    (ReplaceParameters). All at once, so that a value is never itself searched.
     """
     if isinstance(value, list):
-        return [part for item in value for part in _spliced(item, bound)]
+        return [substitute(item, bound) for item in value]
     if not isinstance(value, str):
         return value
-    whole = _REFERENCE.fullmatch(value.strip())
-    if whole and whole[1] in bound:
+    whole = _REFERENCE.fullmatch(value)
+    if whole and whole[1] in bound and _SINGLE.fullmatch(whole[1]):
         return bound[whole[1]]
-    return _REFERENCE.sub(lambda found: _as_text(found, bound), value)
+    return _REFERENCE.sub(lambda found: _within(found, bound), value)
 
 
-def _spliced(item: Any, bound: Mapping[str, Any]) -> list[Any]:
-    replaced = substitute(item, bound)
-    return replaced if isinstance(replaced, list) else [replaced]
-
-
-def _as_text(found: re.Match[str], bound: Mapping[str, Any]) -> str:
+def _within(found: re.Match[str], bound: Mapping[str, Any]) -> str:
     if found[1] not in bound:
         return found[0]
-    value = bound[found[1]]
-    return value if isinstance(value, str) else json.dumps(value)
+    # "$$" stands for "$" in what is put into a text (ReplaceParameter of the agent).
+    return _as_text(bound[found[1]]).replace("$$", "$")
+
+
+def _as_text(value: Any) -> str:
+    """A value as the agent writes it: JSON by Go's encoder, which escapes what HTML knows."""
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    return text.translate(_ESCAPED)
 
 
 def literal(content: Content, bound: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +150,7 @@ def literal(content: Content, bound: Mapping[str, Any]) -> dict[str, Any]:
 def variables(content: Content, bound: Mapping[str, Any]) -> dict[str, str]:
     """The environment of ENV_VAR parameters: ``SSM_<name>``, lists and maps as JSON."""
     return {
-        f"SSM_{name}": value if isinstance(value, str) else json.dumps(value)
+        f"SSM_{name}": _as_text(value)
         for name, value in bound.items()
         if content.parameters[name].as_variable
     }
@@ -154,6 +172,44 @@ def execution_seconds(content: Content, bound: Mapping[str, Any]) -> int:
 
 
 def script_text(step: Step, bound: Mapping[str, Any]) -> str:
-    """The step's script: its runCommand lines with the parameters put in."""
+    """The step's script: its runCommand lines with the parameters put in.
+
+    Raises InvalidProperties for what is no list of strings then, as the agent's decoder does
+    (runCommandsRawInput of runscript.go).
+    """
     lines = substitute(step.run_command, bound)
-    return "\n".join([lines] if isinstance(lines, str) else [str(line) for line in lines]) + "\n"
+    wrong = lines if not isinstance(lines, list) else _first_other(lines)
+    if wrong is not None:
+        kind = _GO_KINDS.get(type(wrong), "object")
+        wanted = "string" if isinstance(lines, list) else "[]string"
+        raise InvalidProperties(
+            f"Invalid format in plugin properties map[runCommand:{_as_text(lines)}];\n"
+            f"error json: cannot unmarshal {kind} into Go struct field "
+            f"RunScriptPluginInput.runCommand of type {wanted}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _first_other(lines: list[Any]) -> Any:
+    return next((line for line in lines if not isinstance(line, str)), None)
+
+
+def breaks_its_pattern(content: Content, bound: Mapping[str, Any]) -> bool:
+    """Whether a value, a default too, does not hold what ``allowedPattern`` asks for.
+
+    SendCommand has checked the values it was given, as a whole; the agent looks at all of them,
+    for a place where the pattern matches, and knows no pattern of numbers and booleans
+    (allowedregexparamvalidator.go).
+    """
+    return any(
+        not _holds(spec.allowed_pattern, bound[name])
+        for name, spec in content.parameters.items()
+        if spec.allowed_pattern
+    )
+
+
+def _holds(pattern: str, value: Any) -> bool:
+    if not isinstance(value, str | list | dict):
+        return False
+    items = value if isinstance(value, list) else [value]
+    return all(compiled(pattern).search(_as_text(item)) for item in items)

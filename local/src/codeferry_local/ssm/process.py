@@ -10,23 +10,22 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from codeferry_local.ssm.executors import Ending, Interrupt, Reason
+from codeferry_local.ssm.executors import ENDINGS, Ending, Interrupt
 
 _CHUNK = 64 * 1024
 _POLL = 0.02
-# After KILL, a process that left the group may still hold the pipes; it gets no more than this.
-_AFTER_KILL = 1.0
-_ENDINGS = {Reason.CANCEL: Ending.CANCELLED, Reason.LOST: Ending.LOST, Reason.STOP: Ending.LOST}
 
 Sink = Callable[[bytes], None]
 
 
 class Watch:
-    """Reads a process's pipes until it and its group are done, or stops them.
+    """Reads a process's pipes until it and its group are done, or kills the group.
 
-    ``timeout`` and ``grace`` (between TERM and KILL) are real seconds. Like the
-    agent, it waits for the end of the pipes, so a background child that keeps them
-    keeps the step running.
+    ``timeout`` is in real seconds. As ``ExecuteCommand`` of the agent (executers.go) does, it
+    waits for the end of the pipes, so that a background child that keeps them keeps the step
+    running; it kills at once, and takes nothing of what comes after that.
+
+    ``rate``: how many bytes a second it takes of each pipe; None: as fast as they come.
     """
 
     def __init__(
@@ -35,17 +34,18 @@ class Watch:
         sinks: Mapping[IO[bytes], Sink],
         *,
         timeout: float,
-        grace: float,
         interrupt: Interrupt,
+        rate: float | None = None,
     ) -> None:
         self._process = process
         self._open = dict(sinks)
-        self._grace = grace
         self._interrupt = interrupt
         self._deadline = time.monotonic() + timeout
-        self._kill_at: float | None = None
-        self._give_up_at: float | None = None
+        self._rate = rate
+        self._resting: dict[Any, float] = {}
         self._ending = Ending.EXITED
+        # Why the group could not be killed, in the words of the system.
+        self.unkilled: str | None = None
 
     def run(self) -> Ending:
         """Block until the end; says how it came."""
@@ -67,57 +67,58 @@ class Watch:
 
     def _loop(self, selector: selectors.BaseSelector, waker: int) -> None:
         while self._open or self._process.poll() is None:
+            self._take_up(selector)
             for key, _ in selector.select(self._pause()):
                 if key.fd == waker:
                     os.read(waker, _CHUNK)
                 else:
                     self._drain(selector, key.fileobj)
-            self._enforce()
-            if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
+            if self._stop():
                 return
 
     def _pause(self) -> float:
         if not self._open:
             return _POLL
-        ahead = self._give_up_at or self._kill_at or self._deadline
+        ahead = min([self._deadline, *self._resting.values()])
         return max(0.0, min(ahead - time.monotonic(), 60.0))
 
     def _drain(self, selector: selectors.BaseSelector, pipe: Any) -> None:
         chunk = os.read(pipe.fileno(), _CHUNK)
-        if chunk:
-            self._open[pipe](chunk)
+        if not chunk:
+            selector.unregister(pipe)
+            del self._open[pipe]
             return
-        selector.unregister(pipe)
-        del self._open[pipe]
+        self._open[pipe](chunk)
+        if self._rate is not None:
+            selector.unregister(pipe)
+            self._resting[pipe] = time.monotonic() + len(chunk) / self._rate
 
-    def _enforce(self) -> None:
+    def _take_up(self, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()
+        for pipe in [pipe for pipe, until in self._resting.items() if until <= now]:
+            del self._resting[pipe]
+            selector.register(pipe, selectors.EVENT_READ)
+
+    def _stop(self) -> bool:
+        """Kill the group when it is time to; whether it was."""
         reason = self._interrupt.reason
-        if reason in (Reason.LOST, Reason.STOP) and self._give_up_at is None:
-            self._ending = _ENDINGS[reason]
-            self._kill(now)
-        elif self._kill_at is None and (reason is not None or now >= self._deadline):
-            self._ending = _ENDINGS[reason] if reason else Ending.TIMED_OUT
-            self._kill_at = now + self._grace
-            self._signal(signal.SIGTERM)
-        elif self._kill_at is not None and now >= self._kill_at and self._give_up_at is None:
-            self._kill(now)
-
-    def _kill(self, now: float) -> None:
-        self._kill_at = now
-        self._give_up_at = now + _AFTER_KILL
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
+        if reason is None and time.monotonic() < self._deadline:
+            return False
+        # Reaped first, as the agent's own waiting does: a zombie could still be signalled.
+        if self._process.poll() is not None and not self._open:
+            return True
+        self._ending = ENDINGS[reason] if reason else Ending.TIMED_OUT
         try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except OSError as error:
+            self.unkilled = (error.strerror or str(error)).lower()
+        return True
 
     def _reap(self) -> None:
-        if self._process.poll() is None or self._ending is not Ending.EXITED:
-            self._signal(signal.SIGKILL)
-        self._process.wait()
+        if self.unkilled is None:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()

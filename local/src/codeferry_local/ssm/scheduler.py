@@ -24,14 +24,18 @@ from codeferry_local.ssm.timers import Timers
 
 logger = logging.getLogger(__name__)
 
-# CommandWorkersLimit of the agent.
-AGENT_WORKERS = 5
+# CommandWorkersLimit and CommandWorkerBufferLimit of the agent (appconfig/constants.go), and how
+# long it waits before it offers a command again that found the buffer full.
+AGENT_WORKERS, AGENT_BUFFER, OFFER_SECONDS = 5, 5, 10
 
 
 class Scheduler:
     """Runs commands on a fleet; ``announcer`` hears of every change of status.
 
     ``time_scale`` multiplies every wait (timeouts, delays), never what is reported.
+    ``paced``: an instance takes up only so many commands as its agent has workers and room for.
+    The next one then stops its only queue of messages until there is room, and cancels behind it
+    wait as well (processMessage of mdsinteractor.go); without, nothing waits for room.
     Everything under ``lock`` is consistent for readers, too.
     """
 
@@ -44,6 +48,7 @@ class Scheduler:
         announcer: Announcer,
         time_scale: float,
         workers: int,
+        paced: bool = False,
     ) -> None:
         self.lock = threading.RLock()
         self.timers = Timers()
@@ -56,6 +61,10 @@ class Scheduler:
         self._busy: Counter[str] = Counter()
         self._waiting: dict[str, deque[Invocation]] = defaultdict(deque)
         self._running: set[Invocation] = set()
+        self._paced = paced
+        self._buffered: dict[str, deque[Invocation]] = defaultdict(deque)
+        self._held_cancels: dict[str, list[Invocation]] = defaultdict(list)
+        self._offering: set[str] = set()
         self._stopped = False
         fleet.subscribe(self._look_again)
         faults.subscribe(self._look_again)
@@ -133,9 +142,54 @@ class Scheduler:
             self._change_invocation(invocation, Detail.DELAYED)
             self._waiting[instance.instance_id].append(invocation)
         elif self._busy[instance.instance_id] >= AGENT_WORKERS:
-            self._waiting[instance.instance_id].append(invocation)
+            self._enqueue(invocation)
         elif not self._slowed(invocation):
             self._start(invocation, instance)
+
+    def _enqueue(self, invocation: Invocation) -> None:
+        """Leave the invocation to an instance whose workers are all busy."""
+        instance_id = invocation.instance_id
+        if self._paced and not self._waiting[instance_id] and self._has_room(instance_id):
+            self._buffer(invocation)
+            return
+        self._waiting[instance_id].append(invocation)
+        self._offer_later(instance_id)
+
+    def _has_room(self, instance_id: str) -> bool:
+        return len(self._buffered[instance_id]) < AGENT_BUFFER
+
+    def _buffer(self, invocation: Invocation) -> None:
+        """The agent has it and has acknowledged it: it is delivered."""
+        if invocation.delivery is not None:
+            invocation.delivery.cancel()
+        self._buffered[invocation.instance_id].append(invocation)
+
+    def _offer_later(self, instance_id: str) -> None:
+        if self._paced and instance_id not in self._offering:
+            self._offering.add(instance_id)
+            self.timers.after(OFFER_SECONDS * self._scale, lambda: self._offer(instance_id))
+
+    def _offer(self, instance_id: str) -> None:
+        """Offer again what waits for room; when nothing does, the cancels behind it are read."""
+        with self.lock:
+            self._offering.discard(instance_id)
+            waiting = self._waiting[instance_id]
+            while waiting and self._has_room(instance_id):
+                invocation = waiting.popleft()
+                if not invocation.detail.terminal:
+                    self._buffer(invocation)
+            self._take_up(instance_id)
+            if waiting:
+                self._offer_later(instance_id)
+                return
+            for invocation in self._held_cancels.pop(instance_id, ()):
+                self._cancel(invocation)
+
+    def _take_up(self, instance_id: str) -> None:
+        """Start what is buffered while a worker is free."""
+        buffered = self._buffered[instance_id]
+        while buffered and self._busy[instance_id] < AGENT_WORKERS:
+            self._attempt(buffered.popleft())
 
     def _slowed(self, invocation: Invocation) -> bool:
         """Whether the start is put off, once, because the instance is slow."""
@@ -206,7 +260,9 @@ class Scheduler:
             self._busy[instance.instance_id] -= 1
             if detail is not None:
                 self._settle(invocation, detail)
-            self._wake(instance.instance_id)
+            self._take_up(instance.instance_id)
+            if not self._paced:
+                self._wake(instance.instance_id)
 
     def _arm_loss(self, invocation: Invocation) -> None:
         after = self._faults.plan.lost.get(invocation.instance_id)
@@ -227,7 +283,12 @@ class Scheduler:
     # Ending
 
     def _cancel(self, invocation: Invocation) -> None:
-        if invocation in self._running:
+        instance_id = invocation.instance_id
+        delivered = invocation in self._running or invocation in self._buffered[instance_id]
+        if self._paced and delivered and self._waiting[instance_id]:
+            self._change_invocation(invocation, Detail.CANCELLING)
+            self._held_cancels[instance_id].append(invocation)
+        elif invocation in self._running:
             self._change_invocation(invocation, Detail.CANCELLING)
             invocation.interrupt.set(Reason.CANCEL)
         else:

@@ -26,10 +26,10 @@ from codeferry_local.ssm.log_stream import LogShipper
 from codeferry_local.ssm.operations.commands import CommandOperations
 from codeferry_local.ssm.operations.documents import DocumentOperations
 from codeferry_local.ssm.operations.instances import InstanceOperations
+from codeferry_local.ssm.output import BOTH_LIMIT
 from codeferry_local.ssm.scheduler import Scheduler
 from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
-from codeferry_local.ssm.shell import ShellExecutor
-from codeferry_local.ssm.views import AGENT_OUTPUT_LIMIT
+from codeferry_local.ssm.shell import OUTPUT_RATE, ShellExecutor
 
 Operation = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -44,6 +44,9 @@ class SsmServer:
     workers: how many steps run at once over all instances.
     disk_cap: bytes of each output file of a step; the rest is not written.
     output_limit: bytes of a step's output in ListCommandInvocations.
+    paced: what only costs time on a genuine agent costs it here, too (scaled): its log is
+        written once a second and waited for, its output taken at OUTPUT_RATE, and it has room
+        for so many commands. Everything else is as the genuine agent has it always.
     """
 
     def __init__(
@@ -58,8 +61,8 @@ class SsmServer:
         time_scale: float = 1.0,
         workers: int = 32,
         disk_cap: int = 64 * 1024 * 1024,
-        grace_seconds: float = 5.0,
-        output_limit: int = AGENT_OUTPUT_LIMIT,
+        output_limit: int = BOTH_LIMIT,
+        paced: bool = True,
     ) -> None:
         self._account = account_id
         self._time_scale = time_scale
@@ -69,7 +72,8 @@ class SsmServer:
         self.journal = Journal()
         clients = Clients(endpoint=aws_endpoint, region=region, account=account_id)
         self._sink = event_sink or (RuleEvents(clients) if aws_endpoint else NoEvents())
-        self._logs = LogShipper(lambda: clients("logs")) if aws_endpoint else None
+        pace = time_scale if paced else None
+        self._logs = LogShipper(lambda: clients("logs"), pace=pace) if aws_endpoint else None
         announcer = Announcer(
             self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
         )
@@ -79,14 +83,16 @@ class SsmServer:
             agent=Agent(
                 region=region,
                 time_scale=time_scale,
-                shell=ShellExecutor(disk_cap=disk_cap, grace_seconds=grace_seconds),
+                shell=ShellExecutor(disk_cap=disk_cap, rate=OUTPUT_RATE if paced else None),
                 logs=self._logs,
+                output_limit=output_limit,
             ),
             announcer=announcer,
             time_scale=time_scale,
             workers=workers,
+            paced=paced,
         )
-        self._operations = self._find_operations(output_limit)
+        self._operations = self._find_operations()
         self._control = Control(
             faults=self.faults,
             fleet=self.fleet,
@@ -196,7 +202,7 @@ class SsmServer:
             )
         )
 
-    def _find_operations(self, output_limit: int) -> dict[str, Operation]:
+    def _find_operations(self) -> dict[str, Operation]:
         subjects = (
             DocumentOperations(self.documents, self._account),
             InstanceOperations(self.fleet, self.faults, self.documents),
@@ -206,7 +212,6 @@ class SsmServer:
                 faults=self.faults,
                 scheduler=self._scheduler,
                 account=self._account,
-                output_limit=output_limit,
             ),
         )
         return {

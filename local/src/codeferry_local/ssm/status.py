@@ -18,6 +18,7 @@ class Detail(StrEnum):
     DELAYED = "Delayed"
     CANCELLING = "Cancelling"
     SUCCESS = "Success"
+    SKIPPED = "Skipped"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
     TERMINATED = "Terminated"
@@ -43,6 +44,9 @@ class Detail(StrEnum):
 _ON_THE_WAY = frozenset({Detail.PENDING, Detail.IN_PROGRESS, Detail.DELAYED, Detail.CANCELLING})
 
 _COARSE = {
+    # Of steps only. The agent replies "Skipped"; CommandPluginStatus has no such value, and the
+    # service shows these steps as succeeded.
+    Detail.SKIPPED: "Success",
     Detail.DELIVERY_TIMED_OUT: "TimedOut",
     Detail.EXECUTION_TIMED_OUT: "TimedOut",
     Detail.TERMINATED: "Cancelled",

@@ -8,13 +8,6 @@ from typing import Any
 from codeferry_local.ssm.commands import NOT_RUN, Command, Invocation, StepRecord
 from codeferry_local.ssm.status import Detail
 
-# ListCommandInvocations documents 2,500 characters per step; what the agent sends it
-# is shorter: iohandler.MaximumPluginOutputSize, 2,400 bytes with titles and marks.
-AGENT_OUTPUT_LIMIT = 2_400
-_ERROR_TITLE = "\n----------ERROR-------\n"
-_OUTPUT_CUT = "\n---Output truncated---"
-_ERROR_CUT = "\n---Error truncated----"
-
 _ECHOED = (
     "Comment",
     "CloudWatchOutputConfig",
@@ -51,8 +44,8 @@ def command_view(command: Command) -> dict[str, Any]:
     }
 
 
-def invocation_view(invocation: Invocation, *, details: bool, limit: int) -> dict[str, Any]:
-    """A CommandInvocation; with ``details`` also its steps, their output cut to ``limit`` bytes."""
+def invocation_view(invocation: Invocation, *, details: bool) -> dict[str, Any]:
+    """A CommandInvocation; with ``details`` also its steps."""
     command = invocation.command
     return {
         "CommandId": command.id,
@@ -68,7 +61,7 @@ def invocation_view(invocation: Invocation, *, details: bool, limit: int) -> dic
         "StandardErrorUrl": "",
         "CloudWatchOutputConfig": command.request.get("CloudWatchOutputConfig"),
         "CommandPlugins": [
-            _plugin(invocation, step, limit) for step in (invocation.steps if details else ())
+            _plugin(invocation, step) for step in (invocation.steps if details else ())
         ],
     }
 
@@ -108,25 +101,7 @@ def step_detail(invocation: Invocation, step: StepRecord) -> Detail:
     return invocation.detail if invocation.detail is Detail.DELAYED else step.detail
 
 
-def truncated(stdout: str, stderr: str, limit: int) -> str:
-    """Both outputs as one text of at most ``limit`` bytes, cut the way the agent cuts.
-
-    The strictly smaller of the agent's comparison is kept: exactly ``limit`` is cut.
-    """
-    out, err = stdout.encode(), stderr.encode()
-    title = _ERROR_TITLE if err else ""
-    space = limit - len(title)
-    if len(out) + len(err) < space:
-        return stdout + title + stderr
-    if len(out) > space // 2 and len(err) > space // 2:
-        half = (space - len(_ERROR_CUT) - len(_OUTPUT_CUT)) // 2
-        return _head(out, half) + _OUTPUT_CUT + title + _head(err, half) + _ERROR_CUT
-    if len(out) < space // 2:
-        return stdout + title + _head(err, space - len(_ERROR_CUT) - len(out)) + _ERROR_CUT
-    return _head(out, space - len(_OUTPUT_CUT) - len(err)) + _OUTPUT_CUT + title + stderr
-
-
-def _plugin(invocation: Invocation, step: StepRecord, limit: int) -> dict[str, Any]:
+def _plugin(invocation: Invocation, step: StepRecord) -> dict[str, Any]:
     detail = step_detail(invocation, step)
     return {
         "Name": step.name,
@@ -136,14 +111,10 @@ def _plugin(invocation: Invocation, step: StepRecord, limit: int) -> dict[str, A
         "ResponseCode": step.exit_code,
         "ResponseStartDateTime": step.started,
         "ResponseFinishDateTime": step.finished,
-        "Output": truncated(step.stdout, step.stderr, limit) if step.finished else "",
+        "Output": step.output if step.finished else "",
         "StandardOutputUrl": "",
         "StandardErrorUrl": "",
     }
-
-
-def _head(text: bytes, size: int) -> str:
-    return text[: max(size, 0)].decode(errors="ignore")
 
 
 def _iso(moment: datetime | None) -> str:

@@ -169,7 +169,7 @@ def sha256(text: str) -> str:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A running server with one real instance."""
     events = RecordedEvents()
-    with SsmServer(time_scale=SCALE, event_sink=events, grace_seconds=100) as server:
+    with SsmServer(time_scale=SCALE, event_sink=events, paced=False) as server:
         made = Bench(server, tmp_path, events)
         made.instance(tags={"codeferry:target": "demo"}, name="first")
         yield made

@@ -31,7 +31,7 @@ def sink():
 
 @pytest.fixture
 def server(sink):
-    started = SsmServer(event_sink=sink).start()
+    started = SsmServer(event_sink=sink, paced=False).start()
     yield started
     started.stop()
 

@@ -49,14 +49,12 @@ class CommandOperations:
         faults: Faults,
         scheduler: Scheduler,
         account: str,
-        output_limit: int,
     ) -> None:
         self._documents = documents
         self._fleet = fleet
         self._faults = faults
         self._scheduler = scheduler
         self._account = account
-        self._output_limit = output_limit
         self._commands: dict[str, Command] = {}
         self._sequence = itertools.count(1)
 
@@ -103,7 +101,7 @@ class CommandOperations:
             size, token = request.get("MaxResults", 50), request.get("NextToken")
             items, token = page(found, _invocation_key, size, token)
             details = request.get("Details", False)
-            views = [invocation_view(i, details=details, limit=self._output_limit) for i in items]
+            views = [invocation_view(i, details=details) for i in items]
             return {"CommandInvocations": views, "NextToken": token}
 
     def get_command_invocation(self, request: Request) -> Answer:
