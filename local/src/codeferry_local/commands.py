@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from codeferry_local.demo import Demo, Showing
 from codeferry_local.demo_fleet import FleetShowing
+from codeferry_local.genuine_agent import usable_agent
 from codeferry_local.home import Home, State, read_state
 from codeferry_local.instances import launch_more
 from codeferry_local.process import Supervisor, stop_running
@@ -22,6 +24,7 @@ UP_HELP = """Start the embedded AWS and return when everything answers.
 Examples:
   ferry local up
   ferry local up --instances 5 --target gpu-workers
+  ferry local up --agent /usr/bin/amazon-ssm-agent
   ferry push demo --stage local
 """
 DOWN_HELP = """End the embedded AWS and remove its instances.
@@ -76,11 +79,21 @@ def local() -> None:
 @local.command(help=UP_HELP)
 @click.option("--instances", default=3, show_default=True, type=click.IntRange(0, 100))
 @click.option("--target", default="demo", show_default=True, help="Their codeferry:target tag.")
+@click.option(
+    "--agent",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A genuine amazon-ssm-agent that carries commands out; needs Linux and root.",
+)
 @as_json
-def up(instances: int, target: str, json_: bool) -> None:
+def up(instances: int, target: str, agent: Path | None, json_: bool) -> None:
     home = Home.default()
+    if agent is not None:
+        usable_agent(agent)
     printer = StepPrinter(Console(stderr=True))
-    Supervisor.start(home, instances=instances, target=target, attached=False, progress=printer)
+    Supervisor.start(
+        home, instances=instances, target=target, attached=False, agent=agent, progress=printer
+    )
     _show(read_state(home), json_)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -38,6 +39,7 @@ class Supervisor:
         target: str,
         attached: bool,
         time_scale: float = 1.0,
+        agent: Path | None = None,
         variables: Mapping[str, str] | None = None,
         progress: Progress = lambda line: None,
     ) -> Supervisor:
@@ -45,12 +47,15 @@ class Supervisor:
 
         ``attached`` ties its life to this process; ``time_scale`` multiplies SSM's waits
         (delivery and execution timeouts), and ``variables`` are added to the Lambdas'
-        environment, both for tests. Raises the error it reported, or StartFailed.
+        environment, both for tests; ``agent`` is a genuine agent to run. Raises the error it
+        reported, or StartFailed.
         """
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
         options = ["--instances", str(instances), "--target", target]
         options += ["--time-scale", str(time_scale)]
+        if agent is not None:
+            options += ["--agent", str(agent)]
         for name, value in (variables or {}).items():
             options += ["--variable", name, value]
         process = subprocess.Popen(

@@ -29,8 +29,10 @@ from codeferry_contracts.names import OUTPUT_BUCKET, WORKFLOWS, Stage, output_st
 from codeferry_local.deployment import ACCOUNT, Deployment, synthesise
 from codeferry_local.emulator import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
+from codeferry_local.genuine_agent import GenuineAgents, usable_agent
 from codeferry_local.home import Home, State, write_state
 from codeferry_local.instances import launch
+from codeferry_local.ssm.instances import POLLING
 from codeferry_local.ssm.server import SsmServer
 
 STAGE = Stage("local")
@@ -45,12 +47,14 @@ CREDENTIALS: Credentials = {
 class Wish:
     """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
 
+    ``agent`` is the genuine agent that carries commands out; without it ours does.
     ``variables`` are added to the Lambdas' environment, and win over ours.
     """
 
     instances: int
     target: str
     time_scale: float
+    agent: Path | None = None
     variables: dict[str, str] = field(default_factory=dict)
 
 
@@ -59,6 +63,7 @@ class Wish:
 @click.option("--instances", type=int, default=3)
 @click.option("--target", default="demo")
 @click.option("--time-scale", type=float, default=1.0)
+@click.option("--agent", type=click.Path(path_type=Path))
 @click.option("--variable", "variables", type=(str, str), multiple=True)
 @click.option("--attached", is_flag=True)
 def main(
@@ -66,6 +71,7 @@ def main(
     instances: int,
     target: str,
     time_scale: float,
+    agent: Path | None,
     variables: tuple[tuple[str, str], ...],
     attached: bool,
 ) -> None:
@@ -76,7 +82,8 @@ def main(
     if attached:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
-        wish = Wish(instances, target, time_scale, dict(variables))
+        usable = usable_agent(agent) if agent else None
+        wish = Wish(instances, target, time_scale, usable, dict(variables))
         serve(Home(home), wish, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
@@ -104,11 +111,16 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             account_id=ACCOUNT,
             aws_endpoint=local_url(port),
             time_scale=wish.time_scale,
+            executor=POLLING if wish.agent else "shell",
         )
         variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION} | wish.variables
         emulator = Emulator.start(port, home.temporary, log, variables)
         parts.callback(emulator.stop)
         parts.enter_context(ssm)
+        agents = _agents(wish, ssm, emulator, home)
+        if agents is not None:
+            parts.callback(agents.stop)
+            agents.start()
     deployment = _deployment(emulator, log)
     with _step(report, "Bootstrapping it for the CDK"):
         deployment.bootstrap()
@@ -126,6 +138,8 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             target=wish.target,
             stage=STAGE.name,
         )
+        if agents is not None:
+            agents.wait()
     outputs = deployment.outputs()
     return State(
         pid=os.getpid(),
@@ -137,6 +151,20 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         bucket=outputs[OUTPUT_BUCKET],
         state_machines={name: outputs[output_state_machine(name)] for name in WORKFLOWS},
         instances=records,
+    )
+
+
+def _agents(wish: Wish, ssm: SsmServer, emulator: Emulator, home: Home) -> GenuineAgents | None:
+    if wish.agent is None:
+        return None
+    return GenuineAgents(
+        agent=wish.agent,
+        fleet=ssm.fleet,
+        region=REGION,
+        ssm_url=ssm.url,
+        aws_url=emulator.url,
+        directory=home.temporary,
+        log=home.log_file,
     )
 
 

@@ -22,7 +22,8 @@ NOT_RUN = -1
 
 @dataclass(kw_only=True)
 class StepRecord:
-    """One step of an invocation."""
+    """One step of an invocation; ``output`` is both outputs as the agent itself cut them, if it
+    said."""
 
     name: str
     action: str
@@ -30,13 +31,14 @@ class StepRecord:
     exit_code: int = NOT_RUN
     stdout: str = ""
     stderr: str = ""
+    output: str | None = None
     started: datetime | None = None
     finished: datetime | None = None
 
 
 @dataclass(kw_only=True, eq=False)
 class Invocation:
-    """One command on one instance."""
+    """One command on one instance; ``trace`` is what its agent said of the document as a whole."""
 
     command: Command
     instance_id: str
@@ -45,6 +47,7 @@ class Invocation:
     detail: Detail = Detail.PENDING
     running: bool = False
     slowed: bool = False
+    trace: str = ""
     interrupt: Interrupt = field(default_factory=Interrupt)
     delivery: Timer | None = None
 
@@ -58,6 +61,7 @@ class Command:
     document_name: str
     document_version: str
     content: Content
+    document: Mapping[str, Any]
     request: Mapping[str, Any]
     bound: Mapping[str, Any]
     requested: datetime

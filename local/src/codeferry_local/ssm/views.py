@@ -64,6 +64,7 @@ def invocation_view(invocation: Invocation, *, details: bool, limit: int) -> dic
         "RequestedDateTime": command.requested,
         "Status": invocation.detail.status,
         "StatusDetails": invocation.detail.value,
+        "TraceOutput": invocation.trace,
         "StandardOutputUrl": "",
         "StandardErrorUrl": "",
         "CloudWatchOutputConfig": command.request.get("CloudWatchOutputConfig"),
@@ -136,10 +137,14 @@ def _plugin(invocation: Invocation, step: StepRecord, limit: int) -> dict[str, A
         "ResponseCode": step.exit_code,
         "ResponseStartDateTime": step.started,
         "ResponseFinishDateTime": step.finished,
-        "Output": truncated(step.stdout, step.stderr, limit) if step.finished else "",
+        "Output": _output(step, limit) if step.finished else "",
         "StandardOutputUrl": "",
         "StandardErrorUrl": "",
     }
+
+
+def _output(step: StepRecord, limit: int) -> str:
+    return truncated(step.stdout, step.stderr, limit) if step.output is None else step.output
 
 
 def _head(text: bytes, size: int) -> str:
