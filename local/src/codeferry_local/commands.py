@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from codeferry_local.demo import Demo, Showing
 from codeferry_local.demo_fleet import FleetShowing
+from codeferry_local.genuine_agent import usable_agent
 from codeferry_local.home import Home, State, read_state
 from codeferry_local.instances import launch_more
 from codeferry_local.process import Supervisor, stop_running
@@ -23,6 +25,7 @@ Examples:
   ferry local up
   ferry local up --instances 5 --target gpu-workers
   ferry local up --signing
+  ferry local up --agent /usr/bin/amazon-ssm-agent
   ferry push demo --stage local
 """
 DOWN_HELP = """End the embedded AWS and remove its instances.
@@ -84,9 +87,19 @@ def local() -> None:
     help="Take the time a genuine SSM agent takes for output and logs: 2 to 3 s a step.",
     show_default=True,
 )
+@click.option(
+    "--agent",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A genuine amazon-ssm-agent that carries commands out; needs Linux and root.",
+)
 @as_json
-def up(instances: int, target: str, signing: bool, paced: bool, json_: bool) -> None:
+def up(
+    instances: int, target: str, signing: bool, paced: bool, agent: Path | None, json_: bool
+) -> None:
     home = Home.default()
+    if agent is not None:
+        usable_agent(agent)
     printer = StepPrinter(Console(stderr=True))
     Supervisor.start(
         home,
@@ -95,6 +108,7 @@ def up(instances: int, target: str, signing: bool, paced: bool, json_: bool) -> 
         attached=False,
         signing=signing,
         paced=paced,
+        agent=agent,
         progress=printer,
     )
     _show(read_state(home), json_)

@@ -4,6 +4,7 @@ LocalError
 ├── NotRunning       nothing answers where the embedded AWS should be
 ├── AlreadyRunning   one is up already in this home
 ├── SourcesMissing   the CDK app or the CDK CLI is not where it has to be
+├── AgentUnusable    the program named by --agent cannot be the agent of instances
 └── StartFailed      a part did not come up; the message carries the end of its log
 """
 
@@ -30,3 +31,7 @@ class SourcesMissing(LocalError):
 
 class StartFailed(LocalError):
     code = "local_start_failed"
+
+
+class AgentUnusable(LocalError):
+    code = "local_agent_unusable"

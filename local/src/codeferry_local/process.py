@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -39,6 +40,7 @@ class Supervisor:
         attached: bool,
         time_scale: float = 1.0,
         paced: bool = True,
+        agent: Path | None = None,
         variables: Mapping[str, str] | None = None,
         signing: bool = False,
         progress: Progress = lambda line: None,
@@ -48,13 +50,15 @@ class Supervisor:
         ``attached`` ties its life to this process; ``paced`` gives its SSM agent the time a
         genuine one takes for output and logs; ``time_scale`` multiplies SSM's waits
         (delivery and execution timeouts), and ``variables`` are added to the Lambdas'
-        environment, both for tests. With ``signing`` instances take signed releases only.
-        Raises the error it reported, or StartFailed.
+        environment, both for tests; ``agent`` is a genuine agent to run. With ``signing``
+        instances take signed releases only. Raises the error it reported, or StartFailed.
         """
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
         options = ["--instances", str(instances), "--target", target]
         options += ["--time-scale", str(time_scale), *(["--paced"] if paced else [])]
+        if agent is not None:
+            options += ["--agent", str(agent)]
         for name, value in (variables or {}).items():
             options += ["--variable", name, value]
         options += ["--signing"] if signing else []

@@ -29,9 +29,11 @@ from codeferry_contracts.names import OUTPUT_BUCKET, WORKFLOWS, Stage, output_st
 from codeferry_local.deployment import ACCOUNT, Deployment, synthesise
 from codeferry_local.emulator import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
+from codeferry_local.genuine_agent import GenuineAgents, usable_agent
 from codeferry_local.home import Home, State, write_state
 from codeferry_local.instances import launch
 from codeferry_local.signing import make_key
+from codeferry_local.ssm.instances import POLLING
 from codeferry_local.ssm.server import SsmServer
 
 STAGE = Stage("local")
@@ -46,6 +48,7 @@ CREDENTIALS: Credentials = {
 class Wish:
     """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
 
+    ``agent`` is the genuine agent that carries commands out; without it ours does.
     ``paced``: its agent takes the time a genuine one takes for output and logs.
     ``variables`` are added to the Lambdas' environment, and win over ours. With ``signing`` its
     instances take releases only that are signed with a key of its own.
@@ -55,6 +58,7 @@ class Wish:
     target: str
     time_scale: float
     paced: bool = False
+    agent: Path | None = None
     variables: dict[str, str] = field(default_factory=dict)
     signing: bool = False
 
@@ -65,6 +69,7 @@ class Wish:
 @click.option("--target", default="demo")
 @click.option("--time-scale", type=float, default=1.0)
 @click.option("--paced", is_flag=True)
+@click.option("--agent", type=click.Path(path_type=Path))
 @click.option("--variable", "variables", type=(str, str), multiple=True)
 @click.option("--signing", is_flag=True)
 @click.option("--attached", is_flag=True)
@@ -74,6 +79,7 @@ def main(
     target: str,
     time_scale: float,
     paced: bool,
+    agent: Path | None,
     variables: tuple[tuple[str, str], ...],
     signing: bool,
     attached: bool,
@@ -85,7 +91,8 @@ def main(
     if attached:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
-        wish = Wish(instances, target, time_scale, paced, dict(variables), signing)
+        usable = usable_agent(agent) if agent else None
+        wish = Wish(instances, target, time_scale, paced, usable, dict(variables), signing)
         serve(Home(home), wish, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
@@ -115,11 +122,16 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             aws_endpoint=local_url(port),
             time_scale=wish.time_scale,
             paced=wish.paced,
+            executor=POLLING if wish.agent else "shell",
         )
         variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION} | wish.variables
         emulator = Emulator.start(port, home.temporary, log, variables)
         parts.callback(emulator.stop)
         parts.enter_context(ssm)
+        agents = _agents(wish, ssm, emulator, home)
+        if agents is not None:
+            parts.callback(agents.stop)
+            agents.start()
     deployment = _deployment(emulator, log)
     with _step(report, "Bootstrapping it for the CDK"):
         deployment.bootstrap()
@@ -137,6 +149,8 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             target=wish.target,
             stage=STAGE.name,
         )
+        if agents is not None:
+            agents.wait()
     outputs = deployment.outputs()
     return State(
         pid=os.getpid(),
@@ -149,6 +163,20 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         state_machines={name: outputs[output_state_machine(name)] for name in WORKFLOWS},
         instances=records,
         signing_key=str(home.signing_key) if wish.signing else "",
+    )
+
+
+def _agents(wish: Wish, ssm: SsmServer, emulator: Emulator, home: Home) -> GenuineAgents | None:
+    if wish.agent is None:
+        return None
+    return GenuineAgents(
+        agent=wish.agent,
+        fleet=ssm.fleet,
+        region=REGION,
+        ssm_url=ssm.url,
+        aws_url=emulator.url,
+        directory=home.temporary,
+        log=home.log_file,
     )
 
 

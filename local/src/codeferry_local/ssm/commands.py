@@ -37,7 +37,7 @@ class StepRecord:
 
 @dataclass(kw_only=True, eq=False)
 class Invocation:
-    """One command on one instance."""
+    """One command on one instance; ``trace`` is what its agent said of the document as a whole."""
 
     command: Command
     instance_id: str
@@ -46,6 +46,7 @@ class Invocation:
     detail: Detail = Detail.PENDING
     running: bool = False
     slowed: bool = False
+    trace: str = ""
     interrupt: Interrupt = field(default_factory=Interrupt)
     delivery: Timer | None = None
 
@@ -59,6 +60,7 @@ class Command:
     document_name: str
     document_version: str
     content: Content
+    document: Mapping[str, Any]
     request: Mapping[str, Any]
     bound: Mapping[str, Any]
     requested: datetime

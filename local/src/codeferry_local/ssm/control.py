@@ -8,7 +8,7 @@ from typing import Any
 
 from codeferry_local.ssm.errors import ValidationException
 from codeferry_local.ssm.faults import Faults
-from codeferry_local.ssm.instances import Fleet, LocalInstance
+from codeferry_local.ssm.instances import POLLING, Fleet, LocalInstance
 from codeferry_local.ssm.journal import Journal
 
 _INSTANCE_FIELDS = {"instance_id", "root", "tags", "name", "executor"}
@@ -27,7 +27,9 @@ class Control:
         journal: Journal,
         started: Callable[[str], None],
         advance: Callable[[float], None],
+        executor: str,
     ) -> None:
+        self._executor = executor
         self._faults = faults
         self._started = started
         self._advance = advance
@@ -61,7 +63,7 @@ class Control:
         """Register one instance, or all of ``{"instances": […]}``."""
         given = _object(body)
         for entry in given.get("instances", [given]):
-            self._fleet.add(_instance(_object(entry)))
+            self._fleet.add(_instance(_object(entry), self._executor))
         return self._instances()
 
     def _remove(self, instance_id: str, body: Any) -> dict[str, Any]:
@@ -91,16 +93,17 @@ class Control:
         return {"calls": []}
 
 
-def _instance(entry: dict[str, Any]) -> LocalInstance:
+def _instance(entry: dict[str, Any], usual: str) -> LocalInstance:
     unknown = sorted(set(entry) - _INSTANCE_FIELDS)
     if unknown or not {"instance_id", "root"} <= set(entry):
         raise ValidationException(
             f"An instance has {', '.join(sorted(_INSTANCE_FIELDS))} "
             f"(instance_id and root are required), not {', '.join(unknown) or 'less'}."
         )
-    if entry.get("executor", "shell") not in ("shell", "null"):
-        raise ValidationException("executor is 'shell' or 'null'.")
-    return LocalInstance(**{**entry, "root": Path(entry["root"])})
+    executor = entry.get("executor", usual)
+    if executor not in ("shell", "null", POLLING):
+        raise ValidationException(f"executor is 'shell', 'null' or '{POLLING}'.")
+    return LocalInstance(**{**entry, "root": Path(entry["root"]), "executor": executor})
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ CodeferryError
     ├── InvalidCommandId, InvocationDoesNotExist, InvalidPluginName
     ├── InvalidFilterKey, InvalidFilterValue, InvalidInstanceInformationFilterValue,
     │   InvalidNextToken
-    └── InvalidResourceId, InvalidResourceType
+    ├── InvalidResourceId, InvalidResourceType
+    └── InvalidMessageId, InvalidDestination   of the delivery service that agents poll
 """
 
 from __future__ import annotations
@@ -191,3 +192,15 @@ class InvalidResourceType(SsmError):
     """Only documents and managed instances carry tags here."""
 
     code = "InvalidResourceType"
+
+
+class InvalidMessageId(SsmError):
+    """No message with this id was ever sent."""
+
+    code = "InvalidMessageIdException"
+
+
+class InvalidDestination(SsmError):
+    """There is no instance that messages could go to under this id."""
+
+    code = "InvalidDestinationException"

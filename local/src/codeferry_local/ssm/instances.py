@@ -12,13 +12,17 @@ from typing import Any
 from codeferry_local.ssm.errors import InvalidInstanceId, ValidationException
 from codeferry_local.ssm.executors import Executor
 
+# The executor of instances whose agent is a program of its own.
+POLLING = "agent"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalInstance:
     """A managed instance whose file system is the directory ``root``.
 
     ``executor`` is ``"shell"`` (real processes), ``"null"`` (none, for fleets) or an
-    Executor of one's own.
+    Executor of one's own, or ``"agent"``: an agent that polls for messages, and is there when
+    it has said so (``last_ping``).
     """
 
     instance_id: str
@@ -32,6 +36,12 @@ class LocalInstance:
     ip_address: str = "127.0.0.1"
     executor: str | Executor = "shell"
     registered: datetime = field(default_factory=lambda: datetime.now(UTC))
+    last_ping: datetime | None = None
+
+    @property
+    def polls(self) -> bool:
+        """Whether an agent of its own fetches its commands."""
+        return self.executor == POLLING
 
     @property
     def home(self) -> Path:

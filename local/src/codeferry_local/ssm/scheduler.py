@@ -19,6 +19,7 @@ from codeferry_local.ssm.commands import Command, Invocation
 from codeferry_local.ssm.executors import Reason
 from codeferry_local.ssm.faults import Faults
 from codeferry_local.ssm.instances import Fleet, LocalInstance
+from codeferry_local.ssm.polling_agents import PollingAgents
 from codeferry_local.ssm.status import Detail, rolled_up
 from codeferry_local.ssm.timers import Timers
 
@@ -45,6 +46,7 @@ class Scheduler:
         fleet: Fleet,
         faults: Faults,
         agent: Agent,
+        polling: PollingAgents,
         announcer: Announcer,
         time_scale: float,
         workers: int,
@@ -55,6 +57,7 @@ class Scheduler:
         self._fleet = fleet
         self._faults = faults
         self._agent = agent
+        self._polling = polling
         self._announcer = announcer
         self._scale = time_scale
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ssm-agent")
@@ -141,7 +144,7 @@ class Scheduler:
         elif self._faults.offline(instance.instance_id):
             self._change_invocation(invocation, Detail.DELAYED)
             self._waiting[instance.instance_id].append(invocation)
-        elif self._busy[instance.instance_id] >= AGENT_WORKERS:
+        elif not instance.polls and self._busy[instance.instance_id] >= AGENT_WORKERS:
             self._enqueue(invocation)
         elif not self._slowed(invocation):
             self._start(invocation, instance)
@@ -251,7 +254,10 @@ class Scheduler:
     def _run(self, invocation: Invocation, instance: LocalInstance) -> None:
         detail: Detail | None = Detail.FAILED
         try:
-            detail = self._agent.run(invocation, instance, self.lock)
+            if instance.polls:
+                detail = self._polling.run(invocation, self.lock)
+            else:
+                detail = self._agent.run(invocation, instance, self.lock)
         except Exception:
             # An executor's own bug fails its invocation and is told in the log.
             logger.exception("Invocation on %s failed in the agent", instance.instance_id)

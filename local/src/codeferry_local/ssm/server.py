@@ -15,7 +15,12 @@ from codeferry_local.ssm.announcer import Announcer
 from codeferry_local.ssm.aws_clients import Clients
 from codeferry_local.ssm.control import Control
 from codeferry_local.ssm.documents import DocumentStore
-from codeferry_local.ssm.errors import SsmError, ThrottlingException, UnknownOperationException
+from codeferry_local.ssm.errors import (
+    SerializationException,
+    SsmError,
+    ThrottlingException,
+    UnknownOperationException,
+)
 from codeferry_local.ssm.events import EventSink, NoEvents, RuleEvents
 from codeferry_local.ssm.executors import Executor
 from codeferry_local.ssm.faults import Faults
@@ -23,10 +28,13 @@ from codeferry_local.ssm.http_server import DropResponse, HttpServer
 from codeferry_local.ssm.instances import Fleet, LocalInstance
 from codeferry_local.ssm.journal import Call, Journal
 from codeferry_local.ssm.log_stream import LogShipper
+from codeferry_local.ssm.messages import Messages
 from codeferry_local.ssm.operations.commands import CommandOperations
 from codeferry_local.ssm.operations.documents import DocumentOperations
 from codeferry_local.ssm.operations.instances import InstanceOperations
+from codeferry_local.ssm.operations.messages import POLL_SECONDS, MessageOperations
 from codeferry_local.ssm.output import BOTH_LIMIT
+from codeferry_local.ssm.polling_agents import PollingAgents
 from codeferry_local.ssm.scheduler import Scheduler
 from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
 from codeferry_local.ssm.shell import OUTPUT_RATE, ShellExecutor
@@ -47,6 +55,8 @@ class SsmServer:
     paced: what only costs time on a genuine agent costs it here, too (scaled): its log is
         written once a second and waited for, its output taken at OUTPUT_RATE, and it has room
         for so many commands. Everything else is as the genuine agent has it always.
+    executor: what carries commands out on instances that are registered without saying.
+    poll_seconds: how long an agent's call for messages is held where there are none.
     """
 
     def __init__(
@@ -63,7 +73,10 @@ class SsmServer:
         disk_cap: int = 64 * 1024 * 1024,
         output_limit: int = BOTH_LIMIT,
         paced: bool = True,
+        executor: str = "shell",
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
+        self._executor = executor
         self._account = account_id
         self._time_scale = time_scale
         self.documents = DocumentStore()
@@ -77,6 +90,8 @@ class SsmServer:
         announcer = Announcer(
             self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
         )
+        self._messages = Messages()
+        polling = PollingAgents(self._messages)
         self._scheduler = Scheduler(
             fleet=self.fleet,
             faults=self.faults,
@@ -87,18 +102,27 @@ class SsmServer:
                 logs=self._logs,
                 output_limit=output_limit,
             ),
+            polling=polling,
             announcer=announcer,
             time_scale=time_scale,
             workers=workers,
             paced=paced,
         )
         self._operations = self._find_operations()
+        self._of_agents = MessageOperations(
+            fleet=self.fleet,
+            messages=self._messages,
+            agents=polling,
+            url=lambda: self.url,
+            poll_seconds=poll_seconds,
+        ).by_name
         self._control = Control(
             faults=self.faults,
             fleet=self.fleet,
             journal=self.journal,
             started=announcer.announce_start,
             advance=self.advance,
+            executor=executor,
         )
         self._http = HttpServer((host, port), self)
         self._thread = threading.Thread(
@@ -118,6 +142,7 @@ class SsmServer:
 
     def stop(self) -> None:
         """Hang up, kill what runs, deliver what is queued, end every thread."""
+        self._messages.stop()
         if self._thread.is_alive():
             self._http.shutdown()
             self._thread.join()
@@ -141,7 +166,7 @@ class SsmServer:
         *,
         tags: dict[str, str] | None = None,
         name: str = "",
-        executor: str | Executor = "shell",
+        executor: str | Executor | None = None,
         platform_type: str = "Linux",
     ) -> LocalInstance:
         """Register an instance whose file system is ``root``."""
@@ -150,7 +175,7 @@ class SsmServer:
             root=root,
             tags=tags or {},
             name=name,
-            executor=executor,
+            executor=executor or self._executor,
             platform_type=platform_type,
         )
         self.fleet.add(instance)
@@ -182,6 +207,8 @@ class SsmServer:
         return self._control.handle(method, name, body)
 
     def _call(self, operation: str, body: Any) -> dict[str, Any]:
+        if operation in self._of_agents:
+            return self._of_agents[operation](_object(body))
         if operation not in self._operations:
             raise UnknownOperationException(f"The local SSM has no operation {operation!r}.")
         if self.faults.throttles(operation):
@@ -220,6 +247,12 @@ class SsmServer:
             for subject in subjects
             if hasattr(subject, _snake(name))
         }
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise SerializationException("The request must be an object.")
+    return body
 
 
 def _snake(name: str) -> str:

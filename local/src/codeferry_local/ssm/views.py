@@ -57,6 +57,7 @@ def invocation_view(invocation: Invocation, *, details: bool) -> dict[str, Any]:
         "RequestedDateTime": command.requested,
         "Status": invocation.detail.status,
         "StatusDetails": invocation.detail.value,
+        "TraceOutput": invocation.trace,
         "StandardOutputUrl": "",
         "StandardErrorUrl": "",
         "CloudWatchOutputConfig": command.request.get("CloudWatchOutputConfig"),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from codeferry_local.ssm import parameters
 from codeferry_local.ssm.commands import Command, Invocation, StepRecord, invocation_of
+from codeferry_local.ssm.content import load
 from codeferry_local.ssm.documents import SIZE_LIMIT, DocumentStore, Version
 from codeferry_local.ssm.errors import (
     DuplicateInstanceId,
@@ -171,6 +172,7 @@ class CommandOperations:
             document_name=request["DocumentName"],
             document_version=request.get("DocumentVersion", "$DEFAULT"),
             content=version.content,
+            document=load(version.text, version.format),
             request=request,
             bound=bound,
             requested=now,

@@ -81,7 +81,9 @@ class InstanceOperations:
             raise InvalidResourceId(f"There is no {kind} {resource}.") from error
 
     def _ping(self, instance: LocalInstance) -> str:
-        return "ConnectionLost" if self._faults.offline(instance.instance_id) else "Online"
+        silent = instance.polls and instance.last_ping is None
+        lost = silent or self._faults.offline(instance.instance_id)
+        return "ConnectionLost" if lost else "Online"
 
     def _selects(self, instance: LocalInstance, key: str, values: Sequence[str]) -> bool:
         if key == "PingStatus" and not set(values) <= set(_PING):
@@ -105,7 +107,7 @@ class InstanceOperations:
         return {
             "InstanceId": instance.instance_id,
             "PingStatus": self._ping(instance),
-            "LastPingDateTime": datetime.now(UTC),
+            "LastPingDateTime": instance.last_ping or datetime.now(UTC),
             "AgentVersion": instance.agent_version,
             "IsLatestVersion": True,
             "PlatformType": instance.platform_type,
