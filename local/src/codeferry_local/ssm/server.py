@@ -26,6 +26,7 @@ from codeferry_local.ssm.log_stream import LogShipper
 from codeferry_local.ssm.operations.commands import CommandOperations
 from codeferry_local.ssm.operations.documents import DocumentOperations
 from codeferry_local.ssm.operations.instances import InstanceOperations
+from codeferry_local.ssm.operations.parameter_store import parameter_operations
 from codeferry_local.ssm.scheduler import Scheduler
 from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
 from codeferry_local.ssm.shell import ShellExecutor
@@ -37,8 +38,9 @@ Operation = Callable[[dict[str, Any]], dict[str, Any]]
 class SsmServer:
     """SSM Run Command on one machine: ``start()``, then talk to ``url`` with any SDK.
 
-    aws_endpoint: where CloudWatch Logs, EventBridge and Lambda are; without it output
-        is not logged and no event is delivered (unless ``event_sink`` takes them).
+    aws_endpoint: where CloudWatch Logs, EventBridge, Lambda and Parameter Store are; without
+        it output is not logged, no event is delivered (unless ``event_sink`` takes them), and
+        there are no parameters.
     time_scale: multiplies every wait (delivery and execution timeouts, delays), so a
         test needs no 30 s; reported values stay unscaled.
     workers: how many steps run at once over all instances.
@@ -87,6 +89,8 @@ class SsmServer:
             workers=workers,
         )
         self._operations = self._find_operations(output_limit)
+        if aws_endpoint:
+            self._operations |= parameter_operations(lambda: clients("ssm"))
         self._control = Control(
             faults=self.faults,
             fleet=self.fleet,
