@@ -33,6 +33,7 @@ from codeferry_local.ssm.operations.commands import CommandOperations
 from codeferry_local.ssm.operations.documents import DocumentOperations
 from codeferry_local.ssm.operations.instances import InstanceOperations
 from codeferry_local.ssm.operations.messages import POLL_SECONDS, MessageOperations
+from codeferry_local.ssm.operations.parameter_store import parameter_operations
 from codeferry_local.ssm.output import BOTH_LIMIT
 from codeferry_local.ssm.polling_agents import PollingAgents
 from codeferry_local.ssm.scheduler import Scheduler
@@ -45,8 +46,9 @@ Operation = Callable[[dict[str, Any]], dict[str, Any]]
 class SsmServer:
     """SSM Run Command on one machine: ``start()``, then talk to ``url`` with any SDK.
 
-    aws_endpoint: where CloudWatch Logs, EventBridge and Lambda are; without it output
-        is not logged and no event is delivered (unless ``event_sink`` takes them).
+    aws_endpoint: where CloudWatch Logs, EventBridge, Lambda and Parameter Store are; without
+        it output is not logged, no event is delivered (unless ``event_sink`` takes them), and
+        there are no parameters.
     time_scale: multiplies every wait (delivery and execution timeouts, delays), so a
         test needs no 30 s; reported values stay unscaled.
     workers: how many steps run at once over all instances.
@@ -116,6 +118,8 @@ class SsmServer:
             url=lambda: self.url,
             poll_seconds=poll_seconds,
         ).by_name
+        if aws_endpoint:
+            self._operations |= parameter_operations(lambda: clients("ssm"))
         self._control = Control(
             faults=self.faults,
             fleet=self.fleet,

@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from codeferry_local.ssm import SsmServer
 from codeferry_local.ssm.events import COMMAND_EVENT
@@ -140,3 +141,18 @@ def test_unreachable_aws_never_fails_the_command(
         invocation = bench.ran(CloudWatchOutputConfig={"CloudWatchOutputEnabled": True})
         assert invocation["Status"] == "Success"
         until(lambda: "not logged" in caplog.text and "rules not read" in caplog.text, 60)
+
+
+def test_parameters_are_the_embedded_aws_own(cloud: Bench, ministack: str) -> None:
+    """A parameter of the embedded AWS, as cdk bootstrap makes one, is read by way of the local
+    SSM, and one that it does not have is refused as AWS refuses it."""
+    name = "/cdk-bootstrap/hnb659fds/version"
+    aws("ssm", ministack).put_parameter(Name=name, Value="32", Type="String", Overwrite=True)
+    parameter = cloud.ssm.get_parameter(Name=name)["Parameter"]
+    assert (parameter["Name"], parameter["Value"], parameter["Type"]) == (name, "32", "String")
+    assert cloud.ssm.get_parameters(Names=[name, "absent"])["InvalidParameters"] == ["absent"]
+    with pytest.raises(ClientError, match="ParameterNotFound"):
+        cloud.ssm.get_parameter(Name="absent")
+    cloud.ssm.put_parameter(Name="mine", Value="a secret", Type="SecureString")
+    assert aws("ssm", ministack).get_parameter(Name="mine")["Parameter"]["Version"] == 1
+    assert "a secret" not in json.dumps(cloud.server.journal.to_json())
