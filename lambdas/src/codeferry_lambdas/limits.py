@@ -11,8 +11,8 @@ from codeferry_lambdas.waves import EVENT_LIMIT, SWEEPS, Schedule, history_event
 _LONGEST_URL = "x" * LONGEST_URL
 
 
-def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | Restoration:
-    """What the instance is told; the URLs are presigned."""
+def payload(plan: Plan, run: Run, url: str) -> Payload | Restoration:
+    """What the instance is told; the URL is presigned."""
     request = plan.run_request
     if plan.archive is None:
         return Restoration(run.id, plan.project, request.release or "", plan.leaving)
@@ -35,7 +35,7 @@ def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | R
         expect_directories=expect.directories,
         command=request.command,
         command_seconds=command_seconds(run.workflow, options.timeout_seconds),
-        environment_url=environment_url,
+        environment=plan.environment is not None,
         install=options.install,
         returning=rollout is not None,
         bake_seconds=rollout.bake_seconds if rollout else 0,
@@ -45,8 +45,7 @@ def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | R
 
 def require_payload(plan: Plan, run: Run) -> None:
     """RunTooLarge when the document's parameter could not hold the payload."""
-    environment_url = _LONGEST_URL if plan.environment else ""
-    size = len(payload(plan, run, _LONGEST_URL, environment_url).encode())
+    size = len(payload(plan, run, _LONGEST_URL).encode())
     if size > PAYLOAD_LIMIT:
         raise RunTooLarge(
             "The command's arguments and the expected and persistent paths are more than a "

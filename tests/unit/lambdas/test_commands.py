@@ -10,7 +10,12 @@ from botocore.stub import Stubber
 
 from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.manifest import Manifest, summarise
-from codeferry_contracts.parameters import PAYLOAD_PARAMETER, TIMEOUT_PARAMETER, decode_payload
+from codeferry_contracts.parameters import (
+    ENVIRONMENT_URL_PARAMETER,
+    PAYLOAD_PARAMETER,
+    TIMEOUT_PARAMETER,
+    decode_payload,
+)
 from codeferry_contracts.request import Environment, Expect
 from codeferry_lambdas import cleanup, clients, command, dispatch
 from codeferry_lambdas.outcomes import roll_up
@@ -75,7 +80,8 @@ def test_dependencies_may_be_installed_without_a_command(settings: Settings, run
 
 
 def test_the_instance_is_told_the_command(settings: Settings, run: Run) -> None:
-    """Arguments travel in the payload, variables as a URL of one version, never as values."""
+    """Arguments travel in the payload, variables as a URL of one version, never as values, in a
+    parameter of its own that lives for little longer than the delivery."""
     request = {**TRAIN, "environment": {"key": ENVIRONMENT}, "options": {"timeout_seconds": 7}}
     pinned = PinnedEnvironment(ENVIRONMENT, "v9")
     made = plan(1, request=request, environment=pinned, step_seconds=967)
@@ -83,7 +89,11 @@ def test_the_instance_is_told_the_command(settings: Settings, run: Run) -> None:
     payload = decode_payload(arguments["Parameters"][PAYLOAD_PARAMETER][0])
     assert payload["command"] == TRAIN["command"]
     assert payload["command_seconds"] == 7
-    assert f"/{ENVIRONMENT}?versionId=v9" in payload["environment_url"]
+    assert payload["environment"] is True
+    (url,) = arguments["Parameters"][ENVIRONMENT_URL_PARAMETER]
+    assert f"/{ENVIRONMENT}?versionId=v9" in url
+    assert "X-Amz-Expires=780&" in url
+    assert ENVIRONMENT not in json.dumps(payload)
     assert arguments["Parameters"][TIMEOUT_PARAMETER] == ["967"]
 
 

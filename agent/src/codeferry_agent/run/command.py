@@ -26,12 +26,13 @@ from typing import Any, NoReturn
 from codeferry_agent.run import dependencies, restore
 from codeferry_agent.run.account import Account, account_of
 from codeferry_agent.run.apply import Run, told
-from codeferry_agent.run.cancelling import cancel, on_cancel
+from codeferry_agent.run.cancelling import on_cancel
 from codeferry_agent.run.disk import fill, read_json, reserve, write_json
 from codeferry_agent.run.endings import complaint, interrupted, told_of, with_words
 from codeferry_agent.run.failures import Refused, described
 from codeferry_agent.run.output import Output
 from codeferry_agent.run.owner import uid_of
+from codeferry_agent.run.payload import FIELDS
 from codeferry_agent.run.processes import become_supervisor, fork, kill_marked, send
 from codeferry_agent.run.program import Program
 from codeferry_agent.run.project import prune_records
@@ -43,6 +44,7 @@ from codeferry_agent.run.variables import fetch, parse_variables, whole_path
 INSTALL_SECONDS, HEALTH_SECONDS = 600, 60
 LINE_ROOM, RECORD_ROOM = 4096, 8192
 PASSED_ON = {"TMPDIR": "TMPDIR", "CODEFERRY_INSTANCE_ID": "AWS_SSM_INSTANCE_ID"}
+ENVIRONMENT_URL_VARIABLE = "SSM_environmentUrl"  # from the SSM agent, and not in its log
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SSM_REGION_NAME")
 
 
@@ -56,8 +58,18 @@ class CommandRun(Run):
         self.root = root
         self.last_line = root / ".results" / payload.run_id
         self.working = self.last_line.with_name(f"{payload.run_id}.working")
+        self.environment_url = os.environ.get(ENVIRONMENT_URL_VARIABLE, "")
+        self.own: dict[str, str] = {}
+        self.lacking: Refused | None = None  # why there are none
+
+    def apply(self, lock_seconds: float) -> dict[str, Any]:
+        """As a release's; the variables come first, while their URL is fresh."""
+        self.fetch_variables()
+        return super().apply(lock_seconds)
 
     def deliver(self) -> None:
+        if self.lacking:  # who only answers from its record needs none
+            raise self.lacking
         run_id, work = self.lock.before
         if work:  # it died, and what it had started may live on
             self.kill_leftovers(run_id)
@@ -175,10 +187,9 @@ class CommandRun(Run):
         self.heed()
         account = account_of(self.owner, os.environ)
         variables = self.variables(account)
-        own = self.own_variables()
         if self.payload.install:
-            variables.update(self.install(output, {**variables, **own}, account))
-        variables.update(own)
+            variables.update(self.install(output, {**variables, **self.own}, account))
+        variables.update(self.own)
         if self.payload.command:
             with self.phase("execute", f"starting the {self.noun}"):
                 ended = self.start(output, variables, account)
@@ -291,17 +302,24 @@ class CommandRun(Run):
         region = next((environ[name] for name in REGION_VARIABLES if environ.get(name)), "")
         return {**variables, **dict.fromkeys(REGION_VARIABLES[:2] if region else (), region)}
 
-    def own_variables(self) -> dict[str, str]:
+    def fetch_variables(self) -> None:
         """The run's own, which may be secrets: they stay in memory."""
-        if not self.payload.environment_url:
-            return {}
+        if not self.payload.environment:
+            return
+        if not FIELDS["url"](self.environment_url):
+            self.lacking = Refused(
+                "agent_outdated",
+                "The instance's SSM agent is older than 3.3.2746.0: it would write where the "
+                "variables are to be had into a log that every user of the instance may read.",
+            )
+            return
         self.doing = "fetching the command's variables"
-        on_cancel(cancel)  # not to wait for S3
-        self.heed()
         try:
-            return parse_variables(fetch(self.payload.environment_url))
-        finally:
-            on_cancel(self.remember)
+            self.own = parse_variables(fetch(self.environment_url))
+        except Refused as failure:
+            if failure.code == "cancelled":
+                raise
+            self.lacking = failure
 
     # --- its dependencies
 

@@ -39,6 +39,7 @@ class ScriptRun(CommandRun):
 
     def apply(self, lock_seconds: float) -> dict[str, Any]:
         """As a release's, but scripts do not wait for one another."""
+        self.fetch_variables()
         self.work.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.record.parent.mkdir(mode=0o700, exist_ok=True)
         with contextlib.ExitStack() as held:
@@ -61,6 +62,8 @@ class ScriptRun(CommandRun):
                         self.kill_leftovers(leftover.name)
 
     def deliver(self) -> None:
+        if self.lacking:
+            raise self.lacking
         discard(self.tree)
         archive = self.place / "archive.tar.gz"
         with self.phase("download", "downloading the script"):
