@@ -206,6 +206,31 @@ def test_ssm_ended_the_command(status: str, code: str) -> None:
     assert rolled["ran"]["ending"] == "cancelled"
 
 
+@pytest.mark.parametrize("status", ["Failed", "ExecutionTimedOut", "Execution Timed Out"])
+def test_how_a_command_ended_wins_over_the_agents_status(status: str) -> None:
+    """The agent takes a step that was killed for one that failed, or by a shell's 137 for one that
+    took too long; the last step has the instance's own words."""
+    running = result_line(status="running")
+    rolled = ended(status, running, failing())
+    assert (rolled["status"], rolled["error"]["message"]) == ("failed", "exit code 3")
+    good = ended(status, running, result_line(ran=RAN | {"exit_code": 0}))
+    assert (good["status"], good["change"], good["error"]) == ("succeeded", "applied", None)
+
+
+def interrupted() -> str:
+    error = {"code": "interrupted", "message": "interrupted", "hint": "h"}
+    return result_line(status="failed", ran=RAN | {"ending": "interrupted"}, error=error)
+
+
+def test_an_interrupted_command_that_was_cancelled_is_cancelled() -> None:
+    """The agent kills what it cancels, and the instance cannot know why."""
+    rolled = ended("Cancelled", result_line(status="running"), interrupted())
+    assert (rolled["error"]["code"], rolled["ran"]["ending"]) == ("cancelled", "cancelled")
+    rolled = ended("ExecutionTimedOut", result_line(status="running"), interrupted())
+    assert rolled["error"]["message"] == "interrupted (SSM: ExecutionTimedOut)"
+    assert "timeout_seconds" not in rolled["error"]["hint"]
+
+
 def test_a_failed_command_is_verified_all_the_same() -> None:
     """Its release is on the instance, and is compared like any other."""
     manifest = Manifest(summarise("p", ENTRIES), ENTRIES)

@@ -43,6 +43,7 @@ from codeferry_agent.run.variables import fetch, parse_variables, whole_path
 
 INSTALL_SECONDS, HEALTH_SECONDS = 600, 60
 LINE_ROOM, RECORD_ROOM = 4096, 8192
+STOPPED = ("cancelled", "interrupted")
 PASSED_ON = {"TMPDIR": "TMPDIR", "CODEFERRY_INSTANCE_ID": "AWS_SSM_INSTANCE_ID"}
 ENVIRONMENT_URL_VARIABLE = "SSM_environmentUrl"  # from the SSM agent, and not in its log
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SSM_REGION_NAME")
@@ -116,7 +117,8 @@ class CommandRun(Run):
             send(signal.SIGTERM, [supervisor])
         code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
         if code not in (0, 1):
-            self.finish(self.interrupted(running))
+            self.tell(self.interrupted(running))
+            self.close()
         sys.exit(code and 1)
 
     def announce(self, work: str) -> None:
@@ -142,17 +144,25 @@ class CommandRun(Run):
 
     def supervise(self, front: int) -> int:
         """Run the command to its end and record it; the exit code."""
-        if not become_supervisor(front):
-            self.cancelled = True
+        self.front = front
+        become_supervisor()
         self.working.write_text(str(os.getpid()))
         self.announce("command")  # ours from here on, also without the front
-        result = self.conclude(Output(sys.stdout.fileno()))
+        self.output = Output(sys.stdout.fileno(), self.last_line.parent)
+        result = self.conclude(self.output)
         fill(self.record, json.dumps(result))
-        self.finish(result)
+        self.tell(result)
+        self.output.finish()  # last, for who reads it may be slow, and may be killed
+        self.close()
         return 1 if result["error"] else 0
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        self.tell(result)
+    def stopped(self) -> str:
+        """Why nothing more is to be done, if so: a cancel, or nobody who hears of it is left."""
+        if self.output.gone or os.getppid() != self.front:
+            return "interrupted"
+        return "cancelled" if self.cancelled else ""
+
+    def close(self) -> None:
         self.working.unlink(missing_ok=True)
         self.announce("")
 
@@ -164,12 +174,11 @@ class CommandRun(Run):
             failure = self.run(output, ran)
         except Exception as error:  # noqa: BLE001 - told() hides nothing
             failure = told(error, self)
-            if failure.code == "cancelled":
-                ran["ending"] = "cancelled"
+            if failure.code in STOPPED:
+                ran["ending"] = failure.code
         if failure and self.payload.returning:
             failure = self.go_back(failure)
         self.clean()
-        output.finish()
         tail = last_lines(output.tail(), TAIL_CHARACTERS)
         ran.update(output_bytes=output.bytes, tail=tail)
         result = dict(self.result, ran=ran if failure or self.payload.command else None)
@@ -178,9 +187,10 @@ class CommandRun(Run):
         return result
 
     def heed(self) -> None:
-        """Go no further when the run was cancelled."""
-        if self.cancelled:
-            raise Refused("cancelled", "cancelled")
+        """Go no further when the run was stopped."""
+        reason = self.stopped()
+        if reason:
+            raise Refused(reason, reason)
 
     def run(self, output: Output, ran: dict[str, Any]) -> Refused | None:
         """The command, if there is one, then the release's health; what is wrong with them."""
@@ -218,13 +228,13 @@ class CommandRun(Run):
         if not failure:
             return None
         ran.update(told_of(ended))
-        if failure.code == "cancelled":
+        if failure.code in STOPPED:
             return failure
         return Refused("health_failed", f"The health command failed: {failure}.")
 
     def bake(self) -> None:
         end = time.monotonic() + self.payload.bake_seconds
-        while time.monotonic() < end and not self.cancelled:
+        while time.monotonic() < end and not self.stopped():
             time.sleep(min(0.2, max(0.0, end - time.monotonic())))
         self.heed()
 
@@ -267,7 +277,7 @@ class CommandRun(Run):
         return ended
 
     def watch(self, output: Output, seconds: int) -> Supervision:
-        return Supervision(output, seconds=seconds, cancelled=lambda: self.cancelled)
+        return Supervision(output, seconds=seconds, stopped=self.stopped)
 
     def arguments(self, _: Mapping[str, str]) -> list[str]:
         arguments: list[str] = self.payload.command
@@ -354,7 +364,7 @@ class CommandRun(Run):
             lambda: spawn(step, self.directory(), variables, account)
         )
         failure = complaint(ended, INSTALL_SECONDS)
-        if failure and failure.code == "cancelled":
+        if failure and failure.code in STOPPED:
             raise failure
         if failure:
             name = os.path.basename(step[0])  # noqa: PTH119 - a name

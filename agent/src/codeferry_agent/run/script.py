@@ -101,8 +101,8 @@ class ScriptRun(CommandRun):
     def announce(self, _: str) -> None:
         """Nobody waits for a script but other deliveries of its run."""
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        super().finish(result)
+    def close(self) -> None:
+        super().close()
         # Only now: who finds the directory free reads the record.
         discard(self.place)
 
