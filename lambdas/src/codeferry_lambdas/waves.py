@@ -83,6 +83,12 @@ def amount(text: str, fleet: int) -> int:
     return int(text)
 
 
+def longest_seconds(plan: Schedule, timeout_seconds: int) -> int:
+    """How long the run may take until its last batch has ended."""
+    rounds = ceil(max(plan.sizes) / plan.concurrency)
+    return len(plan.waves) * (DELIVERY_SECONDS + timeout_seconds * rounds)
+
+
 def history_events(plan: Schedule, timeout_seconds: int, sweep: int = SWEEPS[0]) -> int:
     """The most history events the run can leave when nothing is retried."""
     rounds = ceil(max(plan.sizes) / plan.concurrency)
