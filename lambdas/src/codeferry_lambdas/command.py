@@ -45,11 +45,19 @@ def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> 
         "MaxConcurrency": str(plan.concurrency),
         "MaxErrors": "100%" if plan.budget is None else str(plan.budget - failed),
         "Parameters": ssm_parameters(payload, plan.step_seconds, agent_url, environment_url),
-        "CloudWatchOutputConfig": {
-            "CloudWatchLogGroupName": settings.log_group,
-            "CloudWatchOutputEnabled": True,
-        },
+        **({"CloudWatchOutputConfig": _output(settings)} if prints(plan) else {}),
     }
+
+
+def _output(settings: Settings) -> dict[str, Any]:
+    return {"CloudWatchLogGroupName": settings.log_group, "CloudWatchOutputEnabled": True}
+
+
+def prints(plan: Plan) -> bool:
+    """Whether there is output to be kept. Where there is no route to CloudWatch Logs the SSM agent
+    tries for minutes before each step, while URLs age: a push does not need one."""
+    request, rollout = plan.run_request, plan.run_request.options.rollout
+    return bool(request.command or request.options.install or (rollout and rollout.health))
 
 
 def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:

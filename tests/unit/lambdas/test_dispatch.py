@@ -49,10 +49,6 @@ def expect_send(ssm: Stubber, instance_ids: list[str], **changes: Any) -> None:
         "MaxConcurrency": "2",
         "MaxErrors": "100%",
         "Parameters": ANY,
-        "CloudWatchOutputConfig": {
-            "CloudWatchLogGroupName": "/codeferry/dev/runs",
-            "CloudWatchOutputEnabled": True,
-        },
     }
     ssm.add_response("send_command", {"Command": {"CommandId": COMMAND}}, arguments | changes)
 
@@ -142,6 +138,29 @@ def test_the_archives_url_lives_as_long_as_it_may_be_needed(
     request |= {"command": list(command_)} if command_ else {}
     request |= {"options": {"timeout_seconds": timeout}} if timeout else {}
     assert command.archive_url_seconds(plan(1, request=request)) == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, False),
+        ({"options": {"rollout": {"waves": ["1"], "bake_seconds": 5}}}, False),
+        ({"command": ["x"]}, True),
+        ({"options": {"install": True}}, True),
+        ({"options": {"rollout": {"waves": ["1"], "health": ["x"]}}}, True),
+    ],
+)
+def test_output_is_kept_only_of_what_prints(
+    settings: Settings, run: Run, more: Any, asked: bool
+) -> None:
+    """Where CloudWatch Logs cannot be reached the SSM agent tries for minutes before each step."""
+    made = plan(1, request={"archive": {"key": KEY}, "target": "web", **more})
+    arguments = command.command_arguments(settings, made, run, 0)
+    expected = {
+        "CloudWatchLogGroupName": settings.log_group,
+        "CloudWatchOutputEnabled": True,
+    }
+    assert arguments.get("CloudWatchOutputConfig") == (expected if asked else None)
 
 
 @pytest.mark.parametrize("archive", [PinnedArchive(KEY, "v1", 10, "c" * 64), None])
