@@ -37,6 +37,7 @@ from codeferry_agent.run.processes import become_supervisor, fork, kill_marked, 
 from codeferry_agent.run.program import Program
 from codeferry_agent.run.project import prune_records
 from codeferry_agent.run.result_line import TAIL_CHARACTERS, last_lines, result_line
+from codeferry_agent.run.scope import leave_agents_unit
 from codeferry_agent.run.spawn import spawn
 from codeferry_agent.run.supervise import Ended, Supervision
 from codeferry_agent.run.variables import fetch, parse_variables, whole_path
@@ -146,6 +147,7 @@ class CommandRun(Run):
         """Run the command to its end and record it; the exit code."""
         self.front = front
         become_supervisor()
+        leave_agents_unit(self.payload.run_id, whole_path(os.environ.get("PATH", "")))
         self.working.write_text(str(os.getpid()))
         self.announce("command")  # ours from here on, also without the front
         self.output = Output(sys.stdout.fileno(), self.last_line.parent)
