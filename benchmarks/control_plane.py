@@ -115,7 +115,7 @@ def signatures(place: Path) -> None:
     assert isinstance(key, RSAPrivateKey)
     payload = SimpleNamespace(
         run_id="run-1", project="demo", sha256="a" * 64, digest="b" * 64, command=[], health=[],
-        install=False, user="", persist=list(request.options.persist), environment_url="",
+        install=False, user="", persist=list(request.options.persist), environment=False,
         signature=signature.delivered(),
     )  # fmt: skip
     modulus = f"{key.public_key().public_numbers().n:x}"

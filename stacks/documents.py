@@ -24,7 +24,7 @@ RESULT_SECONDS = 30
 
 # Document plus parameters are at most 64 KB (SendCommand); the payload is the largest one.
 DOCUMENT_LIMIT = 64 * 1024
-LARGEST_PARAMETERS = parameters.PAYLOAD_LIMIT + parameters.LONGEST_URL + 200
+LARGEST_PARAMETERS = parameters.PAYLOAD_LIMIT + 2 * parameters.LONGEST_URL + 200
 
 
 class DocumentTooLarge(CodeferryError):
@@ -127,6 +127,13 @@ def _parameters() -> dict[str, Any]:
             "type": "String",
             "description": "Presigned GET of the agent, for an instance that lacks it.",
             "default": "",
+            "allowedPattern": parameters.AGENT_URL_PATTERN,
+        },
+        parameters.ENVIRONMENT_URL_PARAMETER: {
+            "type": "String",
+            "description": "Presigned GET of the command's variables; never put into a script.",
+            "default": "",
+            "interpolationType": "ENV_VAR",
             "allowedPattern": parameters.AGENT_URL_PATTERN,
         },
         parameters.TIMEOUT_PARAMETER: {

@@ -133,7 +133,7 @@ def _keep_release(arns: Arns) -> list[Permission]:
         Permission(
             ("s3:AbortMultipartUpload",),
             (_kept(arns),),
-            "Takes back the copy of an archive above 5 GB that did not get through.",
+            "Takes back the copy of an archive from 256 MiB that did not get through.",
             unseen={"s3:AbortMultipartUpload": "Archives of that size are not in the suite."},
         ),
     ]

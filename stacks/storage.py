@@ -86,11 +86,11 @@ class ArtifactBucket(Construct):
 
 def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
     """The backstop behind cleanup, and the lifetime of the records."""
-    day = Duration.days(1)
     return [
-        _expiring("archives", layout.ARCHIVES_PREFIX, day),
-        _expiring("environments", layout.ENVIRONMENTS_PREFIX, day),
-        _expiring("inbox", layout.INBOX_PREFIX, Duration.days(7)),
+        *(
+            _expiring(prefix.rstrip("/"), prefix, Duration.days(days))
+            for prefix, days in layout.LIFETIME_DAYS.items()
+        ),
         _expiring("records", layout.RUNS_PREFIX, Duration.days(record_days)),
         # The kept release of a target is for ever; those before it are the way back.
         s3.LifecycleRule(
@@ -100,7 +100,7 @@ def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
         ),
         s3.LifecycleRule(
             id="leftovers",
-            abort_incomplete_multipart_upload_after=day,
+            abort_incomplete_multipart_upload_after=Duration.days(1),
             expired_object_delete_marker=True,
         ),
     ]

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = Path(__file__).resolve().parent / "fleet"
 UNIT = ROOT / "agent" / "systemd" / "codeferry-drain.service"
 
+SSM_AGENT_DROP_IN = "etc/systemd/system/amazon-ssm-agent.service.d/codeferry.conf"
+
 # Of Amazon Linux 2023: its own python3 is 3.9, and the agent needs 3.11; and what ships logs.
 PYTHON = "python3.11"
 PACKAGES = (PYTHON, "amazon-cloudwatch-agent")
@@ -71,6 +73,7 @@ def drain_files(*, stage: str, region: str, log_group: str) -> dict[str, str]:
         "etc/codeferry/drain.env": f"AWS_REGION={region}\nCODEFERRY_STAGE={stage}\n",
         "etc/codeferry/cloudwatch.json": _filled("cloudwatch.json", LOG_GROUP=log_group),
         "etc/logrotate.d/codeferry": _filled("logrotate.conf"),
+        SSM_AGENT_DROP_IN: _filled("ssm_agent.conf"),
     }
 
 

@@ -48,9 +48,18 @@ def main() -> int:
 
 def make_whole(settings: dict[str, Any], root: Path) -> None:
     """Each step raises FirstStartFailed; each may be done again."""
-    steps = (install_agent, fetch_models, write_files, install_packages, ship_log, start_service)
-    for step in steps:
+    for step in (
+        close_ssm_log, install_agent, fetch_models, write_files, install_packages, ship_log,
+        start_service,
+    ):  # fmt: skip
         step(settings, root)
+
+
+def close_ssm_log(settings: dict[str, Any], root: Path) -> None:
+    """The SSM agent logs the scripts of commands, into a file that everybody may read."""
+    log = root / "var/log/amazon/ssm"
+    log.mkdir(parents=True, exist_ok=True)
+    log.chmod(0o700)
 
 
 def install_agent(settings: dict[str, Any], root: Path) -> None:

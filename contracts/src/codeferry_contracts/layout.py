@@ -14,6 +14,8 @@ ARCHIVES_PREFIX = "archives/"
 ENVIRONMENTS_PREFIX = "environments/"
 RUNS_PREFIX = "runs/"
 RELEASES_PREFIX = "releases/"
+# Days that what a run takes lies there when nobody deletes it, and so how long a run may need it.
+LIFETIME_DAYS = {ARCHIVES_PREFIX: 30, ENVIRONMENTS_PREFIX: 14, INBOX_PREFIX: 7}
 ARCHIVE_SUFFIX = ".tar.gz"
 ENVIRONMENT_SUFFIX = ".env.json"
 RECORD_SUFFIX = ".json"

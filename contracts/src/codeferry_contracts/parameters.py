@@ -18,6 +18,10 @@ RUN_ID_PARAMETER = "runId"
 PAYLOAD_PARAMETER = "payload"
 TIMEOUT_PARAMETER = "executionTimeout"
 AGENT_URL_PARAMETER = "agentUrl"
+# Of interpolationType ENV_VAR: the SSM agent hands it over as an environment variable. What stands
+# as {{ name }} in a script it writes into a log that every user of the instance may read.
+ENVIRONMENT_URL_PARAMETER = "environmentUrl"
+ENVIRONMENT_URL_VARIABLE = f"SSM_{ENVIRONMENT_URL_PARAMETER}"
 
 # Document and parameters share SendCommand's 64 KB. The limit is not in the pattern: RE2,
 # which the agent is built with, counts no repetition beyond 1,000.
@@ -38,8 +42,8 @@ class Payload:
     ``unpacked_bytes`` is how much its files may come to, ``unpacked_files`` how many files,
     links and directories there may be.
     ``user`` empty means the instance's first login user. ``command`` empty means none:
-    the release is applied and that is all. ``environment_url`` is the presigned GET of the
-    command's variables, empty without any; ``command_seconds`` is the command's timeout.
+    the release is applied and that is all. ``environment`` says that the command has variables,
+    whose presigned GET is a parameter of its own; ``command_seconds`` is the command's timeout.
     ``signature`` is a signed release's: what a request states of it, but for ``kept``.
     In a roll-out ``returning`` is set: ``bake_seconds`` after the switch ``health`` is run, and
     when it or the command fails the release before is made current again.
@@ -62,7 +66,7 @@ class Payload:
     expect_directories: tuple[str, ...]
     command: tuple[str, ...] = ()
     command_seconds: int = 0
-    environment_url: str = ""
+    environment: bool = False
     install: bool = False
     returning: bool = False
     bake_seconds: int = 0
@@ -100,7 +104,10 @@ def _encoded(payload: Payload | Restoration) -> str:
 
 
 def ssm_parameters(
-    payload: Payload | Restoration, timeout_seconds: int, agent_url: str = ""
+    payload: Payload | Restoration,
+    timeout_seconds: int,
+    agent_url: str = "",
+    environment_url: str = "",
 ) -> dict[str, list[str]]:
     """The ``Parameters`` of SendCommand. Without ``agent_url`` they fit documents of before
     there was one, and instances that have the agent."""
@@ -109,7 +116,8 @@ def ssm_parameters(
         PAYLOAD_PARAMETER: [payload.encode()],
         TIMEOUT_PARAMETER: [str(timeout_seconds)],
     }
-    return {**stated, AGENT_URL_PARAMETER: [agent_url]} if agent_url else stated
+    urls = {AGENT_URL_PARAMETER: agent_url, ENVIRONMENT_URL_PARAMETER: environment_url}
+    return stated | {name: [url] for name, url in urls.items() if url}
 
 
 def document_description(workflow: str, agent_sha256: str, key: str = "") -> str:

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from codeferry_contracts.layout import agent_key
 from codeferry_contracts.parameters import ssm_parameters
+from codeferry_contracts.timing import APPLY_SECONDS
 from codeferry_lambdas import clients, limits
 from codeferry_lambdas.archive_object import version_of
 from codeferry_lambdas.errors import THROTTLED
@@ -20,15 +21,18 @@ from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Plan, Run
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.waves import DELIVERY_SECONDS
 
-URL_SECONDS = 900
+# A URL is good for as long as its command's delivery may take and then, on the instance, what
+# comes before the last byte: of the agent 90 s (fetch.py), then of the variables 5 attempts.
+AGENT_URL_SECONDS = DELIVERY_SECONDS + 120
+ENVIRONMENT_URL_SECONDS = AGENT_URL_SECONDS + 60
 _BUSY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> dict[str, Any]:
     """SendCommand's arguments but for the instances."""
-    environment_url = presign(settings.bucket, plan.environment) if plan.environment else ""
-    url = presign(settings.bucket, plan.archive) if plan.archive else ""
-    payload = limits.payload(plan, run, url, environment_url)
+    environment_url = presign(settings.bucket, plan.environment, ENVIRONMENT_URL_SECONDS)
+    url = presign(settings.bucket, plan.archive, archive_url_seconds(plan))
+    payload = limits.payload(plan, run, url)
     document = plan.document
     agent_url = presign_agent(settings.agent_bucket, document.agent) if document.agent else ""
     return {
@@ -40,12 +44,20 @@ def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> 
         "TimeoutSeconds": DELIVERY_SECONDS,
         "MaxConcurrency": str(plan.concurrency),
         "MaxErrors": "100%" if plan.budget is None else str(plan.budget - failed),
-        "Parameters": ssm_parameters(payload, plan.step_seconds, agent_url),
-        "CloudWatchOutputConfig": {
-            "CloudWatchLogGroupName": settings.log_group,
-            "CloudWatchOutputEnabled": True,
-        },
+        "Parameters": ssm_parameters(payload, plan.step_seconds, agent_url, environment_url),
+        **({"CloudWatchOutputConfig": _output(settings)} if prints(plan) else {}),
     }
+
+
+def _output(settings: Settings) -> dict[str, Any]:
+    return {"CloudWatchLogGroupName": settings.log_group, "CloudWatchOutputEnabled": True}
+
+
+def prints(plan: Plan) -> bool:
+    """Whether there is output to be kept. Where there is no route to CloudWatch Logs the SSM agent
+    tries for minutes before each step, while URLs age: a push does not need one."""
+    request, rollout = plan.run_request, plan.run_request.options.rollout
+    return bool(request.command or request.options.install or (rollout and rollout.health))
 
 
 def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
@@ -62,18 +74,28 @@ def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
     raise AssertionError("the last attempt returns or raises")
 
 
-def presign(bucket: str, pinned: PinnedArchive | PinnedEnvironment) -> str:
-    """A GET of exactly this object version, for 15 minutes."""
-    return _presigned({"Bucket": bucket, "Key": pinned.key, **version_of(pinned)})
+def archive_url_seconds(plan: Plan) -> int:
+    """The archive comes under the project's lock, and a download that broke off asks again: until
+    the work that is not the command has to be done."""
+    request = plan.run_request
+    stated = 0 if request.command else request.options.timeout_seconds or 0
+    return DELIVERY_SECONDS + max(APPLY_SECONDS, stated)
+
+
+def presign(bucket: str, pinned: PinnedArchive | PinnedEnvironment | None, seconds: int) -> str:
+    """A GET of exactly this object version; empty without one."""
+    if pinned is None:
+        return ""
+    return _presigned({"Bucket": bucket, "Key": pinned.key, **version_of(pinned)}, seconds)
 
 
 def presign_agent(bucket: str, sha256: str) -> str:
     """A GET of the code that a document has instances run."""
-    return _presigned({"Bucket": bucket, "Key": agent_key(sha256)})
+    return _presigned({"Bucket": bucket, "Key": agent_key(sha256)}, AGENT_URL_SECONDS)
 
 
-def _presigned(params: Any) -> str:
-    return clients.s3().generate_presigned_url("get_object", Params=params, ExpiresIn=URL_SECONDS)
+def _presigned(params: Any, seconds: int) -> str:
+    return clients.s3().generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
 
 
 def find_command(plan: Plan, run: Run, number: int, reserved: BatchEntry) -> str | None:

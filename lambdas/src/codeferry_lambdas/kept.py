@@ -20,8 +20,10 @@ from codeferry_lambdas.record import PinnedArchive
 _ABSENT = ("NoSuchKey", "404", "AccessDenied", "403")
 _CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _TRIES = 5
-COPY_LIMIT = 5 * 1024**3  # of one CopyObject; beyond it goes in parts
-PART_BYTES = 512 * 1024**2
+# CopyObject answers when it is done, which for gigabytes is after our read timeout of 30 s, and a
+# retry starts anew; a part of this size takes a few seconds. (Its own limit is 5 GB.)
+COPY_LIMIT = 256 * 1024**2
+PART_BYTES = 128 * 1024**2
 _THREADS = 8
 
 
@@ -112,7 +114,7 @@ class Shelf:
         source: Any = {"Bucket": self.bucket, "Key": archive.key}
         if archive.version_id != "null":
             source["VersionId"] = archive.version_id
-        if archive.size > COPY_LIMIT:
+        if archive.size >= COPY_LIMIT:
             return self._copy_parts(source, archive.size, key)
         # A new set of tags, which is none: copying them would need rights to read them.
         answer = clients.s3().copy_object(

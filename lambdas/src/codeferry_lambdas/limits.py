@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from math import ceil
+
+from codeferry_contracts.layout import LIFETIME_DAYS
 from codeferry_contracts.parameters import LONGEST_URL, PAYLOAD_LIMIT, Payload, Restoration
 from codeferry_contracts.timing import command_seconds
 from codeferry_lambdas.errors import RunTooLarge
-from codeferry_lambdas.record import Plan, Run
-from codeferry_lambdas.waves import EVENT_LIMIT, SWEEPS, Schedule, history_events
+from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Plan, Run
+from codeferry_lambdas.waves import (
+    EVENT_LIMIT,
+    SWEEPS,
+    Schedule,
+    history_events,
+    longest_seconds,
+)
 
 _LONGEST_URL = "x" * LONGEST_URL
+DAY_SECONDS = 86_400
 
 
-def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | Restoration:
-    """What the instance is told; the URLs are presigned."""
+def payload(plan: Plan, run: Run, url: str) -> Payload | Restoration:
+    """What the instance is told; the URL is presigned."""
     request = plan.run_request
     if plan.archive is None:
         return Restoration(run.id, plan.project, request.release or "", plan.leaving)
@@ -35,7 +45,7 @@ def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | R
         expect_directories=expect.directories,
         command=request.command,
         command_seconds=command_seconds(run.workflow, options.timeout_seconds),
-        environment_url=environment_url,
+        environment=plan.environment is not None,
         install=options.install,
         returning=rollout is not None,
         bake_seconds=rollout.bake_seconds if rollout else 0,
@@ -46,8 +56,7 @@ def payload(plan: Plan, run: Run, url: str, environment_url: str) -> Payload | R
 
 def require_payload(plan: Plan, run: Run) -> None:
     """RunTooLarge when the document's parameter could not hold the payload."""
-    environment_url = _LONGEST_URL if plan.environment else ""
-    size = len(payload(plan, run, _LONGEST_URL, environment_url).encode())
+    size = len(payload(plan, run, _LONGEST_URL).encode())
     if size > PAYLOAD_LIMIT:
         raise RunTooLarge(
             "The command's arguments and the expected and persistent paths are more than a "
@@ -55,6 +64,28 @@ def require_payload(plan: Plan, run: Run) -> None:
             hint="Put long arguments into a file of the project; name directories rather than "
             "each file in expect and options.persist.",
         )
+
+
+def require_lifetime(plan: Plan, age_seconds: float = 0) -> None:
+    """RunTooLarge when what the run takes could expire before its last wave has it. The archive is
+    ``age_seconds`` old; a kept release stays."""
+    sizes = tuple(len(batch) for batch in plan.batches)
+    longest = longest_seconds(Schedule(sizes, plan.waves, plan.concurrency), plan.step_seconds)
+    pinned: list[tuple[PinnedArchive | PinnedEnvironment | None, float, str]] = [
+        (plan.archive, age_seconds, "archive"),
+        (plan.environment, 0, "variables"),
+    ]
+    for each, age, what in pinned:
+        days = next((d for p, d in LIFETIME_DAYS.items() if each and each.key.startswith(p)), None)
+        if days is not None and age + longest > days * DAY_SECONDS:
+            gone = f", {ceil(age / DAY_SECONDS)} of which are over" if age > DAY_SECONDS else ""
+            raise RunTooLarge(
+                f"The run of {sum(sizes):,} instances in {len(plan.waves)} turns, each up to "
+                f"{plan.step_seconds:,} s, could take {ceil(longest / DAY_SECONDS)} days; what "
+                f"it takes ({what}) lies in the bucket for {days} days{gone}.",
+                hint="State how long the command may take (--timeout, options.timeout_seconds), "
+                "raise options.max_concurrency, or split the target.",
+            )
 
 
 def sweep_for(cut: Schedule, seconds: int) -> int:

@@ -67,7 +67,8 @@ def obstacle_of(machine: Machine, agent: Agent | None, settings: Settings) -> Un
     if agent is None:
         fix = (
             "Attach AmazonSSMManagedInstanceCore to its role, check that the SSM agent runs, "
-            "and that it reaches SSM (NAT or VPC endpoints ssm, ssmmessages, ec2messages)."
+            "and that it reaches SSM (NAT or VPC endpoints ssm, ssmmessages, ec2messages; and logs "
+            "for the output of commands)."
         )
         return _obstacle(machine, "not_managed", "is not known to Systems Manager", fix)
     if agent.ping != "Online":

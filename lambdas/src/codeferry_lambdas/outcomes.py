@@ -21,6 +21,13 @@ PENDING = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
 
 _NETWORK = "Check the instance's network and its SSM agent, then run again."
 _LOGS = "ferry logs shows what the step printed."
+_WORDS = 300  # characters at most that are quoted of an agent
+# amazon-ssm-agent, outofproc/master.go: its worker, or the instance, is gone.
+_PROCESS_LOST = "document process failed unexpectedly"
+_KILLED = (
+    "The SSM agent's worker was killed, or the instance restarted or ran out of memory: look at "
+    "the instance, then start a new run."
+)
 _STATUSES: Mapping[str, tuple[str, str, str]] = {
     "Undeliverable": ("undeliverable", "SSM could not deliver the command.", _NETWORK),
     "DeliveryTimedOut": (
@@ -135,16 +142,21 @@ def _outcome(
     }
     if status in PENDING:
         return failed(known, otherwise or _still_running(status))
-    result = _result(invocation, run_id)
+    result, final = _result(invocation, run_id)
     if isinstance(result, InstanceResult):
-        known = _with_result(known, result)
-        if result.status == "failed" and status in ("Success", "Failed"):
-            return failed(known, _reported(result))
-        if result.status == "running" and status in ("Success", "Failed"):
+        known = _with_result(known, result, status)
+        # The agent calls a step that was killed from without Failed or timed out (137), and the
+        # step that says how the command ended comes all the same.
+        ended = result.ran.ending if result.ran else ""
+        late = final and status == "ExecutionTimedOut" and ended != "cancelled"
+        heard = late or status in ("Success", "Failed")
+        if result.status == "failed" and heard:
+            return failed(known, _reported(result, status))
+        if result.status == "running" and heard:
             return failed(known, _interrupted())
-        if status == "Success":
+        if status == "Success" or (heard and final):
             return {**known, "status": "succeeded", "change": result.status}
-    return _unexplained(known, status, result)
+    return _unexplained(known, status, result, _agents_words(invocation))
 
 
 def ssm_status(invocation: Mapping[str, Any]) -> str:
@@ -152,30 +164,46 @@ def ssm_status(invocation: Mapping[str, Any]) -> str:
     return str(invocation.get("StatusDetails") or invocation.get("Status", "")).replace(" ", "")
 
 
-def _result(invocation: Mapping[str, Any], run_id: str) -> InstanceResult | ResultInvalid:
-    """The result line of this run, or why there is none."""
+def _result(
+    invocation: Mapping[str, Any], run_id: str
+) -> tuple[InstanceResult | ResultInvalid, bool]:
+    """The result line of this run, or why there is none; and whether it is of the step that says
+    how a command ended."""
     try:
-        result = _last_result(invocation)
+        result, final = _last_result(invocation)
     except ResultInvalid as error:
-        return error
+        return error, False
     if result.run_id != run_id:
-        return ResultInvalid(f"The instance answered for another run, {result.run_id}.")
-    return result
+        return ResultInvalid(f"The instance answered for another run, {result.run_id}."), False
+    return result, final
 
 
-def _last_result(invocation: Mapping[str, Any]) -> InstanceResult:
+def _outputs(invocation: Mapping[str, Any]) -> list[str]:
+    return [plugin.get("Output") or "" for plugin in invocation.get("CommandPlugins", ())]
+
+
+def _last_result(invocation: Mapping[str, Any]) -> tuple[InstanceResult, bool]:
     """The result of the last step that has one. Within a step the first line counts: what a
     command prints comes after ours."""
-    outputs = [plugin.get("Output") or "" for plugin in invocation.get("CommandPlugins", ())]
+    outputs = _outputs(invocation)
     for output in reversed(outputs[1:]):
         try:
-            return parse_result(output)
+            return parse_result(output), True
         except ResultInvalid:
             continue
-    return parse_result(outputs[0] if outputs else "")
+    return parse_result(outputs[0] if outputs else ""), False
 
 
-def _with_result(outcome: Outcome, result: InstanceResult) -> Outcome:
+def _agents_words(invocation: Mapping[str, Any]) -> str:
+    """What stands where a result line should: of a step whose process is gone the agent's own."""
+    words = [" ".join(output.split()) for output in _outputs(invocation)]
+    return next((each[-_WORDS:] for each in reversed(words) if each), "")
+
+
+def _with_result(outcome: Outcome, result: InstanceResult, status: str) -> Outcome:
+    ran = _ran_record(result.ran) if result.ran else None
+    if ran and ran["ending"] == "interrupted" and status == "Cancelled":
+        ran["ending"] = "cancelled"  # the agent kills, and the instance cannot know why
     return {
         **outcome,
         "release_id": result.release_id,
@@ -188,7 +216,7 @@ def _with_result(outcome: Outcome, result: InstanceResult) -> Outcome:
         "unmet": list(result.unmet),
         "returned": result.returned,
         "seconds": dict(result.seconds),
-        "ran": _ran_record(result.ran) if result.ran else None,
+        "ran": ran,
     }
 
 
@@ -197,21 +225,29 @@ def _ran_record(ran: Ran) -> RanRecord:
     return record
 
 
-def _unexplained(known: Outcome, status: str, result: InstanceResult | ResultInvalid) -> Outcome:
-    """SSM says how it ended, and no result line explains it."""
+def _unexplained(
+    known: Outcome, status: str, result: InstanceResult | ResultInvalid, words: str
+) -> Outcome:
+    """SSM says how it ended, and no result line explains it; ``words`` are all there is."""
     code, message, hint = _STATUSES.get(
         status, ("ssm_failed", f"SSM ended the command with the status {status}.", _LOGS)
     )
     if status == "Success" and isinstance(result, ResultInvalid):
         message, hint = result.message, result.hint or hint
+    if status == "Failed" and words and isinstance(result, ResultInvalid):
+        message = f"The step failed without a result. All there is: {words}"
+    if status == "Failed" and _PROCESS_LOST in words:
+        code, hint = "agent_lost", _KILLED
     if status in _SKIPPED:
         return skipped(known, _error(code, message, hint))
     return failed(known, _error(code, message, hint))
 
 
-def _reported(result: InstanceResult) -> ErrorRecord:
+def _reported(result: InstanceResult, status: str) -> ErrorRecord:
     error = result.error or {}
     message = error.get("message") or "The instance failed without a reason."
+    if error.get("code") == "interrupted" and status == "ExecutionTimedOut":
+        message += f" (SSM: {status})"
     return _error(error.get("code") or "instance_failed", message, error.get("hint") or "")
 
 

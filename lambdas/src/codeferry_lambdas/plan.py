@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
 
@@ -119,7 +120,7 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
     """Everything later states need, settled once; nothing of it is decided again."""
     if request.archive is None:
         return _way_back(settings, request, document, run)
-    archive = _archive(settings, request.archive)
+    archive, modified = _archive(settings, request.archive)
     manifest = archive_object.read_manifest(settings.bucket, archive)
     plan = dataclasses.replace(
         _for_fleet(fleet.resolve(parse_target(request.target), settings), request, document, run),
@@ -132,6 +133,7 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
     )
     signatures.require(settings, plan, run)
     limits.require_payload(plan, run)
+    limits.require_lifetime(plan, (datetime.now(UTC) - modified).total_seconds())
     return plan
 
 
@@ -181,11 +183,13 @@ def _for_fleet(found: fleet.Fleet, request: RunRequest, document: str, run: Run)
     )
 
 
-def _archive(settings: Settings, archive: Archive) -> PinnedArchive:
+def _archive(settings: Settings, archive: Archive) -> tuple[PinnedArchive, datetime]:
+    """The archive with everything about it settled, and since when it is there."""
     found = archive_object.look(settings.bucket, archive)
     if archive.key.startswith(INBOX_PREFIX):
         newest.require(settings, archive.key, found)
-    return archive_object.pin(settings.bucket, archive, found, settings.max_archive_bytes)
+    pinned = archive_object.pin(settings.bucket, archive, found, settings.max_archive_bytes)
+    return pinned, found.modified
 
 
 def _environment(settings: Settings, request: RunRequest, run: Run) -> PinnedEnvironment | None:

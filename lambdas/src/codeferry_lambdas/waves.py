@@ -1,6 +1,6 @@
 """How a fleet is cut into batches, and which batches may run at the same time.
 
-A batch is one SendCommand. Its URL lives 15 minutes and is signed when the batch
+A batch is one SendCommand. Its URLs live for minutes and are signed when the batch
 starts, so what may not run yet is a later batch, never the queue of a running one: a
 small concurrency gives small batches, and a URL cannot expire before its instance's
 turn. Only when that would make too many batches does SSM queue within a batch.
@@ -81,6 +81,12 @@ def amount(text: str, fleet: int) -> int:
     if text.endswith("%"):
         return fleet * int(text[:-1]) // 100
     return int(text)
+
+
+def longest_seconds(plan: Schedule, timeout_seconds: int) -> int:
+    """How long the run may take until its last batch has ended."""
+    rounds = ceil(max(plan.sizes) / plan.concurrency)
+    return len(plan.waves) * (DELIVERY_SECONDS + timeout_seconds * rounds)
 
 
 def history_events(plan: Schedule, timeout_seconds: int, sweep: int = SWEEPS[0]) -> int:

@@ -25,7 +25,7 @@ import pytest
 import codeferry_agent
 from codeferry_contracts import manifest
 from codeferry_contracts.archive import UNPACKED_BYTES, UNPACKED_FILES
-from codeferry_contracts.parameters import Payload
+from codeferry_contracts.parameters import ENVIRONMENT_URL_VARIABLE, Payload
 from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, parse_result
 from codeferry_lambdas.archive_object import META_MEMBERS
 from tests.unit.agent.archives import Tree, entries, pack
@@ -234,6 +234,8 @@ class Instance:
             | self.environ
             | environ
         )
+        if isinstance(payload, Payload) and payload.environment:
+            variables.setdefault(ENVIRONMENT_URL_VARIABLE, self.store.variables_url)
         if not self.fresh:
             server = fork_server(self.python)
             return server.start(self.script, self.arguments, variables, self.stdin, self.text)

@@ -181,7 +181,7 @@ WRONG: dict[str, list[object]] = {
     "expect_directories": [["/"], [".."]],
     "command": ["true", [3], ["a\0"], ["\ud800"], ["x\udfff"], ["x"] * 2001],
     "command_seconds": [-1, 172_801, True],
-    "environment_url": ["h", "ftp://h/x", "https://h/x y", "https://h/\n", None],
+    "environment": ["https://h/x", 1, None],
     "install": [0, "yes"],
 }  # fmt: skip
 

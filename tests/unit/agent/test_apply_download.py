@@ -212,6 +212,19 @@ def test_an_answer_that_is_final_is_named(instance: Instance, status: int, code:
     assert (instance.current / "old").exists()
 
 
+def test_a_download_that_cannot_go_on_because_its_url_has_expired_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL was good when the download began: nobody need look for a missing permission."""
+    monkeypatch.setattr(download, "BACKOFF", 0.0)
+    answers = [[head("206 x", content_range="bytes 0-999/1000") + b"x" * 300], [head("403 x")]]
+    with (
+        hostile_server(lambda _: answers.pop(0)) as (url, _),
+        pytest.raises(Refused, match=r"broke off at byte 300, and its URL has expired since.*403"),
+    ):
+        download.Download(url, 1000, tmp_path / "archive").run()
+
+
 def test_an_archive_of_another_size_is_another_archive(instance: Instance) -> None:
     """A longer or shorter object than announced is not read at all."""
     body = pack(SMALL)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.lock import locked
 from codeferry_agent.run.variables import parse_variables
 from tests.unit.agent.commands import (
     MARK,
@@ -36,7 +37,7 @@ def here(instance: Instance) -> Machine:
 
 def _run_with(here: Machine, variables: Any, script: str, **changes: Any) -> Ending:
     here.store.variables = json.dumps(variables).encode()
-    return here.sh(script, environment_url=here.store.variables_url, **changes)
+    return here.sh(script, environment=True, **changes)
 
 
 def _seen(ending: Ending) -> dict[str, str]:
@@ -125,12 +126,55 @@ def test_variables_that_are_no_json_are_refused(content: bytes) -> None:
 
 
 def test_variables_that_cannot_be_had_end_the_run_before_its_command(here: Machine) -> None:
-    """A refusal of S3 is told by its status; the command was not started."""
+    """A refusal of S3 is told by its status; nothing was downloaded, and no release changed."""
     here.store.refusals = [403]
     ending = _run_with(here, {"A": "1"}, "echo started")
-    assert (ending.code, ending.ran.ending) == ("environment_unavailable", "not_started")
-    assert "HTTP 403" in ending.message
-    assert ending.output == b""
+    error = ending.first.error
+    assert error is not None
+    assert error["code"] == "environment_unavailable"
+    assert "HTTP 403" in error["message"]
+    assert (ending.exit, ending.output, here.store.ranges) == (1, b"", [])
+    assert not here.current.exists()
+
+
+def test_variables_come_before_the_lock_and_the_archive(here: Machine) -> None:
+    """Their URL lives for little longer than the delivery: nothing is waited for before."""
+    here.settle()
+    here.store.variables = b'{"A": "1"}'
+    here.store.give = threading.Event()
+    payload = here.command("/bin/sh", "-c", "echo $A", environment=True)
+    front = here.start(payload)
+    assert here.store.asked.wait(60)
+    with locked(here.project / ".lock", "run-0", 5):  # nobody holds it yet
+        here.store.give.set()
+        wait_until(lambda: here.store.sent)
+        assert here.store.ranges == []
+    assert here.wait(front, payload).output == b"1\n"
+
+
+def test_who_answers_from_its_record_needs_no_variables(here: Machine) -> None:
+    """SSM may deliver twice; by then the variables may be gone."""
+    here.store.variables = b'{"A": "1"}'
+    payload = here.command("/bin/sh", "-c", "echo $A", environment=True)
+    assert here.steps(payload).exit == 0
+    here.store.refusals = [404]
+    again = here.steps(payload)
+    assert (again.exit, again.last.replayed) == (0, True)
+
+
+@pytest.mark.parametrize("workflow", ["sync", "script"])
+def test_an_ssm_agent_that_does_not_know_env_var_is_named(
+    instance: Instance, workflow: str
+) -> None:
+    """It leaves the parameter unset: its only other way would be the script, which it logs."""
+    there = machine(instance, workflow)
+    payload = there.command("f", environment=True)
+    answer = there.wait(there.start(payload, SSM_environmentUrl=""), payload)
+    error = answer.first.error
+    assert error is not None
+    assert (error["code"], answer.output) == ("agent_outdated", b"")
+    assert "3.3.2746.0" in error["message"]
+    assert "AWS-UpdateSSMAgent" in error["hint"]
 
 
 def test_variables_are_asked_for_again_when_s3_is_busy(here: Machine) -> None:
@@ -141,13 +185,14 @@ def test_variables_are_asked_for_again_when_s3_is_busy(here: Machine) -> None:
 
 def test_a_cancel_does_not_wait_for_s3(here: Machine) -> None:
     """While the variables are on their way the run can be cancelled at once."""
-    payload = here.command("echo", "started", environment_url=here.store.variables_url)
+    payload = here.command("echo", "started", environment=True)
     here.store.give = threading.Event()
     front = here.start(payload)
     assert here.store.asked.wait(60)
     front.send_signal(signal.SIGTERM)
     ending = here.wait(front, payload)
-    assert (ending.code, ending.output) == ("cancelled", b"")
+    assert ending.first.error is not None
+    assert (ending.first.error["code"], ending.output) == ("cancelled", b"")
 
 
 def test_a_secret_is_seen_by_nobody_but_the_command(here: Machine) -> None:
@@ -158,7 +203,7 @@ def test_a_secret_is_seen_by_nobody_but_the_command(here: Machine) -> None:
     gate.chmod(0o666)
     here.store.variables = json.dumps({"PASSWORD": PASSWORD}).encode()
     script = f"read go <{gate}; exit 1"
-    payload = here.command("/bin/sh", "-c", script, environment_url=here.store.variables_url)
+    payload = here.command("/bin/sh", "-c", script, environment=True)
     here.fresh = True
     front = here.start(payload)
     (command,) = wait_until(lambda: processes_with(PASSWORD))

@@ -162,15 +162,50 @@ def test_a_cancelled_command_is_ended_in_order(busy: Busy) -> None:
 
 
 def test_when_the_front_is_killed_the_command_ends_and_the_run_is_told(busy: Busy) -> None:
-    """SIGKILL to the whole process group, as Run Command does it: the supervisor cleans up."""
+    """SIGKILL to the whole process group, as Run Command does it: the supervisor cleans up. Why
+    it was done is not known here."""
     os.killpg(busy.front.pid, signal.SIGKILL)
     ending = busy.here.wait(busy.front, busy.payload)
     assert (ending.exit, ending.last.status) == (-signal.SIGKILL, "failed")
-    assert ending.ran.ending == "cancelled"
+    assert (ending.ran.ending, ending.ran.tail) == ("interrupted", f"{busy.mark}\n")
     assert not busy.commands()
     again = busy.here.steps(busy.payload)
-    assert (again.ran.ending, again.last.replayed, busy.starts()) == ("cancelled", True, 1)
+    assert (again.ran.ending, again.last.replayed, busy.starts()) == ("interrupted", True, 1)
     assert busy.here.run("true").exit == 0
+
+
+def test_when_nobody_reads_any_more_the_command_ends_and_the_run_is_told(busy: Busy) -> None:
+    """The SSM agent's worker is gone, though not what it had started: nobody would hear of it."""
+    assert busy.front.stdout is not None
+    busy.front.stdout.close()
+    busy.front.wait(60)
+    ending = Ending(busy.front.returncode, b"", "", busy.here.result_step("busy"))
+    assert (ending.code, ending.ran.ending) == ("interrupted", "interrupted")
+    assert ending.ran.tail == f"{busy.mark}\n"
+    assert not busy.commands()
+    assert busy.here.run("true").exit == 0
+
+
+def test_a_command_is_as_fast_without_a_reader(here: Machine) -> None:
+    """It prints 8 MiB while nobody takes a byte, and all of it comes when somebody does."""
+    done = _shared(here)
+    script = f"head -c 8388608 /dev/zero | tr '\\0' x; echo done >{done}"
+    payload = here.command("/bin/sh", "-c", script)
+    front = here.start(payload)
+    wait_until(done.read_text)
+    ending = here.wait(front, payload)
+    assert ending.output == b"x" * 8388608
+    assert ending.ran.output_bytes == 8388608
+
+
+def test_how_a_command_ended_is_there_before_its_output_is_taken(here: Machine) -> None:
+    """Who reads slowly may be killed meanwhile: the record does not wait for them."""
+    payload = here.command("/bin/sh", "-c", "head -c 1000000 /dev/zero; exit 7")
+    front = here.start(payload)
+    told = wait_until(lambda: "exit code 7" in here.result_step(payload.run_id))
+    assert told
+    assert here.record(payload.run_id)["ran"]["exit_code"] == 7
+    assert (front.poll(), here.wait(front, payload).exit) == (None, 1)
 
 
 def test_a_supervisor_killed_alone_is_an_interruption(busy: Busy) -> None:

@@ -196,7 +196,7 @@ def test_a_script_killed_with_its_front_is_cleaned_up_by_its_supervisor(here: Ma
     payload = here.command("do.sh", tree=script("#!/bin/sh\necho hi; sleep 60\n"))
     front = _started(here, payload)
     os.killpg(front.pid, signal.SIGKILL)
-    assert here.wait(front, payload).ran.ending == "cancelled"
+    assert here.wait(front, payload).ran.ending == "interrupted"
     wait_until(lambda: not _left(here))
 
 

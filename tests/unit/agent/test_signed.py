@@ -133,14 +133,15 @@ def test_variables_that_were_exchanged_are_not_used(strict: Instance) -> None:
     changes: dict[str, Any] = {
         "command": ("sh", "-c", 'echo "$SECRET"'),
         "command_seconds": 60,
-        "environment_url": strict.store.variables_url,
+        "environment": True,
     }
     strict.store.variables = b'{"LD_PRELOAD": "/tmp/evil.so"}'
-    answer = run_command(strict, signed(payload(strict, **changes), environment=known))
-    assert answer["error"]["code"] == "signature_invalid"
+    exchanged = signed(payload(strict, **changes), environment=known)
+    assert strict.send(exchanged).code == "signature_invalid"
+    assert not strict.store.ranges
     bare = signed(payload(strict, **changes))
     assert strict.send(bare).code == "signature_invalid"
-    without = signed(payload(strict, **changes | {"environment_url": ""}), environment=known)
+    without = signed(payload(strict, **changes | {"environment": False}), environment=known)
     assert strict.send(without).code == "signature_invalid"
     strict.store.variables = VARIABLES
     answer = run_command(strict, signed(payload(strict, **changes), environment=known))
@@ -224,11 +225,10 @@ def archive(rng: random.Random, known: Payload) -> Payload:
 
 
 def environment(rng: random.Random, known: Payload) -> Payload:
-    url = "http://127.0.0.1:1/variables"
     return rng.choice(
         [
-            dataclasses.replace(known, environment_url=url),
-            dataclasses.replace(_stating(known, environment=_hex(rng)), environment_url=url),
+            dataclasses.replace(known, environment=True),
+            dataclasses.replace(_stating(known, environment=_hex(rng)), environment=True),
             _stating(known, environment=_hex(rng)),
         ]
     )

@@ -10,7 +10,12 @@ from botocore.stub import Stubber
 
 from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.manifest import Manifest, summarise
-from codeferry_contracts.parameters import PAYLOAD_PARAMETER, TIMEOUT_PARAMETER, decode_payload
+from codeferry_contracts.parameters import (
+    ENVIRONMENT_URL_PARAMETER,
+    PAYLOAD_PARAMETER,
+    TIMEOUT_PARAMETER,
+    decode_payload,
+)
 from codeferry_contracts.request import Environment, Expect
 from codeferry_lambdas import cleanup, clients, command, dispatch
 from codeferry_lambdas.outcomes import roll_up
@@ -75,7 +80,8 @@ def test_dependencies_may_be_installed_without_a_command(settings: Settings, run
 
 
 def test_the_instance_is_told_the_command(settings: Settings, run: Run) -> None:
-    """Arguments travel in the payload, variables as a URL of one version, never as values."""
+    """Arguments travel in the payload, variables as a URL of one version, never as values, in a
+    parameter of its own that lives for little longer than the delivery."""
     request = {**TRAIN, "environment": {"key": ENVIRONMENT}, "options": {"timeout_seconds": 7}}
     pinned = PinnedEnvironment(ENVIRONMENT, "v9")
     made = plan(1, request=request, environment=pinned, step_seconds=967)
@@ -83,7 +89,11 @@ def test_the_instance_is_told_the_command(settings: Settings, run: Run) -> None:
     payload = decode_payload(arguments["Parameters"][PAYLOAD_PARAMETER][0])
     assert payload["command"] == TRAIN["command"]
     assert payload["command_seconds"] == 7
-    assert f"/{ENVIRONMENT}?versionId=v9" in payload["environment_url"]
+    assert payload["environment"] is True
+    (url,) = arguments["Parameters"][ENVIRONMENT_URL_PARAMETER]
+    assert f"/{ENVIRONMENT}?versionId=v9" in url
+    assert "X-Amz-Expires=780&" in url
+    assert ENVIRONMENT not in json.dumps(payload)
     assert arguments["Parameters"][TIMEOUT_PARAMETER] == ["967"]
 
 
@@ -194,6 +204,31 @@ def test_ssm_ended_the_command(status: str, code: str) -> None:
     rolled = ended(status, result_line(status="running"), line)
     assert (rolled["status"], rolled["error"]["code"]) == ("failed", code)
     assert rolled["ran"]["ending"] == "cancelled"
+
+
+@pytest.mark.parametrize("status", ["Failed", "ExecutionTimedOut", "Execution Timed Out"])
+def test_how_a_command_ended_wins_over_the_agents_status(status: str) -> None:
+    """The agent takes a step that was killed for one that failed, or by a shell's 137 for one that
+    took too long; the last step has the instance's own words."""
+    running = result_line(status="running")
+    rolled = ended(status, running, failing())
+    assert (rolled["status"], rolled["error"]["message"]) == ("failed", "exit code 3")
+    good = ended(status, running, result_line(ran=RAN | {"exit_code": 0}))
+    assert (good["status"], good["change"], good["error"]) == ("succeeded", "applied", None)
+
+
+def interrupted() -> str:
+    error = {"code": "interrupted", "message": "interrupted", "hint": "h"}
+    return result_line(status="failed", ran=RAN | {"ending": "interrupted"}, error=error)
+
+
+def test_an_interrupted_command_that_was_cancelled_is_cancelled() -> None:
+    """The agent kills what it cancels, and the instance cannot know why."""
+    rolled = ended("Cancelled", result_line(status="running"), interrupted())
+    assert (rolled["error"]["code"], rolled["ran"]["ending"]) == ("cancelled", "cancelled")
+    rolled = ended("ExecutionTimedOut", result_line(status="running"), interrupted())
+    assert rolled["error"]["message"] == "interrupted (SSM: ExecutionTimedOut)"
+    assert "timeout_seconds" not in rolled["error"]["hint"]
 
 
 def test_a_failed_command_is_verified_all_the_same() -> None:

@@ -49,10 +49,6 @@ def expect_send(ssm: Stubber, instance_ids: list[str], **changes: Any) -> None:
         "MaxConcurrency": "2",
         "MaxErrors": "100%",
         "Parameters": ANY,
-        "CloudWatchOutputConfig": {
-            "CloudWatchLogGroupName": "/codeferry/dev/runs",
-            "CloudWatchOutputEnabled": True,
-        },
     }
     ssm.add_response("send_command", {"Command": {"CommandId": COMMAND}}, arguments | changes)
 
@@ -116,7 +112,8 @@ def test_other_errors_are_not_repeated(planned: Plan, ssm: Stubber, run: Run) ->
 
 
 def test_payload_and_url(planned: Plan, settings: Settings, run: Run) -> None:
-    """The instance is told what to verify, and gets a URL of one version for 15 minutes."""
+    """The instance is told what to verify, and gets a URL of one version that lives through
+    delivery, lock and download."""
     made = plan(1, archive=PinnedArchive(KEY, "v1", 10, "c" * 64))
     arguments = command.command_arguments(settings, made, run, 0)
     payload = decode_payload(arguments["Parameters"][PAYLOAD_PARAMETER][0])
@@ -125,8 +122,45 @@ def test_payload_and_url(planned: Plan, settings: Settings, run: Run) -> None:
     query = parse_qs(url.query)
     assert url.netloc == "codeferry-dev-artifacts.s3.eu-west-1.amazonaws.com"
     assert query["versionId"] == ["v1"]
-    assert query["X-Amz-Expires"] == ["900"]
+    assert query["X-Amz-Expires"] == ["1500"]
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "command_", "expected"),
+    [(None, (), 1500), (60, (), 1500), (7200, (), 7800), (7200, ("sleep", "7000"), 1500)],
+)
+def test_the_archives_url_lives_as_long_as_it_may_be_needed(
+    timeout: int | None, command_: tuple[str, ...], expected: int
+) -> None:
+    """For the delivery and the work that is not the command, which has a timeout of its own."""
+    request: dict[str, Any] = {"archive": {"key": KEY}, "target": "web"}
+    request |= {"command": list(command_)} if command_ else {}
+    request |= {"options": {"timeout_seconds": timeout}} if timeout else {}
+    assert command.archive_url_seconds(plan(1, request=request)) == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, False),
+        ({"options": {"rollout": {"waves": ["1"], "bake_seconds": 5}}}, False),
+        ({"command": ["x"]}, True),
+        ({"options": {"install": True}}, True),
+        ({"options": {"rollout": {"waves": ["1"], "health": ["x"]}}}, True),
+    ],
+)
+def test_output_is_kept_only_of_what_prints(
+    settings: Settings, run: Run, more: Any, asked: bool
+) -> None:
+    """Where CloudWatch Logs cannot be reached the SSM agent tries for minutes before each step."""
+    made = plan(1, request={"archive": {"key": KEY}, "target": "web", **more})
+    arguments = command.command_arguments(settings, made, run, 0)
+    expected = {
+        "CloudWatchLogGroupName": settings.log_group,
+        "CloudWatchOutputEnabled": True,
+    }
+    assert arguments.get("CloudWatchOutputConfig") == (expected if asked else None)
 
 
 @pytest.mark.parametrize("archive", [PinnedArchive(KEY, "v1", 10, "c" * 64), None])
@@ -144,7 +178,7 @@ def test_the_agent_of_the_pinned_document(
     url = urlsplit(stated)
     assert url.netloc == "cdk-assets.s3.eu-west-1.amazonaws.com"
     assert url.path == f"/{'a' * 64}.agent"
-    assert parse_qs(url.query)["X-Amz-Expires"] == ["900"]
+    assert parse_qs(url.query)["X-Amz-Expires"] == ["720"]
 
 
 def test_a_document_of_before_gets_the_parameters_it_knows(
@@ -164,7 +198,7 @@ def test_url_through_another_endpoint(
     """With an endpoint of its own the bucket is in the path, where any instance finds it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     monkeypatch.setattr(clients, "s3", clients.s3.__wrapped__)
-    url = command.presign(settings.bucket, plan(1).archive)
+    url = command.presign(settings.bucket, plan(1).archive, 60)
     assert re.match(r"http://127\.0\.0\.1:4566/codeferry-dev-artifacts/archives/", url)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -406,6 +407,39 @@ def test_a_large_archive_is_copied_in_parts(shelf: Shelf, monkeypatch: pytest.Mo
     version = shelf.copy(uploaded(body), KEYS.archive)
     found = clients.s3().get_object(Bucket=shelf.bucket, Key=KEYS.archive, VersionId=version)
     assert found["Body"].read() == body
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"), [(256 * 1024**2 - 1, 0), (256 * 1024**2, 2), (10 * 1024**3 + 1, 81)]
+)
+def test_no_copy_outlasts_our_patience(
+    monkeypatch: pytest.MonkeyPatch, size: int, parts: int
+) -> None:
+    """From 256 MiB on it goes in parts, each short of the read timeout, which cover it all."""
+    ranges: list[str] = []
+
+    class Recorder:
+        def copy_object(self, **_: Any) -> Any:
+            return {"VersionId": "v"}
+
+        def create_multipart_upload(self, **_: Any) -> Any:
+            return {"UploadId": "u"}
+
+        def upload_part_copy(self, **asked: Any) -> Any:
+            ranges.append(asked["CopySourceRange"].removeprefix("bytes="))
+            return {"CopyPartResult": {"ETag": str(asked["PartNumber"])}}
+
+        def complete_multipart_upload(self, **_: Any) -> Any:
+            return {"VersionId": "v"}
+
+    monkeypatch.setattr(clients, "s3", Recorder)
+    assert Shelf("b").copy(PinnedArchive("archives/a.tar.gz", "v", size, ""), "k") == "v"
+    edges = sorted(tuple(map(int, each.split("-"))) for each in ranges)
+    assert len(edges) == parts
+    if parts:
+        assert (edges[0][0], edges[-1][1]) == (0, size - 1)
+        assert all(b[0] == a[1] + 1 for a, b in pairwise(edges))
+        assert max(b - a for a, b in edges) < 128 * 1024**2
 
 
 def test_a_copy_in_parts_that_fails_is_taken_back(

@@ -96,6 +96,20 @@ def test_statuses_have_names(status: str, code: str) -> None:
     assert found["ssm_status"] == status.replace(" ", "")
 
 
+def test_the_agents_own_words_are_shown() -> None:
+    """Its worker was killed, or the instance lost power: no second step, and this in the first."""
+    words = (
+        "document process failed unexpectedly: document worker timed out ,\n"
+        "check [ssm-document-worker]/[ssm-session-worker] log for crash reason"
+    )
+    error = only("Failed", words)["error"]
+    assert error["code"] == "agent_lost"
+    assert " ".join(words.split()) in error["message"]
+    assert "ran out of memory" in error["hint"]
+    assert only("Failed", "sh: 1: out of pty")["error"]["message"].endswith("sh: 1: out of pty")
+    assert len(only("Failed", "x" * 2500)["error"]["message"]) < 400
+
+
 def test_terminated_is_skipped() -> None:
     """An instance SSM did not send to because others had failed has not failed itself."""
     found = only("Terminated")

@@ -9,9 +9,18 @@ import pytest
 from botocore.stub import Stubber
 
 from codeferry_contracts.parameters import document_description
-from codeferry_lambdas import cleanup, clients, dispatch, plan
-from codeferry_lambdas.record import PinnedDocument, Record, Run, Unpacked
+from codeferry_lambdas import cleanup, clients, dispatch, limits, plan
+from codeferry_lambdas.errors import RunTooLarge
+from codeferry_lambdas.record import (
+    PinnedArchive,
+    PinnedDocument,
+    PinnedEnvironment,
+    Record,
+    Run,
+    Unpacked,
+)
 from codeferry_lambdas.settings import Settings
+from tests.unit.lambdas import factories
 from tests.unit.lambdas.factories import KEY, event, packed_archive, plain_archive
 from tests.unit.lambdas.test_fleet import answer, launch
 
@@ -149,6 +158,57 @@ def test_too_many_paths(settings: Settings, ssm: Stubber, run: Run) -> None:
     files = [f"{'long/' * 100}{n}" for n in range(100)]
     error = refused(run, {"archive": {"key": KEY}, "target": "web", "expect": {"files": files}})
     assert type(error).__name__ == "RunTooLarge"
+
+
+KEPT_KEY = "releases/web/demo.tar.gz"
+VARIABLES = PinnedEnvironment("environments/run-1.env.json", "v1")
+
+
+@pytest.mark.parametrize(
+    ("waves", "seconds", "changes", "days", "refused_"),
+    [
+        (1, 172_800, {}, 0, None),
+        (14, 172_800, {}, 0, None),
+        (15, 172_800, {}, 0, "lies in the bucket for 30 days"),
+        (14, 172_800, {}, 3, "30 days, 3 of which are over"),
+        (200, 3_600, {}, 0, None),
+        (6, 172_800, {"environment": VARIABLES}, 0, None),
+        (
+            7,
+            172_800,
+            {"environment": VARIABLES},
+            0,
+            r"\(variables\) lies in the bucket for 14 days",
+        ),
+        (4, 172_800, {"archive": PinnedArchive("inbox/w/d.tar.gz", "v", 1, "")}, 0, "7 days"),
+        (99, 172_800, {"archive": PinnedArchive(KEPT_KEY, "v", 1, "")}, 99, None),
+    ],
+)
+def test_a_run_that_would_outlive_what_it_takes_is_refused(
+    waves: int, seconds: int, changes: Any, days: int, refused_: str | None
+) -> None:
+    """A lifecycle rule deletes it, and the last waves would find nothing."""
+    made = factories.plan(*[1] * waves, step_seconds=seconds, **changes)
+    if refused_ is None:
+        limits.require_lifetime(made, days * 86_400)
+        return
+    with pytest.raises(RunTooLarge, match=refused_) as raised:
+        limits.require_lifetime(made, days * 86_400)
+    assert "--timeout" in str(raised.value.hint)
+
+
+def test_a_long_run_is_refused_before_anything_is_sent(
+    settings: Settings, ssm: Stubber, run: Run
+) -> None:
+    """One instance after the other, each for up to two days."""
+    upload()
+    answer(ssm, *launch(16, codeferry="web"))
+    describe(ssm)
+    options = {"max_concurrency": "1"}
+    request = {"archive": {"key": KEY}, "target": "web", "command": ["x"], "options": options}
+    error = refused(run, request)
+    assert type(error).__name__ == "RunTooLarge"
+    assert "could take 33 days" in error.message
 
 
 INBOX = "inbox/web/demo.tar.gz"

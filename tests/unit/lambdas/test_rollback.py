@@ -38,7 +38,7 @@ def test_a_roll_out_is_planned_in_its_waves(
     assert (made.rollout, made.budget) == (((0,), (1,)), 0)
     assert [len(batch) for batch in made.batches] == [1, 2]
     assert made.step_seconds == 900 + 600 + 60 + 60
-    sent = limits.payload(made, run, "https://h/x", "")
+    sent = limits.payload(made, run, "https://h/x")
     assert not isinstance(sent, Restoration)
     assert (sent.returning, sent.bake_seconds, sent.health) == (True, 600, ("true",))
 
@@ -67,7 +67,7 @@ def test_a_rollback_is_planned_without_an_archive(settings: Settings, ssm: Stubb
     planned(BACK, {"target": "web", "project": "demo", "release": A})
     made = Record(settings.bucket, BACK.keys).plan()
     assert (made.archive, made.project, made.settles) == (None, "demo", "web")
-    assert limits.payload(made, BACK, "", "") == Restoration("back-1", "demo", A, "")
+    assert limits.payload(made, BACK, "") == Restoration("back-1", "demo", A, "")
 
 
 def test_an_archive_is_no_part_of_a_rollback(settings: Settings) -> None:

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from codeferry_contracts import layout, parameters
 from codeferry_contracts.names import RUN_ID_PATTERN
+from codeferry_local.ssm.content import parse
+from codeferry_local.ssm.parameters import bind, literal, script_text, variables
 from tests.unit.agent.signatures import private_key
 
 WORKFLOWS = ("sync", "script", "rollback")
@@ -49,6 +51,7 @@ def test_every_parameter_is_closed(content):
         "runId": RUN_ID_PATTERN,
         "payload": parameters.PAYLOAD_PATTERN,
         "agentUrl": parameters.AGENT_URL_PATTERN,
+        "environmentUrl": parameters.AGENT_URL_PATTERN,
         "executionTimeout": "^[1-9][0-9]{1,5}$",
     }
     for pattern in allowed.values():
@@ -73,6 +76,26 @@ def test_only_declared_parameters_are_substituted(content):
     """The embedded source has nothing that SSM would take for a parameter."""
     used = set(re.findall(r"\{\{\s*([^}]*?)\s*\}\}", json.dumps(content["mainSteps"])))
     assert used == {"runId", "payload", "agentUrl", "executionTimeout"}
+
+
+def test_who_reads_the_ssm_agents_log_learns_no_way_to_the_variables(content):
+    """It writes every script there as it is after substitution, and may be read by every local
+    user (0644): the URL of the variables is in none, and the agent hands it over by environment."""
+    url = "https://bucket.s3.amazonaws.com/environments/run-1.env.json?X-Amz-Signature=secret"
+    payload = parameters.Payload(
+        "run-1", "p", "https://bucket/archive", "0" * 64, 1, "", -1, 1, 1, 5, False, "",
+        (), (), (), ("env",), environment=True,
+    )  # fmt: skip
+    sent = parameters.ssm_parameters(payload, 900, "https://assets/a.agent", url)
+    document = parse(json.dumps(content))
+    bound = bind(document.parameters, sent)
+    logged = [script_text(step, literal(document, bound)) for step in document.steps]
+    shown = "".join(logged) + json.dumps(parameters.decode_payload(sent["payload"][0]))
+    assert "https://assets/a.agent" in shown
+    assert "https://bucket/archive" in shown
+    assert "environments/" not in shown
+    assert "secret" not in shown
+    assert variables(document, bound) == {parameters.ENVIRONMENT_URL_VARIABLE: url}
 
 
 def test_the_second_step_always_comes_and_is_short(workflow, content):

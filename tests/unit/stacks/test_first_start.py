@@ -187,6 +187,22 @@ def test_an_instance_makes_itself_whole_and_says_so(sandbox: Sandbox) -> None:
     assert sandbox.calls("shutdown") == []
 
 
+def test_the_ssm_agents_log_is_closed_to_local_users(sandbox: Sandbox) -> None:
+    """It holds the scripts of commands, and with them archives' URLs."""
+    log = sandbox.root / "var/log/amazon/ssm"
+    log.mkdir(parents=True)
+    log.chmod(0o755)
+    assert sandbox.start().returncode == 0
+    assert log.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_ssm_agent_survives_a_command_that_ran_out_of_memory() -> None:
+    """The unit's default is to stop when the kernel kills one of its processes."""
+    files = drain_files(stage="prod", region="eu-west-1", log_group="/codeferry/prod/drain")
+    drop_in = files["etc/systemd/system/amazon-ssm-agent.service.d/codeferry.conf"]
+    assert "\n[Service]\nOOMPolicy=continue\n" in drop_in
+
+
 def test_both_are_told_of_this_very_instance(sandbox: Sandbox) -> None:
     """The lifecycle action names group, hook and instance; the signal stack and resource."""
     sandbox.start()

@@ -31,7 +31,7 @@ def test_everything_in_the_bucket_expires(resources):
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     days = {id_: rule.get("ExpirationInDays") for id_, rule in rules.items()}
     kept = {"releases": None, "leftovers": None}
-    assert days == {"archives": 1, "environments": 1, "inbox": 7, "records": 90, **kept}
+    assert days == {"archives": 30, "environments": 14, "inbox": 7, "records": 90, **kept}
     prefixes = {rule.get("Prefix") for rule in rules.values()}
     assert prefixes == {"archives/", "environments/", "inbox/", "runs/", "releases/", None}
     noncurrent = {

@@ -41,6 +41,7 @@ class Run:
 
     fields: ClassVar = FIELDS
     workflow: ClassVar = "sync"
+    environment_url = ""
 
     def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
         self.payload, self.result = payload, result
@@ -225,8 +226,7 @@ def told(error: Exception, run: Run | None) -> Refused:
         doing = run.doing if run else "starting"
         return Refused(code, f"{error.strerror or type(error).__name__} while {doing}.")
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    for name in ("url", "environment_url"):
-        url = getattr(run.payload, name, "") if run else ""
+    for url in (getattr(run.payload, "url", ""), run.environment_url) if run else ():
         trace = trace.replace(url, "<url>") if url else trace
     print(trace, file=sys.stderr)
     at = traceback.extract_tb(error.__traceback__)[-1]

@@ -26,23 +26,27 @@ from typing import Any, NoReturn
 from codeferry_agent.run import dependencies, restore
 from codeferry_agent.run.account import Account, account_of
 from codeferry_agent.run.apply import Run, told
-from codeferry_agent.run.cancelling import cancel, on_cancel
+from codeferry_agent.run.cancelling import on_cancel
 from codeferry_agent.run.disk import fill, read_json, reserve, write_json
 from codeferry_agent.run.endings import complaint, interrupted, told_of, with_words
 from codeferry_agent.run.failures import Refused, described
 from codeferry_agent.run.output import Output
 from codeferry_agent.run.owner import uid_of
+from codeferry_agent.run.payload import FIELDS
 from codeferry_agent.run.processes import become_supervisor, fork, kill_marked, send
 from codeferry_agent.run.program import Program
 from codeferry_agent.run.project import prune_records
 from codeferry_agent.run.result_line import TAIL_CHARACTERS, last_lines, result_line
+from codeferry_agent.run.scope import leave_agents_unit
 from codeferry_agent.run.spawn import spawn
 from codeferry_agent.run.supervise import Ended, Supervision
 from codeferry_agent.run.variables import fetch, parse_variables, whole_path
 
 INSTALL_SECONDS, HEALTH_SECONDS = 600, 60
 LINE_ROOM, RECORD_ROOM = 4096, 8192
+STOPPED = ("cancelled", "interrupted")
 PASSED_ON = {"TMPDIR": "TMPDIR", "CODEFERRY_INSTANCE_ID": "AWS_SSM_INSTANCE_ID"}
+ENVIRONMENT_URL_VARIABLE = "SSM_environmentUrl"  # from the SSM agent, and not in its log
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SSM_REGION_NAME")
 
 
@@ -56,8 +60,18 @@ class CommandRun(Run):
         self.root = root
         self.last_line = root / ".results" / payload.run_id
         self.working = self.last_line.with_name(f"{payload.run_id}.working")
+        self.environment_url = os.environ.get(ENVIRONMENT_URL_VARIABLE, "")
+        self.own: dict[str, str] = {}
+        self.lacking: Refused | None = None  # why there are none
+
+    def apply(self, lock_seconds: float) -> dict[str, Any]:
+        """As a release's; the variables come first, while their URL is fresh."""
+        self.fetch_variables()
+        return super().apply(lock_seconds)
 
     def deliver(self) -> None:
+        if self.lacking:  # who only answers from its record needs none
+            raise self.lacking
         run_id, work = self.lock.before
         if work:  # it died, and what it had started may live on
             self.kill_leftovers(run_id)
@@ -104,7 +118,8 @@ class CommandRun(Run):
             send(signal.SIGTERM, [supervisor])
         code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
         if code not in (0, 1):
-            self.finish(self.interrupted(running))
+            self.tell(self.interrupted(running))
+            self.close()
         sys.exit(code and 1)
 
     def announce(self, work: str) -> None:
@@ -130,17 +145,26 @@ class CommandRun(Run):
 
     def supervise(self, front: int) -> int:
         """Run the command to its end and record it; the exit code."""
-        if not become_supervisor(front):
-            self.cancelled = True
+        self.front = front
+        become_supervisor()
+        leave_agents_unit(self.payload.run_id, whole_path(os.environ.get("PATH", "")))
         self.working.write_text(str(os.getpid()))
         self.announce("command")  # ours from here on, also without the front
-        result = self.conclude(Output(sys.stdout.fileno()))
+        self.output = Output(sys.stdout.fileno(), self.last_line.parent)
+        result = self.conclude(self.output)
         fill(self.record, json.dumps(result))
-        self.finish(result)
+        self.tell(result)
+        self.output.finish()  # last, for who reads it may be slow, and may be killed
+        self.close()
         return 1 if result["error"] else 0
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        self.tell(result)
+    def stopped(self) -> str:
+        """Why nothing more is to be done, if so: a cancel, or nobody who hears of it is left."""
+        if self.output.gone or os.getppid() != self.front:
+            return "interrupted"
+        return "cancelled" if self.cancelled else ""
+
+    def close(self) -> None:
         self.working.unlink(missing_ok=True)
         self.announce("")
 
@@ -152,12 +176,11 @@ class CommandRun(Run):
             failure = self.run(output, ran)
         except Exception as error:  # noqa: BLE001 - told() hides nothing
             failure = told(error, self)
-            if failure.code == "cancelled":
-                ran["ending"] = "cancelled"
+            if failure.code in STOPPED:
+                ran["ending"] = failure.code
         if failure and self.payload.returning:
             failure = self.go_back(failure)
         self.clean()
-        output.finish()
         tail = last_lines(output.tail(), TAIL_CHARACTERS)
         ran.update(output_bytes=output.bytes, tail=tail)
         result = dict(self.result, ran=ran if failure or self.payload.command else None)
@@ -166,19 +189,19 @@ class CommandRun(Run):
         return result
 
     def heed(self) -> None:
-        """Go no further when the run was cancelled."""
-        if self.cancelled:
-            raise Refused("cancelled", "cancelled")
+        """Go no further when the run was stopped."""
+        reason = self.stopped()
+        if reason:
+            raise Refused(reason, reason)
 
     def run(self, output: Output, ran: dict[str, Any]) -> Refused | None:
         """The command, if there is one, then the release's health; what is wrong with them."""
         self.heed()
         account = account_of(self.owner, os.environ)
         variables = self.variables(account)
-        own = self.own_variables()
         if self.payload.install:
-            variables.update(self.install(output, {**variables, **own}, account))
-        variables.update(own)
+            variables.update(self.install(output, {**variables, **self.own}, account))
+        variables.update(self.own)
         if self.payload.command:
             with self.phase("execute", f"starting the {self.noun}"):
                 ended = self.start(output, variables, account)
@@ -207,13 +230,13 @@ class CommandRun(Run):
         if not failure:
             return None
         ran.update(told_of(ended))
-        if failure.code == "cancelled":
+        if failure.code in STOPPED:
             return failure
         return Refused("health_failed", f"The health command failed: {failure}.")
 
     def bake(self) -> None:
         end = time.monotonic() + self.payload.bake_seconds
-        while time.monotonic() < end and not self.cancelled:
+        while time.monotonic() < end and not self.stopped():
             time.sleep(min(0.2, max(0.0, end - time.monotonic())))
         self.heed()
 
@@ -256,7 +279,7 @@ class CommandRun(Run):
         return ended
 
     def watch(self, output: Output, seconds: int) -> Supervision:
-        return Supervision(output, seconds=seconds, cancelled=lambda: self.cancelled)
+        return Supervision(output, seconds=seconds, stopped=self.stopped)
 
     def arguments(self, _: Mapping[str, str]) -> list[str]:
         arguments: list[str] = self.payload.command
@@ -291,19 +314,27 @@ class CommandRun(Run):
         region = next((environ[name] for name in REGION_VARIABLES if environ.get(name)), "")
         return {**variables, **dict.fromkeys(REGION_VARIABLES[:2] if region else (), region)}
 
-    def own_variables(self) -> dict[str, str]:
+    def fetch_variables(self) -> None:
         """The run's own, which may be secrets: they stay in memory."""
-        if not self.payload.environment_url:
-            return {}
+        if not self.payload.environment:
+            return
+        if not FIELDS["url"](self.environment_url):
+            self.lacking = Refused(
+                "agent_outdated",
+                "The instance's SSM agent is older than 3.3.2746.0: it would write where the "
+                "variables are to be had into a log that every user of the instance may read.",
+            )
+            return
         self.doing = "fetching the command's variables"
-        on_cancel(cancel)  # not to wait for S3
-        self.heed()
         try:
-            content = fetch(self.payload.environment_url)
+            self.trust.check(self.payload)
+            content = fetch(self.environment_url)
             self.trust.check_variables(self.payload, content)
-            return parse_variables(content)
-        finally:
-            on_cancel(self.remember)
+            self.own = parse_variables(content)
+        except Refused as failure:
+            if failure.code == "cancelled":
+                raise
+            self.lacking = failure
 
     # --- its dependencies
 
@@ -338,7 +369,7 @@ class CommandRun(Run):
             lambda: spawn(step, self.directory(), variables, account)
         )
         failure = complaint(ended, INSTALL_SECONDS)
-        if failure and failure.code == "cancelled":
+        if failure and failure.code in STOPPED:
             raise failure
         if failure:
             name = os.path.basename(step[0])  # noqa: PTH119 - a name

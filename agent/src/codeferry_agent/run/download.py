@@ -81,6 +81,11 @@ class Download:
                     for chunk in self.chunks(start, end):
                         file.write(chunk)
                         start += len(chunk)
+                except Refused as failure:
+                    if failure.code != "url_expired" or not idle:
+                        raise
+                    message = f"The download broke off at byte {start:,}, and its URL has expired"
+                    raise Refused("url_expired", f"{message} since ({failure}).") from None
                 except Interrupted as reason:
                     idle = 1 if start - reached >= PROGRESS else idle + 1
                     reached = start

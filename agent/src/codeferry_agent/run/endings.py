@@ -40,6 +40,7 @@ def complaint(ended: Ended, seconds: int) -> Refused | None:
         "timed_out": f"timed out after {seconds} s",
         "out_of_memory": "out of memory",
         "cancelled": "cancelled",
+        "interrupted": "interrupted",
         "signalled": f"killed by signal {ended.signal}{signal_name(ended.signal)}",
     }
     return Refused(ending, words[ending])

@@ -18,6 +18,7 @@ HINTS = {
     "checksum_mismatch": "Pack and upload it again.",
     "command_not_executable": "chmod +x it, or name its interpreter before it.",
     "command_not_found": "Write ./NAME for a program of the project, or install it.",
+    "agent_outdated": "Update it (SSM document AWS-UpdateSSMAgent), or run without variables.",
     "digest_mismatch": "Pack and upload it again.",
     "disk_full": "Free space or inodes, or lower options.keep_releases.",
     "download_failed": "The instance needs a route to S3: NAT, a proxy or an endpoint.",

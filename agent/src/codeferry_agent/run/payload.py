@@ -82,7 +82,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "expect_directories": paths,
     "command": arguments,
     "command_seconds": number(0, MAX_SECONDS),
-    "environment_url": text(f"({URL})?"),
+    "environment": is_bool,
     "install": is_bool,
     "returning": is_bool,
     "bake_seconds": number(0, MAX_SECONDS),

@@ -29,15 +29,11 @@ def fork() -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def become_supervisor(parent: int) -> bool:
-    """Leave the parent's session and adopt orphans; whether the parent is still there.
-
-    TERM comes when it dies.
-    """
+def become_supervisor() -> None:
+    """Leave the parent's session and adopt orphans; TERM comes when the parent dies."""
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    return os.getppid() == parent
 
 
 LIBC = ctypes.CDLL(None, use_errno=True)

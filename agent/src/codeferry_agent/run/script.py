@@ -39,6 +39,7 @@ class ScriptRun(CommandRun):
 
     def apply(self, lock_seconds: float) -> dict[str, Any]:
         """As a release's, but scripts do not wait for one another."""
+        self.fetch_variables()
         self.work.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.record.parent.mkdir(mode=0o700, exist_ok=True)
         with contextlib.ExitStack() as held:
@@ -62,6 +63,8 @@ class ScriptRun(CommandRun):
 
     def deliver(self) -> None:
         self.trust.check(self.payload)
+        if self.lacking:
+            raise self.lacking
         discard(self.tree)
         archive = self.place / "archive.tar.gz"
         with self.phase("download", "downloading the script"):
@@ -99,8 +102,8 @@ class ScriptRun(CommandRun):
     def announce(self, _: str) -> None:
         """Nobody waits for a script but other deliveries of its run."""
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        super().finish(result)
+    def close(self) -> None:
+        super().close()
         # Only now: who finds the directory free reads the record.
         discard(self.place)
 

@@ -54,7 +54,7 @@ class Trust:
             raise Refused("signature_invalid", "The signature is of something else.")
         if signature["run_id"] not in ("", payload.run_id):
             raise Refused("signature_invalid", "The signature is of another run.")
-        if bool(payload.environment_url) != bool(signature["environment"]):
+        if bool(payload.environment) != bool(signature["environment"]):
             raise Refused("signature_invalid", "The signature is of other variables.")
         if 0 < signature["expires_at"] < time.time():
             raise Refused("signature_expired", "The signature has expired.")

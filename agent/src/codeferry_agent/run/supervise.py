@@ -40,11 +40,12 @@ class Ended(NamedTuple):
 class Supervision:
     """One program from its start until nothing of it is left.
 
-    ``seconds`` is its timeout, 0 for none; ``cancelled`` is asked whenever a signal comes.
+    ``seconds`` is its timeout, 0 for none; ``stopped`` is asked whenever a signal comes or the
+    output's reader goes, and says why the program has to end, or nothing.
     """
 
-    def __init__(self, output: Output, *, seconds: float, cancelled: Callable[[], bool]) -> None:
-        self.output, self.cancelled = output, cancelled
+    def __init__(self, output: Output, *, seconds: float, stopped: Callable[[], str]) -> None:
+        self.output, self.stopped = output, stopped
         self.seconds = seconds
         self.status: int | None = None
         self.reason = ""
@@ -93,16 +94,17 @@ class Supervision:
         """Until something happens or is due; read and write what can be."""
         poll = select.poll()
         poll.register(self.signals, select.POLLIN)
-        if self.output.waiting:
-            poll.register(self.output.descriptor, select.POLLOUT)
-        # What is not taken holds the program up, but not its end: that is one pipe full.
-        if not self.pipe_ended and (self.alone or not self.output.waiting):
+        if not self.output.gone:  # an error is told in any case
+            poll.register(self.output.descriptor, select.POLLOUT if self.output.waiting else 0)
+        if not self.pipe_ended:
             poll.register(self.pipe, select.POLLIN)
-        for descriptor, _ in poll.poll(self.pause() * 1000):
+        for descriptor, event in poll.poll(self.pause() * 1000):
             if descriptor == self.signals:
                 os.read(self.signals, PIPE_CHUNK)
             elif descriptor == self.pipe:
                 self.read()
+            elif event & ~select.POLLOUT:
+                self.output.lose_reader()
             else:
                 self.output.pass_on()
 
@@ -143,14 +145,11 @@ class Supervision:
             if now >= self.ended_at + SETTLE:
                 self.stragglers = len(descendants(os.getpid()))
                 self.terminate()
-        elif self.cancelled():
-            self.stop("cancelled")
-        elif self.seconds and now >= self.began + self.seconds:
-            self.stop("timed_out")
-
-    def stop(self, reason: str) -> None:
-        self.reason = reason
-        self.terminate()
+        else:
+            late = self.seconds and now >= self.began + self.seconds
+            self.reason = self.stopped() or ("timed_out" if late else "")
+            if self.reason:
+                self.terminate()
 
     def terminate(self) -> None:
         """TERM to all; CONT, because what is stopped could not heed it."""
