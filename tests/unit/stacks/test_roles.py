@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -154,17 +155,10 @@ def test_a_change_anywhere_would_be_caught(resource):
 
 
 def of_ferry():
-    """The statements of docs/iam.md about objects, as a user's policy would have them."""
-    table = PAGE.partition("## Whoever runs `ferry`\n")[2]
-    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `s3:")]
-    return [
-        {
-            "Effect": "Allow",
-            "Action": re.findall("`([^`]+)`", actions),
-            "Resource": [f"arn:aws:s3:::bucket/{name}" for name in re.findall("`([^`]+)`", on)],
-        }
-        for actions, on in rows
-    ]
+    """The statements that docs/iam.md gives to paste, for a stage of the bucket "bucket"."""
+    block = PAGE.partition("## Whoever runs `ferry`\n")[2].partition("```json\n")[2]
+    text = block.partition("```")[0].replace("codeferry-STAGE-storage-*", "bucket")
+    return json.loads(text)["Statement"]
 
 
 @pytest.mark.parametrize(
