@@ -53,7 +53,8 @@ class Plan:
 
     def settings(self, account: str) -> list[str]:
         """The CDK context of this deployment, which the workflows at GitHub need as well."""
-        words = [f"permanent_bucket={self.permanent_bucket(account)}", *self.context]
+        bucket = f"permanent_bucket={self.permanent_bucket(account)}"
+        words = [f"region={self.region}", bucket, *self.context]
         if self.fleet:
             words.append(f"fleet={self.fleet}")
             if self.models:

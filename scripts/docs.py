@@ -115,10 +115,10 @@ def _instances() -> Iterator[str]:
     yield "else: the archive comes through a presigned GET. An end-to-end test compares the rest"
     yield "with what first start and drain call. The source is `stacks/instance_permissions.py`."
     output = instance.command_output("the stage's command log group")
-    yield from _table("## `codeferry-<stage>-instance`, for any instance", output)
+    yield from _table("## `codeferry-<stage>-<region>-instance`, for any instance", output)
     buckets = ("outputs bucket", "checkpoints bucket")
     drain = instance.drain(buckets, "the stage's drain log group")
-    yield from _table("## `codeferry-<stage>-drain`, for instances that drain", drain)
+    yield from _table("## `codeferry-<stage>-<region>-drain`, for instances that drain", drain)
     fleet = instance.first_start("the agent's object", "the fleet's group")
     fleet += instance.models("permanent bucket", "fleet_models")
     yield from _table("## The fleet's role, beside all three", fleet)
@@ -127,8 +127,8 @@ def _instances() -> Iterator[str]:
 
 def _deploying() -> Iterator[str]:
     yield from ("", "# Whoever deploys", "")
-    yield "`codeferry-<stage>-plan`, `-inspect` and `-deploy` are taken by GitHub's workflows. What"
-    yield "CloudFormation then does, for `-deploy` or for a laptop, it may do by policies that the"
+    yield "`codeferry-<stage>-<region>-plan`, `-inspect` and `-deploy` are taken by GitHub's workflows."
+    yield "What CloudFormation then does, for `-deploy` or for a laptop, it may do by policies that the"
     yield "bootstrap makes (`cdk-hnb659fds-codeferry-<part>-<region>`). The sources are"
     yield "`stacks/gitops_permissions.py` and `stacks/cloudformation_permissions.py`; who is"
     yield "trusted, and how far every role reaches at most, is in"

@@ -56,7 +56,7 @@ class FleetStack(Stack):
         role = FleetRole(
             self,
             "Role",
-            stage=self._stage,
+            exported=settings.named_in_iam(self, "instance"),
             group_arn=self._group_arn(),
             agent=agent,
             storage=storage,

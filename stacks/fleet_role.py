@@ -6,7 +6,6 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
-from codeferry_contracts.names import Stage
 from stacks.acknowledgements import acknowledge
 from stacks.fleet_storage import FleetStorageStack
 from stacks.instance_permissions import first_start
@@ -15,15 +14,15 @@ from stacks.statements import grant
 
 
 class FleetRole(Construct):
-    """The instances' role: Systems Manager, the stage's exported policies, and what the first
-    start reads."""
+    """The instances' role: Systems Manager, the stage's policies (``exported`` is the name of the
+    workflow's), and what the first start reads."""
 
     def __init__(
         self,
         scope: Construct,
         id_: str,
         *,
-        stage: Stage,
+        exported: str,
         group_arn: str,
         agent: s3_assets.Asset,
         storage: FleetStorageStack,
@@ -38,7 +37,7 @@ class FleetRole(Construct):
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             managed_policies=[
                 managed.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore"),
-                managed.from_managed_policy_name(self, "Exported", stage.named("instance")),
+                managed.from_managed_policy_name(self, "Exported", exported),
                 storage.drain_policy,
             ],
         )

@@ -42,7 +42,8 @@ class FleetStorageStack(Stack):
         # implies it.
         self.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
         stage = settings.stage
-        break_glass = BreakGlass(self, "BreakGlass", name=stage.named("break-glass"))
+        name = settings.named_in_iam(self, "break-glass")
+        break_glass = BreakGlass(self, "BreakGlass", name=name)
         self.permanent = PermanentBucket(
             self,
             "Permanent",
@@ -69,7 +70,10 @@ class FleetStorageStack(Stack):
             removal_policy=RemovalPolicy.DESTROY,
         )
         self.drain_policy = drain_policy(
-            self, stage.named("drain"), buckets=list(self.ephemeral.values()), log=log
+            self,
+            settings.named_in_iam(self, "drain"),
+            buckets=list(self.ephemeral.values()),
+            log=log,
         )
         self._outputs(break_glass.role)
 

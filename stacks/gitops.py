@@ -56,7 +56,7 @@ class GitOpsStack(Stack):
             role = GitHubRole(
                 self,
                 purpose.capitalize(),
-                name=settings.stage.named(purpose),
+                name=settings.named_in_iam(self, purpose),
                 provider_arn=provider_arn,
                 trusted=trusted,
                 permissions=permissions,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from aws_cdk import App
+from aws_cdk import App, Stack
 
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.names import Stage
@@ -34,6 +34,7 @@ _POLICY = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _ADDRESS = re.compile(r'[^\s@"<>,;]+@[^\s@"<>,;]+\.[^\s@"<>,;.]+')
 KMS = "kms"
 _SIGNING = re.compile(rf"{KMS}|file")
+_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -84,9 +85,11 @@ class GitOpsSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a deployment can choose; ``cdk deploy -c stage=prod -c log_days=90``."""
+    """What a deployment can choose; ``cdk deploy -c stage=prod -c log_days=90``. ``region`` is where
+    it goes, for names that have to be written out; "" leaves them to CloudFormation."""
 
     stage: Stage = DEFAULT_STAGE
+    region: str = ""
     log_days: int = 30
     record_days: int = 90
     max_archive_gib: int = 10
@@ -112,12 +115,17 @@ class Settings:
     def max_archive_bytes(self) -> int:
         return self.max_archive_gib * GIB
 
+    def named_in_iam(self, stack: Stack, purpose: str) -> str:
+        """The name of a role or policy of ``stack``."""
+        return self.stage.of_account(purpose, self.region or stack.region)
+
     @classmethod
     def from_context(cls, app: App) -> Settings:
         """Read every setting from the context; SettingInvalid for one that makes no sense."""
         context = _Context(app)
         return cls(
             stage=Stage(context.text("stage") or DEFAULT_STAGE.name),
+            region=context.text("region", pattern=_REGION),
             log_days=context.number("log_days", cls.log_days),
             record_days=context.number("record_days", cls.record_days),
             max_archive_gib=context.number("max_archive_gib", cls.max_archive_gib),

@@ -118,7 +118,7 @@ class WorkflowStack(Stack):
         policy = iam.ManagedPolicy(
             self,
             "InstancePolicy",
-            managed_policy_name=f"codeferry-{self._stage.name}-instance",
+            managed_policy_name=settings.named_in_iam(self, "instance"),
             description="For instance roles: stream command output. Receiving code needs only "
             "AmazonSSMManagedInstanceCore.",
             statements=[statement(p) for p in command_output(group.log_group_arn)],

@@ -46,7 +46,7 @@ FOR_MINISTACK = [
     *("--context", f"fleet_image={IMAGE}"),
 ]
 BUCKET = f"codeferry-dev-models-{ACCOUNT}-{REGION}"
-BREAK_GLASS = STAGE.named("break-glass")
+BREAK_GLASS = STAGE.of_account("break-glass", REGION)
 BOUNDARY = policy_name("boundary", REGION)
 # What the bootstrap deploys, as settings of the CDK app; and without what MiniStack refuses.
 CONTEXT = (

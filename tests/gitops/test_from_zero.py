@@ -101,7 +101,7 @@ def test_the_workflows_have_every_variable_they_read(set_up):
     """Each that the page's table has, with the roles that were deployed."""
     variables = set_up.runner.github.state["variables"]
     assert set(variables) == set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE))
-    assert variables["AWS_DEPLOY_ROLE"].endswith(":role/codeferry-prod-deploy")
+    assert variables["AWS_DEPLOY_ROLE"].endswith(":role/codeferry-prod-eu-west-1-deploy")
     assert "github=acme/app" in variables["CODEFERRY_CONTEXT"]
 
 

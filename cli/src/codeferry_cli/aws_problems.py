@@ -110,7 +110,7 @@ def _refused(error: Any, access: Access) -> CodeferryError:
             f"AWS denied {call}: {said}",
             "See which identity this is: aws sts get-caller-identity"
             f"{access.flags()}\n"
-            "It needs the permissions that the documentation lists for users of a stage.",
+            'It needs the policy of docs/iam.md, "Whoever runs ferry".',
         )
     if code in _GONE:
         return errors.StageMissing(

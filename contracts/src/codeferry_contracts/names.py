@@ -132,8 +132,16 @@ class Stage:
         return f"codeferry-{self.name}-{target}"
 
     def named(self, purpose: str) -> str:
-        """A role, policy, alarm or bucket that people and other stacks refer to by name."""
+        """An alarm or bucket that people and other stacks refer to by name."""
         return f"codeferry-{self.name}-{purpose}"
+
+    def of_account(self, purpose: str, region: str) -> str:
+        """A role or policy: IAM's names are an account's, and a stage is in one region of it.
+
+        The region stands before the purpose, so that ``codeferry-<stage>-*`` and
+        ``codeferry-*-<purpose>`` name it in policies.
+        """
+        return f"codeferry-{self.name}-{region}-{purpose}"
 
 
 # Outputs of the workflow stack: how the CLI finds a stage.

@@ -16,7 +16,7 @@ import boto3
 
 DIGEST = "d" * 64
 IDS = [f"i-{number:017x}" for number in (1, 2, 3)]
-LOG_GROUP = "/codeferry/local"
+LOG_GROUP = "/codeferry/local/commands"
 
 
 def handler(event: Any, context: object) -> dict[str, Any]:

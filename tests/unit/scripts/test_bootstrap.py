@@ -74,7 +74,8 @@ def test_a_fleet_and_gitops_are_deployed_when_they_are_asked_for():
 def test_the_settings_are_what_github_needs_too():
     """Among them the name by which the permanent bucket is found again."""
     plan = asked("--project dev --region eu-west-1 --fleet w --context fleet_max=5")
-    assert plan.settings("1") == [f"permanent_bucket={BUCKET}", "fleet_max=5", "fleet=w"]
+    named = [f"region={plan.region}", f"permanent_bucket={BUCKET}"]
+    assert plan.settings("1") == [*named, "fleet_max=5", "fleet=w"]
 
 
 def test_a_fleet_fetches_the_weights_that_come_with_it():

@@ -298,11 +298,11 @@ DECISIONS = [
     ("iam:PassRole", OURS, {}, False),
     (
         "iam:PassRole",
-        f"{IAM}:role/codeferry-prod-break-glass",
+        f"{IAM}:role/codeferry-prod-eu-west-1-break-glass",
         {"iam:PassedToService": FUNCTION},
         False,
     ),
-    ("iam:CreatePolicy", f"{IAM}:policy/codeferry-prod-drain", {}, True),
+    ("iam:CreatePolicy", f"{IAM}:policy/codeferry-prod-eu-west-1-drain", {}, True),
     ("iam:CreatePolicy", f"{IAM}:policy/other", {}, False),
     ("iam:CreateUser", f"{IAM}:user/codeferry-1", {}, False),
     ("iam:CreateAccessKey", f"{IAM}:user/alice", {}, False),
@@ -324,8 +324,8 @@ DECISIONS = [
         )
     ),
     ("iam:UpdateAssumeRolePolicy", OURS, {}, True),
-    ("iam:UpdateAssumeRolePolicy", f"{IAM}:role/codeferry-prod-break-glass", {}, False),
-    ("iam:DeleteRole", f"{IAM}:role/codeferry-prod-break-glass", {}, False),
+    ("iam:UpdateAssumeRolePolicy", f"{IAM}:role/codeferry-prod-eu-west-1-break-glass", {}, False),
+    ("iam:DeleteRole", f"{IAM}:role/codeferry-prod-eu-west-1-break-glass", {}, False),
     (
         "iam:CreateServiceLinkedRole",
         f"{IAM}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling",

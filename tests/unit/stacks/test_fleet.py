@@ -212,7 +212,7 @@ def test_the_role_has_ssm_core_and_the_stages_policies(only):
     attached = plain(only("Fleet", "AWS::IAM::Role")["ManagedPolicyArns"])
     assert attached[:2] == [
         "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore",
-        f"arn:aws:iam::{ACCOUNT}:policy/codeferry-prod-instance",
+        f"arn:aws:iam::{ACCOUNT}:policy/codeferry-prod-eu-west-1-instance",
     ]
     assert len(attached) == 3
     assert "DrainPolicy" in attached[2]

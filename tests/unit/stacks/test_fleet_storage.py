@@ -46,7 +46,7 @@ def break_glass(found):
     (role,) = [
         i
         for i, r in found("FleetStorage", "AWS::IAM::Role").items()
-        if r["Properties"].get("RoleName") == "codeferry-prod-break-glass"
+        if plain(r["Properties"].get("RoleName")) == "codeferry-prod-eu-west-1-break-glass"
     ]
     return f"<{role}.Arn>"
 
@@ -120,7 +120,7 @@ def test_breaking_the_glass_takes_a_second_factor(found):
     (role,) = [
         r["Properties"]
         for r in found("FleetStorage", "AWS::IAM::Role").values()
-        if r["Properties"].get("RoleName") == "codeferry-prod-break-glass"
+        if plain(r["Properties"].get("RoleName")) == "codeferry-prod-eu-west-1-break-glass"
     ]
     trust = plain(role["AssumeRolePolicyDocument"]["Statement"])
     with_mfa = {"aws:MultiFactorAuthPresent": "true"}
@@ -171,7 +171,8 @@ def test_the_outputs_name_every_bucket(everything):
 
 def test_a_permanent_bucket_with_a_name_can_be_taken_over(synthesise, tmp_path):
     """CloudFormation finds an existing resource by a literal name: bucket, policy and role."""
-    synthesise(tmp_path, stage="prod", permanent_bucket="codeferry-prod-models-1-eu-west-1")
+    name = "codeferry-prod-models-1-eu-west-1"
+    synthesise(tmp_path, stage="prod", region="eu-west-1", permanent_bucket=name)
     template = json.loads((tmp_path / "Codeferry-prod-FleetStorage.template.json").read_text())
     named = [
         r["Properties"][name]
@@ -183,4 +184,4 @@ def test_a_permanent_bucket_with_a_name_can_be_taken_over(synthesise, tmp_path):
         for r in template["Resources"].values()
         if r["Type"] == kind and r.get("DeletionPolicy") == "Retain"
     ]
-    assert named == [*["codeferry-prod-models-1-eu-west-1"] * 2, "codeferry-prod-break-glass"]
+    assert named == [name, name, "codeferry-prod-eu-west-1-break-glass"]

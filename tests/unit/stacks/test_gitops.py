@@ -40,7 +40,7 @@ def role(found, purpose):
     (it,) = [
         r["Properties"]
         for r in found("GitOps", "AWS::IAM::Role").values()
-        if r["Properties"]["RoleName"] == f"codeferry-prod-{purpose}"
+        if plain(r["Properties"]["RoleName"]) == f"codeferry-prod-eu-west-1-{purpose}"
     ]
     return it
 
@@ -130,7 +130,7 @@ PLAN = [
     ("lambda:GetFunctionConfiguration", f"{FUNCTIONS}:codeferry-prod-plan", False),
     ("lambda:InvokeFunction", f"{FUNCTIONS}:codeferry-prod-check", False),
     ("cloudformation:DetectStackDrift", f"{STACKS}/Codeferry-prod-Storage/1", False),
-    ("iam:GetRolePolicy", f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-deploy", False),
+    ("iam:GetRolePolicy", f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-eu-west-1-deploy", False),
     ("s3:GetBucketPolicy", "arn:aws:s3:::codeferry-prod-storage-x", False),
     ("s3:ListBucket", "arn:aws:s3:::codeferry-prod-storage-x", False),
     ("ec2:DescribeSecurityGroups", "*", False),
@@ -172,7 +172,7 @@ DEPLOY = [
     ("sts:AssumeRole", f"{CDK}-deploy-role-{ACCOUNT}-us-east-1", False),
     ("sts:AssumeRole", "arn:aws:iam::444455556666:role/cdk-hnb659fds-deploy-role", False),
     ("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/Admin", False),
-    ("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-break-glass", False),
+    ("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-eu-west-1-break-glass", False),
     ("iam:PassRole", f"{CDK}-cfn-exec-role-{ACCOUNT}-eu-west-1", False),
     ("cloudformation:UpdateStack", f"{STACKS}/Codeferry-prod-Workflow/1", False),
     ("s3:GetObject", "arn:aws:s3:::codeferry-prod-storage-x/inbox/a", False),

@@ -16,7 +16,7 @@ from tests.unit.stacks.test_gitops import AUDIENCE, ISSUER, OWN_ENVIRONMENT, OWN
 # What a caller's own policies allow beside a resource's: everything.
 ADMINISTRATOR = ({"Effect": "Allow", "Action": "*", "Resource": "*"},)
 ADMIN = f"arn:aws:iam::{ACCOUNT}:role/Admin"
-BREAK_GLASS = f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-break-glass"
+BREAK_GLASS = f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-eu-west-1-break-glass"
 STRANGER = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/somebody-elses"
 INSTANCE = f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/i-1"
 TLS = {"aws:SecureTransport": "true"}
@@ -217,9 +217,9 @@ def test_no_condition_and_no_deny_of_the_boundary_can_be_left_out():
     key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
     tagged = {"aws:ResourceTag/codeferry:stage": "prod"}
     target = {"aws:ResourceTag/codeferry:target": "workers"}
-    plan = {"aws:PrincipalArn": f"{roles}/codeferry-prod-plan"}
-    inspect = {"aws:PrincipalArn": f"{roles}/codeferry-prod-inspect"}
-    deploy = {"aws:PrincipalArn": f"{roles}/codeferry-prod-deploy"}
+    plan = {"aws:PrincipalArn": f"{roles}/codeferry-prod-eu-west-1-plan"}
+    inspect = {"aws:PrincipalArn": f"{roles}/codeferry-prod-eu-west-1-inspect"}
+    deploy = {"aws:PrincipalArn": f"{roles}/codeferry-prod-eu-west-1-deploy"}
     own = {"aws:PrincipalArn": f"{roles}/Codeferry-prod-Workflow-StartRole"}
     bucket = "arn:aws:s3:::codeferry-prod-a"
     asked = [

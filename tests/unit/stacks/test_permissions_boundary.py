@@ -136,7 +136,10 @@ def test_an_administrators_policy_on_a_role_gives_nothing_of_others(action, reso
 )
 def test_githubs_roles_stay_what_they_are(purpose, action, resource, allowed):
     """Even with an administrator's policy: plan reads, deploy becomes the CDK's roles."""
-    who = {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-{purpose}", **TAGS}
+    who = {
+        "aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/codeferry-prod-eu-west-1-{purpose}",
+        **TAGS,
+    }
     assert bounded(ADMINISTRATOR, BOUNDARY, Request(action, resource, who)) is allowed
 
 

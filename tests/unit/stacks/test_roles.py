@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.unit.stacks.iam_judge import Request, decide, like, listed
+from tests.unit.stacks.iam_judge import Request, decide, like, listed, plain
 from tests.unit.stacks.policies import ACCOUNT, REGION, Assembly
 from tests.unit.stacks.test_cloudformation_permissions import STATEMENTS as CLOUDFORMATION
 
@@ -17,8 +18,8 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs/iam.md").read_text()
 CATEGORIES = {
     "function": (),  # test_workflow compares the page, tests/e2e/test_permissions.py the calls
     "instance": (  # tests/e2e/test_bootstrap.py compares the calls of this one and of deploy
-        "## `codeferry-<stage>-instance`, for any instance\n",
-        "## `codeferry-<stage>-drain`, for instances that drain\n",
+        "## `codeferry-<stage>-<region>-instance`, for any instance\n",
+        "## `codeferry-<stage>-<region>-drain`, for instances that drain\n",
         "## The fleet's role, beside all three\n",
     ),
     "plan": ("## GitHub: plan\n",),
@@ -33,10 +34,10 @@ CATEGORIES = {
 
 def category(assembly, stack, id_, role):
     """What the role is for; KeyError when it is for nothing that is known here."""
-    name = role["Properties"].get("RoleName")
+    name = plain(role["Properties"].get("RoleName"))
     if name:
         named = ("plan", "inspect", "deploy", "break-glass")
-        return {f"codeferry-prod-{purpose}": purpose for purpose in named}[name]
+        return {f"codeferry-prod-{REGION}-{purpose}": purpose for purpose in named}[name]
     (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     service = statement["Principal"]["Service"]
     if service == "lambda.amazonaws.com":
@@ -89,6 +90,22 @@ def test_each_action_of_a_role_has_a_reason_and_no_reason_is_left_over(roles, na
     assert {a for a in allowed if not any(like(pattern, a) for pattern in reasons)} == set()
     assert {p for p in reasons if not any(like(p, a) for a in allowed)} == set()
     assert all(why.strip() for why in reasons.values())
+
+
+def test_no_name_of_an_account_is_the_same_in_two_regions(everything):
+    """A stage of each region can be in one account: IAM's names are the account's."""
+    kinds = {
+        "AWS::IAM::Role": "RoleName",
+        "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
+        "AWS::IAM::InstanceProfile": "InstanceProfileName",
+    }
+    names = [
+        r["Properties"][kinds[r["Type"]]]
+        for _, _, r in Assembly(everything).resources(*kinds)
+        if kinds[r["Type"]] in r["Properties"]
+    ]
+    assert len(names) >= 6
+    assert [name for name in names if '"AWS::Region"' not in json.dumps(name)] == []
 
 
 def test_no_role_but_the_instances_has_a_policy_of_aws(everything):
@@ -154,17 +171,10 @@ def test_a_change_anywhere_would_be_caught(resource):
 
 
 def of_ferry():
-    """The statements of docs/iam.md about objects, as a user's policy would have them."""
-    table = PAGE.partition("## Whoever runs `ferry`\n")[2]
-    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `s3:")]
-    return [
-        {
-            "Effect": "Allow",
-            "Action": re.findall("`([^`]+)`", actions),
-            "Resource": [f"arn:aws:s3:::bucket/{name}" for name in re.findall("`([^`]+)`", on)],
-        }
-        for actions, on in rows
-    ]
+    """The statements that docs/iam.md gives to paste, for a stage of the bucket "bucket"."""
+    block = PAGE.partition("## Whoever runs `ferry`\n")[2].partition("```json\n")[2]
+    text = block.partition("```")[0].replace("codeferry-STAGE-storage-*", "bucket")
+    return json.loads(text)["Statement"]
 
 
 @pytest.mark.parametrize(
