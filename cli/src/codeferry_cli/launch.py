@@ -14,10 +14,12 @@ from codeferry_cli.archive import Prepared
 from codeferry_cli.aws import Aws
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany
+from codeferry_cli.here import started_by
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.logs import CLOCK_MS, LogTail
 from codeferry_cli.options import Access, Waiting
 from codeferry_cli.output import Output
+from codeferry_cli.packing import find_root
 from codeferry_cli.progress import Progress, progress
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.request import build_request
@@ -60,6 +62,8 @@ def planned(
     """
     given = variables or Variables()
     run_id = new_run_id(prepared.project, datetime.now(UTC))
+    # A script belongs to the project it is started in: its own name is that of no directory.
+    root = prepared.selection.root if workflow == SYNC else find_root(None)
     request = build_request(
         target,
         prepared.project,
@@ -67,6 +71,7 @@ def planned(
         Archive(archive_key(run_id)),
         command,
         Environment(environment_key(run_id)) if given.values else None,
+        started_by(root),
     )
     return Launch(workflow, run_id, prepared, request, given)
 

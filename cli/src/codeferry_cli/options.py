@@ -17,7 +17,7 @@ import click
 from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION, PROJECT, STAGE, TARGET
+from codeferry_cli.params import DURATION, PROJECT, RUN, STAGE, TARGET
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -148,6 +148,11 @@ config_option = _config_option(_apply_config)
 examined_config_option = _config_option(functools.partial(_apply_config, survive=_remember))
 
 target_argument = click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+
+run_argument = click.argument("run", type=RUN, default="latest")
+project_of_run_option = option(
+    "--project", type=PROJECT, help="The project that `latest` is of, instead of this directory's."
+)
 
 directory_argument = click.argument(
     "directory",

@@ -138,6 +138,14 @@ class RolloutRecord(TypedDict):
     rollback: str
 
 
+class StarterRecord(TypedDict, total=False):
+    """Who asked for a run, as far as the request says: ``request.StartedBy``."""
+
+    user: str
+    host: str
+    root: str
+
+
 class Report(TypedDict):
     """``runs/<run_id>/report.json``; times are ISO 8601 in UTC, durations seconds."""
 
@@ -149,6 +157,7 @@ class Report(TypedDict):
     project: str
     target: str
     command: list[str]
+    started_by: NotRequired[StarterRecord | None]
     started_at: str
     finished_at: str
     archive: ArchiveRecord | None

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from codeferry_cli import archive, upload
 from codeferry_cli.errors import Interrupted, RunNotStarted
+from codeferry_cli.here import started_by
 from codeferry_cli.options import Access, Packing
 from codeferry_cli.progress import PlainProgress
 from codeferry_cli.stage import find_stage
@@ -60,6 +62,7 @@ def test_the_archive_and_the_request_are_what_was_asked_for(
         },
         "project": "demo",
         "target": "fleet",
+        "started_by": asdict(started_by(project)),
         "expect": {"files": ["train.py"]},
         "options": {"strict": True},
     }

@@ -16,7 +16,9 @@ def rehearsed(ferry: Any, command: str, *arguments: str) -> Any:
     """The request of `--dry-run --json`."""
     answer = ferry(command, *arguments, "--dry-run", "--json")
     assert answer.exit == 0, answer.err + answer.out
-    return answer.json()["request"]
+    request = answer.json()["request"]
+    assert request.pop("started_by")["user"]
+    return request
 
 
 def test_the_project_is_the_one_here_or_the_one_named(ferry: Any, project: Path) -> None:

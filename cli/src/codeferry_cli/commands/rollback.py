@@ -12,6 +12,7 @@ from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany
+from codeferry_cli.here import started_by
 from codeferry_cli.options import (
     Access,
     Waiting,
@@ -66,7 +67,7 @@ def rollback(
       ferry rollback run:20261120-101500-train-1f0c9a2e
     """
     named = None if _names_a_run(target) else project or _project_of(directory)
-    request = build_rollback(target, named, release, run)
+    request = build_rollback(target, named, release, run, started_by(find_root(directory)))
     if dry_run:
         _rehearse(request, output)
     else:
