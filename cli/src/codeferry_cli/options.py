@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.output import Output
 from codeferry_cli.params import DURATION, PROJECT, RUN, STAGE, TARGET
+from codeferry_contracts.escaping import harmless
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
 DEFAULT_STAGE = "dev"
 LOCAL_STAGE = "local"
+VARIABLES = "FERRY_"  # what the environment variables of options begin with
 CONFIG_PROBLEM = "codeferry.config_problem"
 CONFIG_FILES = "codeferry.config_files"
 
@@ -63,10 +66,9 @@ class Waiting:
 
 
 def option(*names: str, **attributes: Any) -> Decorator:
-    """A click option that also reads FERRY_<LONG_NAME>."""
-    parameter = next((name for name in names if not name.startswith("-")), "")
-    long = parameter or next(name for name in names if name.startswith("--"))
-    variable = "FERRY_" + long.split("/")[0].lstrip("-").replace("-", "_").upper()
+    """A click option that also reads FERRY_<LONG_NAME>: --wait-timeout is FERRY_WAIT_TIMEOUT."""
+    long = next(name for name in names if name.startswith("--"))
+    variable = VARIABLES + long.split("/")[0].lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
@@ -147,7 +149,21 @@ config_option = _config_option(_apply_config)
 # For `doctor`: a file that cannot be used is a finding there, kept in ctx.meta.
 examined_config_option = _config_option(functools.partial(_apply_config, survive=_remember))
 
-target_argument = click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+
+def _say_target(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A target that was not typed is said, with where it stands."""
+    found = ctx.get_parameter_source(str(parameter.name))
+    if not ctx.resilient_parsing and found is not ParameterSource.COMMANDLINE:
+        variable = found is ParameterSource.ENVIRONMENT
+        source = TARGET_VARIABLE if variable else "the configuration"
+        click.echo(harmless(f"Target {value}, from {source}"), err=True)
+    return value
+
+
+TARGET_VARIABLE = f"{VARIABLES}TARGET"
+target_argument = click.argument(
+    "target", type=TARGET, envvar=TARGET_VARIABLE, callback=_say_target
+)
 
 run_argument = click.argument("run", type=RUN, default="latest")
 project_of_run_option = option(
