@@ -16,6 +16,7 @@ CodeferryError
     ├── LogsMissing          1  a run's output is not kept where it should be
     ├── PageMissing          1  a run has no report page
     ├── RunNotStarted        1  an upload started no run in time
+    ├── NoInstances          1  the target reaches no instance
     ├── RunFailed            1  the run failed, or some instances did
     ├── StillRunning         1  waiting ended before the run did
     ├── OutputRefused        2  there is nowhere sensible to write to
@@ -130,6 +131,10 @@ class PageMissing(FerryError):
 
 class RunNotStarted(FerryError):
     code = "run_not_started"
+
+
+class NoInstances(FerryError):
+    code = "no_instances"
 
 
 class RunFailed(FerryError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from codeferry_cli import packing_view
+from codeferry_cli import packing_view, reach
 from codeferry_cli.archive import Prepared
 from codeferry_cli.aws import Aws
 from codeferry_cli.ending import conclude
@@ -93,7 +93,7 @@ def carry_out(
             "something ignores it (--include-pattern takes it)."
         )
     if dry_run:
-        _rehearse(plan, output)
+        _rehearse(plan, access, output)
     else:
         _launch(plan, access, waiting, output, show)
 
@@ -110,12 +110,13 @@ def _left_behind(plan: Launch) -> list[str]:
     return [path for path in here if os.fsencode(path) not in packed]
 
 
-def _rehearse(plan: Launch, output: Output) -> None:
+def _rehearse(plan: Launch, access: Access, output: Output) -> None:
     """Of the variables only the names."""
+    instances = reach.rehearse(access, plan.request.target, output)
     said: dict[str, Any] = {"request": plan.request.to_json()}
     if plan.variables.values:
         said["variables"] = plan.variables.names
-    rehearse(plan.prepared, output, said)
+    rehearse(plan.prepared, output, said, {"instances": instances})
 
 
 def _launch(
@@ -123,11 +124,14 @@ def _launch(
 ) -> None:
     """Upload, start, follow, and say how it went."""
     stage = find_stage(Aws(access))
+    reached = reach.require(stage, plan.request.target, output)
     with progress() as shown:
         sent = send(stage, plan.prepared, archive_key(plan.run_id), shown)
         with lent(stage, plan.run_id, plan.variables) as environment:
             request = dataclasses.replace(
-                plan.request, archive=sent.archive, environment=environment
+                reach.understood(plan.request, reached),
+                archive=sent.archive,
+                environment=environment,
             )
             start(stage, plan.workflow, plan.run_id, request)
         shown.line(f"Run {plan.run_id}")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from codeferry_cli import archive, upload
+from codeferry_cli import archive, reach, upload
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.here import started_by
 from codeferry_cli.options import Access, Packing
@@ -135,6 +136,65 @@ def test_wait_timeout_stops_the_waiting_and_not_the_run(
     assert f"ferry cancel {run_id} --stage local" in answer.err
     assert ferry("status", run_id, "--json").json()["status"] == "running"
     ferry("cancel", run_id, "--no-wait")
+
+
+NOT_REACHED = "  not i-00000000000000002, which is stopped. Start it: aws ec2 start"
+
+
+@pytest.mark.parametrize("command", ["push", "upload", "run", "script", "rollback"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_target_without_instances_is_found_before_anything_is_packed(
+    ferry: Any, world: Any, project: Path, command: str, dry: list[str]
+) -> None:
+    """Exit 1 with why and what there is; nothing lies in the bucket, no run was started."""
+    script = project / "x.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    what = script if command == "script" else project
+    behind = ["--", "true"] if command == "run" else []
+    before = (world.objects("archives/"), world.objects("inbox/"))
+    answer = ferry(command, "nobody", str(what), *dry, *behind)
+    assert answer.exit == 1
+    assert answer.err.endswith("Error: No instance matches.\n  Known: fleet\n")
+    assert "Packing" not in answer.err
+    assert (world.objects("archives/"), world.objects("inbox/")) == before
+    answer = ferry(command, "unreachable", str(what), "--json", *dry, *behind)
+    assert answer.json()["error"]["hint"] == "Start it: aws ec2 start"
+    (obstacle,) = answer.json()["instances"]["unreachable"]
+    assert obstacle["instance_id"] == "i-00000000000000002"
+
+
+def test_a_push_says_whom_it_reaches_and_whom_not(ferry: Any, world: Any, project: Path) -> None:
+    """Before it packs; a dry run names each of them."""
+    err = ferry("push", "fleet", str(project)).err
+    assert err.index("Target fleet reaches 1 instance of 2\n" + NOT_REACHED) < err.index("Packing")
+    answer = ferry("push", "fleet", str(project), "--dry-run")
+    assert "reaches 1 instance of 2\n  i-00000000000000001 web-1\n" + NOT_REACHED in answer.out
+    found = ferry("push", "fleet", str(project), "--dry-run", "--json").json()["instances"]
+    assert found["reachable"] == [{"instance_id": "i-00000000000000001", "name": "web-1"}]
+
+
+def test_a_stage_of_an_older_version_is_not_told_who_asks(
+    ferry: Any, world: Any, project: Path
+) -> None:
+    """Its plan refuses what it does not know."""
+    run_id = ferry("push", "old", str(project), "--json").json()["run_id"]
+    assert "started_by" not in world.request_of(run_id)
+
+
+def test_whoever_may_not_ask_is_not_kept_from_pushing(
+    ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy of an earlier version does not let them; it is said."""
+    said = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+
+    def refuse(*_: Any) -> Any:
+        raise ClientError(said, "Invoke")
+
+    monkeypatch.setattr(reach, "ask_check_function", refuse)
+    answer = ferry("push", "fleet", str(project))
+    assert answer.exit == 0
+    assert "Not asked which instances fleet reaches: AWS denied Invoke: no" in answer.err
 
 
 def test_dry_run_says_what_would_be_packed_and_calls_nothing(ferry: Any, project: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from codeferry_cli import reach
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import conclude
@@ -69,7 +70,7 @@ def rollback(
     named = None if _names_a_run(target) else project or _project_of(directory)
     request = build_rollback(target, named, release, run, started_by(find_root(directory)))
     if dry_run:
-        _rehearse(request, output)
+        _rehearse(request, access, output)
     else:
         _roll_back(request, access, waiting, output)
 
@@ -83,16 +84,19 @@ def _project_of(directory: Path | None) -> str:
     return project_name(find_root(directory).name)
 
 
-def _rehearse(request: RunRequest, output: Output) -> None:
+def _rehearse(request: RunRequest, access: Access, output: Output) -> None:
+    asks = not _names_a_run(request.target)
+    instances = reach.rehearse(access, request.target, output) if asks else None
     wanted = f"release {request.release}" if request.release else "the release before"
     output.line(f"Would make {wanted} of {request.project or 'its project'} current again")
     output.line(f"Request: {json.dumps(request.to_json(), indent=2)}")
-    output.document({"dry_run": True, "request": request.to_json()})
+    output.document({"dry_run": True, "request": request.to_json(), "instances": instances})
 
 
 def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Output) -> None:
     stage = find_stage(Aws(access))
     run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
+    request = reach.understood(request, reach.require(stage, request.target, output))
     with progress() as shown:
         start(stage, ROLLBACK, run_id, request)
         shown.line(f"Run {run_id}")
