@@ -10,6 +10,7 @@ CodeferryError
     ├── AccessProblem        3  credentials, permissions, region or network
     ├── AwsFailed            1  AWS refused for a reason that is none of these
     ├── RunNotFound          2  no run, or several, answer to what was typed
+    ├── ReleaseNotFound      2  no release, or several, answer to what was typed
     ├── NotConfirmed         2  another person's run, and nobody to ask
     ├── ScriptRefused        2  the script cannot be run as it is
     ├── VariableRefused      2  what --env says is no variable
@@ -100,6 +101,11 @@ class AwsFailed(FerryError):
 
 class RunNotFound(FerryError):
     code = "run_not_found"
+    exit_code = USAGE
+
+
+class ReleaseNotFound(FerryError):
+    code = "release_not_found"
     exit_code = USAGE
 
 

@@ -125,6 +125,8 @@ def _launch(
     """Upload, start, follow, and say how it went."""
     stage = find_stage(Aws(access))
     reached = reach.require(stage, plan.request.target, output)
+    if plan.workflow == SYNC:
+        reach.warn_of_anothers(stage, reached, plan.request, output)
     with progress() as shown:
         sent = send(stage, plan.prepared, archive_key(plan.run_id), shown)
         with lent(stage, plan.run_id, plan.variables) as environment:

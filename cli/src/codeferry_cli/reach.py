@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from codeferry_cli import amounts
 from codeferry_cli.aws import Aws
 from codeferry_cli.aws_problems import explain
 from codeferry_cli.diagnosis import ask_check_function
-from codeferry_cli.errors import AccessProblem, NoInstances
+from codeferry_cli.errors import USAGE, AccessProblem, NoInstances, exit_code
+from codeferry_cli.here import who
 from codeferry_cli.options import Access
 from codeferry_cli.output import Output
+from codeferry_cli.releases import given
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import one_line
-from codeferry_contracts.request import RunRequest
+from codeferry_contracts.request import RunRequest, StartedBy
 from codeferry_contracts.target import parse_target
 
+T = TypeVar("T")
+
 _MOST_NAMED = 20
+_MOST_LOOKED_AT = 8  # runs of the project
 
 
 class Obstacle(TypedDict):
@@ -99,16 +105,24 @@ def require(stage: DeployedStage, target: str, output: Output) -> Reach | None:
 def rehearse(access: Access, target: str, output: Output) -> dict[str, Any] | None:
     """For ``--dry-run``: every instance, as data. It asks nothing that has to be there, so that
     it also works without AWS: then None, and it is said why. Raises NoInstances."""
-    try:
-        reach = ask(find_stage(Aws(access)), target)
-    except Exception as error:
-        problem = error if isinstance(error, CodeferryError) else explain(error, access)
-        if problem is None:
-            raise
-        output.note(f"Not asked which instances {target} reaches: {one_line(problem.message)}")
+    what = f"Not asked which instances {target} reaches"
+    reach = tolerant(access, output, what, lambda: ask(find_stage(Aws(access)), target))
+    if reach is None:
         return None
     _raise_or_tell(reach, output.line, each=True)
     return reach.to_json()
+
+
+def tolerant(access: Access, output: Output, what: str, action: Callable[[], T]) -> T | None:
+    """What ``action`` returns; None, and ``what`` it means, where AWS cannot be used."""
+    try:
+        return action()
+    except Exception as error:
+        problem = error if isinstance(error, CodeferryError) else explain(error, access)
+        if problem is None or exit_code(problem) == USAGE:
+            raise
+        output.note(f"{what}: {one_line(problem.message)}")
+        return None
 
 
 def _raise_or_tell(reach: Reach, say: Callable[[str], None], *, each: bool = False) -> None:
@@ -138,3 +152,29 @@ def understood(request: RunRequest, reach: Reach | None) -> RunRequest:
     """The request less who asks, where a stage deployed by an older version refuses that."""
     knows = reach is not None and "started_by" in reach.request
     return request if knows else dataclasses.replace(request, started_by=None)
+
+
+def warn_of_anothers(
+    stage: DeployedStage, reached: Reach | None, request: RunRequest, output: Output
+) -> None:
+    """Say it where the project's release on these instances is another person's, or comes from
+    another directory: two projects of one name replace each other, checkpoints included."""
+    by, project = request.started_by, request.project
+    if reached is None or by is None or project is None:
+        return
+    last = next(given(stage, project, reached.reachable, most=_MOST_LOOKED_AT), None)
+    theirs = last.run.by if last else None
+    if last is None or theirs is None or _same(by, theirs):
+        return
+    output.note(
+        f"Warning: the release of {project} there is {who(theirs)}'s, from"
+        f" {one_line(theirs.root)} (run {last.run.execution.run_id}). This one replaces it and"
+        " uses its checkpoints, data and output. If they are two projects, name this one:"
+        f' --project NAME, or project = "NAME" in codeferry.toml.'
+    )
+
+
+def _same(by: StartedBy, other: StartedBy) -> bool:
+    """In CI every job is another host."""
+    hosts = by.host == other.host or os.environ.get("CI", "") not in ("", "false")
+    return (by.user, by.root) == (other.user, other.root) and hosts

@@ -18,6 +18,7 @@ from codeferry_cli.here import Here, here, who
 from codeferry_cli.output import Output
 from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.layout import INBOX_PREFIX
+from codeferry_contracts.names import ROLLBACK, SYNC, slug
 from codeferry_contracts.request import StartedBy
 
 LATEST = "latest"
@@ -136,11 +137,32 @@ def list_runs(stage: DeployedStage, limit: int, status: str | None = None) -> li
 
 def _described_runs(stage: DeployedStage, status: str | None = None) -> Iterator[Run]:
     """The runs, newest first: the list has no input, and so neither target nor project."""
-    listed = _listed(stage, status)
+    return _described_all(stage, _listed(stage, status))
+
+
+def _described_all(stage: DeployedStage, listed: Iterator[_Listed]) -> Iterator[Run]:
     with ThreadPoolExecutor(_READERS) as readers:
         while some := list(itertools.islice(listed, _READERS)):
             found = readers.map(lambda one: describe(stage, one.workflow, one.run_id), some)
             yield from map(as_run, found)
+
+
+def runs_of_project(stage: DeployedStage, project: str) -> Iterator[Run]:
+    """The runs that may have given releases of the project, newest first: told by their names,
+    so that another project's cost no call. What names none may be of it."""
+    part = f"-{slug(project)[:40]}-"
+    names = (SYNC, ROLLBACK)
+    lists = [_listed_of(stage, name, None) for name in names if name in stage.workflows]
+    listed = heapq.merge(*lists, key=lambda one: one.started, reverse=True)
+    searched = itertools.islice(listed, _MOST_SEARCHED)
+    likely = (r for r in searched if part in r.run_id or _names_no_project(r.run_id))
+    for run in _described_all(stage, likely):
+        if run.project in (project, ""):
+            yield run
+
+
+def _names_no_project(run_id: str) -> bool:
+    return source(run_id) == "console" or f"-{ROLLBACK}-" in run_id
 
 
 def find_latest(stage: DeployedStage, here: Here, *, running: bool = False) -> Run:

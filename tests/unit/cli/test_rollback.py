@@ -40,7 +40,7 @@ def test_a_run_names_its_project_itself(ferry: Any, project: Path) -> None:
     assert rehearsed(ferry, "rollback", "run:run-1", str(project)) == {"target": "run:run-1"}
 
 
-@pytest.mark.parametrize("release", ["", "0123", "../x", RELEASE.upper()])
+@pytest.mark.parametrize("release", ["", "0123", "../x", RELEASE.upper(), "0" * 65])
 def test_what_is_no_release_is_a_usage_error(ferry: Any, release: str) -> None:
     """Before anything is asked of AWS."""
     answer = ferry("rollback", "fleet", "--to", release)
