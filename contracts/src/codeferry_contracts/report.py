@@ -122,10 +122,13 @@ class Cost(TypedDict):
 
 class WaveRecord(TypedDict):
     """``status``: ``done``, ``failed``, ``returned`` (failed, and the release before is back),
-    ``untouched``. ``succeeded`` had the release and were healthy when the wave ended."""
+    ``untouched``. ``succeeded`` had the release and were healthy when the wave ended; ``left`` have
+    it now, ``back`` were sent back to another."""
 
     instances: int
     succeeded: int
+    left: NotRequired[int]
+    back: NotRequired[int]
     status: WaveStatus
 
 

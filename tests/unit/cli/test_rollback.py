@@ -130,6 +130,8 @@ def test_the_report_has_a_line_for_each_wave() -> None:
 
 def test_a_rollback_is_summed_up_as_one() -> None:
     """The release that is back, and no word of a verification: nothing was sent."""
-    back = report(workflow="rollback")
-    assert summary(back) == f"1/3 instances have release {RELEASE} again"
+    now = {"status": "succeeded", "release_id": RELEASE, "seconds": {}, "previous": ""}
+    other = {**now, "status": "failed", "release_id": "", "seconds": {"activate": 1.0}}
+    back = report(workflow="rollback", instances=[now, other, {**other, "seconds": {}}])
+    assert summary(back) == f"1/3 instances have release {RELEASE} again, 1 did not say"
     assert verification_lines(back) == []
