@@ -22,7 +22,7 @@ CodeferryError
     ├── StillRunning         1  waiting ended before the run did
     ├── OutputRefused        2  there is nowhere sensible to write to
     ├── ChecksFailed       1,3  `ferry doctor` found something
-    └── Interrupted        130  Ctrl-C
+    └── Interrupted    130,143  Ctrl-C, SIGTERM
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ FAILED = 1
 USAGE = 2
 CONFIGURATION = 3
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 class FerryError(CodeferryError):
@@ -161,8 +162,14 @@ class ChecksFailed(FerryError):
 
 
 class Interrupted(FerryError):
+    """``exit_code`` is 143 after SIGTERM, as a shell has it."""
+
     code = "interrupted"
     exit_code = INTERRUPTED
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as CI's cancel sends it: it means what Ctrl-C does."""
 
 
 _USAGE_ERRORS = (TargetInvalid, NameInvalid, RequestInvalid)

@@ -13,7 +13,7 @@ from codeferry_cli import packing_view, reach
 from codeferry_cli.archive import Prepared
 from codeferry_cli.aws import Aws
 from codeferry_cli.ending import conclude
-from codeferry_cli.follow import accompany
+from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.logs import CLOCK_MS, LogTail
@@ -135,7 +135,8 @@ def _launch(
                 archive=sent.archive,
                 environment=environment,
             )
-            start(stage, plan.workflow, plan.run_id, request)
+            with watched(stage, plan.workflow, plan.run_id, cancel=waiting.cancel_on_exit):
+                start(stage, plan.workflow, plan.run_id, request)
         shown.line(f"Run {plan.run_id}")
         live = _live_output(stage, plan, shown, False if output.json else show)
         followed = accompany(stage, plan.workflow, plan.run_id, shown, waiting, live)

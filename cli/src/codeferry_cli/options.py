@@ -59,10 +59,12 @@ class Packing:
 
 @dataclass(frozen=True)
 class Waiting:
-    """``wait_timeout`` in seconds bounds the waiting, not the run; None is without bound."""
+    """``wait_timeout`` in seconds bounds the waiting, not the run; None is without bound. With
+    ``cancel_on_exit`` the run ends with the waiting."""
 
     wait: bool = True
     wait_timeout: int | None = None
+    cancel_on_exit: bool = False
 
 
 def option(*names: str, **attributes: Any) -> Decorator:
@@ -232,6 +234,11 @@ waiting_options = gathered(
     Waiting,
     click.option("--wait/--no-wait", default=True, help="Follow the run to its end."),
     option("--wait-timeout", type=DURATION, help="Stop waiting (not the run) after this time."),
+    option(
+        "--cancel-on-exit",
+        is_flag=True,
+        help="Cancel the run when waiting ends before it does: by Ctrl-C, a job's end, a timeout.",
+    ),
 )
 
 dry_run_option = click.option(

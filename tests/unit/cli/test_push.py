@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import signal
+import subprocess
 import tarfile
 from dataclasses import asdict
 from pathlib import Path
@@ -195,6 +197,56 @@ def test_whoever_may_not_ask_is_not_kept_from_pushing(
     answer = ferry("push", "fleet", str(project))
     assert answer.exit == 0
     assert "Not asked which instances fleet reaches: AWS denied Invoke: no" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "options", "status", "says"),
+    [
+        (signal.SIGINT, 130, [], "running", "goes on"),
+        (signal.SIGTERM, 143, [], "running", "goes on"),
+        (signal.SIGTERM, 143, ["--cancel-on-exit"], "cancelled", "is cancelled"),
+    ],
+)
+def test_a_signal_says_what_becomes_of_the_run(
+    ferry: Any,
+    ferry_command: str,
+    world: Any,
+    project: Path,
+    sent: signal.Signals,
+    code: int,
+    options: list[str],
+    status: str,
+    says: str,
+) -> None:
+    """CI's cancel as well as Ctrl-C: which run, how to look and how to stop it; with the option
+    it is stopped."""
+    words = [ferry_command, "push", "slow", str(project), *options]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as p:
+        assert p.stderr is not None
+        told = ""
+        while "Run " not in told:
+            line = p.stderr.readline()
+            assert line, told
+            told += line if line.startswith("Run ") else ""
+        run_id = run_id_in(told)
+        world.await_state(run_id, "AwaitLong")
+        p.send_signal(sent)
+        err = p.stderr.read()
+        assert p.wait(60) == code, err
+    assert f"Error: Stopped watching. The run {run_id} {says}.\n" in err
+    assert f"ferry status {run_id} --stage local" in err
+    assert (f"ferry cancel {run_id} --stage local" in err) == (status == "running")
+    assert ferry("status", run_id, "--json").json()["status"] == status
+    ferry("cancel", run_id, "--no-wait")
+
+
+def test_a_run_may_end_with_the_patience_for_it(ferry: Any, world: Any, project: Path) -> None:
+    """--cancel-on-exit with --wait-timeout: as a bound of the run."""
+    answer = ferry("push", "slow", str(project), "--wait-timeout", "1s", "--cancel-on-exit")
+    run_id = run_id_in(answer.err)
+    assert answer.exit == 1
+    assert "; it is cancelled." in answer.err
+    assert ferry("status", run_id, "--json").json()["status"] == "cancelled"
 
 
 def test_dry_run_says_what_would_be_packed_and_calls_nothing(ferry: Any, project: Path) -> None:

@@ -12,7 +12,7 @@ from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import await_report
 from codeferry_cli.errors import NotConfirmed
-from codeferry_cli.execution import Execution, describe
+from codeferry_cli.execution import Execution, describe, stop
 from codeferry_cli.here import Here, here, who
 from codeferry_cli.options import (
     Access,
@@ -69,7 +69,7 @@ def cancel(
     else:
         if not yes and run != execution.run_id:
             _ask_whose(as_run(execution), here(project), output)
-        _stop(stage, execution)
+        stop(stage, execution.workflow, execution.run_id, "Cancelled with ferry cancel.")
         _tell_end(stage, execution, wait, output)
 
 
@@ -85,14 +85,6 @@ def _ask_whose(run: Run, mine: Here, output: Output) -> None:
             return
         raise click.Abort
     raise NotConfirmed(question, hint=f"Name it in full: ferry cancel {run_id}\nor add --yes.")
-
-
-def _stop(stage: DeployedStage, execution: Execution) -> None:
-    stage.workflow.stop_execution(
-        executionArn=stage.execution_arn(execution.workflow, execution.run_id),
-        error="Cancelled",
-        cause="Cancelled with ferry cancel.",
-    )
 
 
 def _tell_end(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:

@@ -13,7 +13,7 @@ from codeferry_cli import reach
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import conclude
-from codeferry_cli.follow import accompany
+from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
 from codeferry_cli.options import (
     Access,
@@ -149,7 +149,8 @@ def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Ou
     run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
     request = reach.understood(request, reach.require(stage, request.target, output))
     with progress() as shown:
-        start(stage, ROLLBACK, run_id, request)
+        with watched(stage, ROLLBACK, run_id, cancel=waiting.cancel_on_exit):
+            start(stage, ROLLBACK, run_id, request)
         shown.line(f"Run {run_id}")
         followed = accompany(stage, ROLLBACK, run_id, shown, waiting)
     conclude(stage, followed, output, {"run_id": run_id, "request": request.to_json()})
