@@ -18,6 +18,7 @@ CodeferryError
     ├── PageMissing          1  a run has no report page
     ├── RunNotStarted        1  an upload started no run in time
     ├── NoInstances          1  the target reaches no instance
+    ├── ExpectationUnmet     1  what --strict expects is not packed
     ├── RunFailed            1  the run failed, or some instances did
     ├── StillRunning         1  waiting ended before the run did
     ├── OutputRefused        2  there is nowhere sensible to write to
@@ -142,6 +143,10 @@ class RunNotStarted(FerryError):
 
 class NoInstances(FerryError):
     code = "no_instances"
+
+
+class ExpectationUnmet(FerryError):
+    code = "expectation_unmet"
 
 
 class RunFailed(FerryError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from codeferry_cli import packing_view, reach
 from codeferry_cli.archive import Prepared
 from codeferry_cli.aws import Aws
 from codeferry_cli.ending import conclude
+from codeferry_cli.errors import ExpectationUnmet
 from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
 from codeferry_cli.live_output import LiveOutput
@@ -28,10 +30,10 @@ from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
 from codeferry_cli.upload import send, sent_json
 from codeferry_cli.variables import Variables, lent
-from codeferry_contracts.entry import entry_script
+from codeferry_contracts.entry import entry_script, expected_of
 from codeferry_contracts.layout import archive_key, environment_key
 from codeferry_contracts.names import SYNC, new_run_id
-from codeferry_contracts.request import Archive, Environment, RunRequest
+from codeferry_contracts.request import Archive, Environment, Expect, RunRequest
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def carry_out(
             f"Warning: {path} has to be there, and lies here, but is not packed: "
             "something ignores it (--include-pattern takes it)."
         )
+    _require_expected(plan)
     if dry_run:
         _rehearse(plan, access, output)
     else:
@@ -108,6 +111,40 @@ def _left_behind(plan: Launch) -> list[str]:
     here = [path for path in needed if (selection.root / path).is_file()]
     packed = {file.path for file in selection.files} if here else set()
     return [path for path in here if os.fsencode(path) not in packed]
+
+
+def _require_expected(plan: Launch) -> None:
+    """Raise ExpectationUnmet where --strict would fail every instance, before anything is sent."""
+    if plan.workflow != SYNC or not plan.request.options.strict:
+        return
+    expect, command = plan.request.expect, plan.request.command
+    if expect == Expect() and command:
+        expect = expected_of(command)  # as plan has it
+    files: set[bytes] = set()
+    links: set[bytes] = set()
+    for file in plan.prepared.selection.files:
+        (links if file.target is not None else files).add(file.path)
+    directories = {parent for path in files | links for parent in _above(path)}
+    kept = {path.rstrip("/") for path in plan.request.options.persist}
+    wanted = [(path, files) for path in expect.files]
+    wanted += [(path, directories) for path in expect.directories if path.rstrip("/") not in kept]
+    missing = [
+        path
+        for path, there in wanted
+        if (plain := os.fsencode(os.path.normpath(path))) not in there
+        and links.isdisjoint({plain, *_above(plain)})  # where a link leads is the instance's to say
+    ]
+    if missing:
+        raise ExpectationUnmet(
+            f"Not among what is packed, and expected: {', '.join(missing)}.",
+            hint="See what is packed: ferry pack --list\nWithout --strict it is only a warning.",
+        )
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """The directories a path lies in."""
+    while path := path.rpartition(b"/")[0]:
+        yield path
 
 
 def _rehearse(plan: Launch, access: Access, output: Output) -> None:

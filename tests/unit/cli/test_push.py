@@ -302,6 +302,39 @@ def test_options_that_cannot_be_are_all_named_before_anything_happens(
     assert "options.user 'A B'" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (["--expect-file", "nope.py", "--expect-file", "train.py"], "nope.py"),
+        (["--expect-file", "pkg"], "pkg"),
+        (["--expect-dir", "train.py", "--expect-dir", "pkg/"], "train.py"),
+        (["--expect-dir", "pkg", "--expect-dir", "output"], ""),
+        (["--expect-file", "latest/x.py"], ""),
+    ],
+)
+def test_strict_is_checked_before_the_upload(
+    ferry: Any, world: Any, project: Path, options: list[str], missing: str
+) -> None:
+    """The missing path is named; what a link leads to is left to the instance."""
+    (project / "latest").symlink_to("pkg")
+    before = world.objects("archives/")
+    answer = ferry("push", "fleet", str(project), "--strict", *options)
+    assert answer.exit == (1 if missing else 0), answer.err
+    assert (world.objects("archives/") == before) == bool(missing)
+    expected = f"Error: Not among what is packed, and expected: {missing}.\n"
+    assert (expected in answer.err) == bool(missing)
+
+
+def test_strict_without_the_commands_script_is_seen_before_the_upload(
+    ferry: Any, project: Path
+) -> None:
+    """What a run expects when it does not say; without --strict it goes on."""
+    words = ["fleet", str(project), "--dry-run"]
+    answer = ferry("run", *words, "--strict", "--", "python", "tain.py")
+    assert (answer.exit, "expected: tain.py" in answer.err) == (1, True)
+    assert ferry("run", *words, "--", "python", "tain.py").exit == 0
+
+
 def test_secrets_are_refused_by_name_before_anything_lies_in_the_bucket(
     ferry: Any, world: Any, project: Path
 ) -> None:
