@@ -85,8 +85,8 @@ class GitOpsSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a deployment can choose; ``cdk deploy -c stage=prod -c log_days=90``. ``region`` is where
-    it goes, for names that have to be written out; "" leaves them to CloudFormation."""
+    """What a deployment can choose; ``cdk deploy -c stage=prod -c log_days=90``. ``region`` is
+    where it goes, for names that have to be written out; "" leaves them to CloudFormation."""
 
     stage: Stage = DEFAULT_STAGE
     region: str = ""

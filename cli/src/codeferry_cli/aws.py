@@ -70,7 +70,10 @@ class Aws:
 def _user_session(access: Access) -> Session:
     import boto3
 
-    return boto3.Session(profile_name=access.profile or None, region_name=access.region or None)
+    from codeferry_transfer.s3 import region_of
+
+    region = access.region or region_of(os.environ)
+    return boto3.Session(profile_name=access.profile or None, region_name=region)
 
 
 def _local_session(local: LocalAws) -> Session:

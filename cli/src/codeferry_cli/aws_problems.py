@@ -81,7 +81,8 @@ def no_region() -> CodeferryError:
     return _problem(
         "region_missing",
         "No AWS region is configured.",
-        "Name one with --region, or: aws configure set region eu-west-1",
+        "Name one with --region or in AWS_REGION (AWS_DEFAULT_REGION, FERRY_REGION),\n"
+        "or: aws configure set region eu-west-1",
     )
 
 

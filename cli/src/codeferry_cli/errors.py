@@ -10,16 +10,20 @@ CodeferryError
     ├── AccessProblem        3  credentials, permissions, region or network
     ├── AwsFailed            1  AWS refused for a reason that is none of these
     ├── RunNotFound          2  no run, or several, answer to what was typed
+    ├── ReleaseNotFound      2  no release, or several, answer to what was typed
+    ├── NotConfirmed         2  another person's run, and nobody to ask
     ├── ScriptRefused        2  the script cannot be run as it is
     ├── VariableRefused      2  what --env says is no variable
     ├── LogsMissing          1  a run's output is not kept where it should be
     ├── PageMissing          1  a run has no report page
     ├── RunNotStarted        1  an upload started no run in time
+    ├── NoInstances          1  the target reaches no instance
+    ├── ExpectationUnmet     1  what --strict expects is not packed
     ├── RunFailed            1  the run failed, or some instances did
     ├── StillRunning         1  waiting ended before the run did
     ├── OutputRefused        2  there is nowhere sensible to write to
     ├── ChecksFailed       1,3  `ferry doctor` found something
-    └── Interrupted        130  Ctrl-C
+    └── Interrupted    130,143  Ctrl-C, SIGTERM
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ FAILED = 1
 USAGE = 2
 CONFIGURATION = 3
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 class FerryError(CodeferryError):
@@ -101,6 +106,16 @@ class RunNotFound(FerryError):
     exit_code = USAGE
 
 
+class ReleaseNotFound(FerryError):
+    code = "release_not_found"
+    exit_code = USAGE
+
+
+class NotConfirmed(FerryError):
+    code = "not_confirmed"
+    exit_code = USAGE
+
+
 class ScriptRefused(FerryError):
     """``code`` says what is wrong with it, in the words the agent has for the same."""
 
@@ -126,6 +141,14 @@ class RunNotStarted(FerryError):
     code = "run_not_started"
 
 
+class NoInstances(FerryError):
+    code = "no_instances"
+
+
+class ExpectationUnmet(FerryError):
+    code = "expectation_unmet"
+
+
 class RunFailed(FerryError):
     code = "run_failed"
 
@@ -144,8 +167,14 @@ class ChecksFailed(FerryError):
 
 
 class Interrupted(FerryError):
+    """``exit_code`` is 143 after SIGTERM, as a shell has it."""
+
     code = "interrupted"
     exit_code = INTERRUPTED
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as CI's cancel sends it: it means what Ctrl-C does."""
 
 
 _USAGE_ERRORS = (TargetInvalid, NameInvalid, RequestInvalid)

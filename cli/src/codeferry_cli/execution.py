@@ -49,6 +49,13 @@ def describe(stage: DeployedStage, workflow: str, run_id: str) -> Execution:
     )
 
 
+def stop(stage: DeployedStage, workflow: str, run_id: str, cause: str) -> None:
+    """Stop the run; one that has ended already stays as it is."""
+    stage.workflow.stop_execution(
+        executionArn=stage.execution_arn(workflow, run_id), error="Cancelled", cause=cause
+    )
+
+
 def read_history(stage: DeployedStage, workflow: str, run_id: str, timeline: Timeline) -> Timeline:
     """The timeline with the events that are new.
 

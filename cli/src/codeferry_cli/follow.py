@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from codeferry_cli import amounts
 from codeferry_cli.errors import Interrupted, StillRunning
-from codeferry_cli.execution import Execution, describe, read_history
+from codeferry_cli.execution import Execution, describe, read_history, stop
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.options import Waiting
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
@@ -59,6 +60,7 @@ class Follower:
         progress: Progress,
         output: LiveOutput | None = None,
         *,
+        cancel: bool = False,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -68,6 +70,7 @@ class Follower:
         self._record = RunRecord(stage, run_id)
         self._progress = progress
         self._output = output
+        self._cancel = cancel
         self._sleep = sleep
         self._clock = clock
         self._timeline = NOTHING_YET
@@ -77,17 +80,11 @@ class Follower:
     def follow(self, patience: float | None = None) -> Followed:
         """Wait for the end of the run, at most ``patience`` seconds.
 
-        Raises StillRunning when patience ends first, Interrupted on Ctrl-C; the run goes
-        on in both cases.
+        Raises StillRunning when patience ends first, Interrupted on Ctrl-C and SIGTERM; the run
+        goes on in both cases, unless it is to be cancelled then.
         """
-        try:
+        with watched(self._stage, self._workflow, self._run_id, cancel=self._cancel):
             execution = self._watch(patience)
-        except KeyboardInterrupt as stop:
-            raise Interrupted(
-                f"Stopped watching. The run {self._run_id} goes on.",
-                hint=self._commands(),
-                details={"run_id": self._run_id},
-            ) from stop
         return Followed(execution, self._timeline)
 
     def _watch(self, patience: float | None) -> Execution:
@@ -150,18 +147,40 @@ class Follower:
             self._progress.line(f"  {amounts.counted(len(self._told_instances), 'instance')} done")
 
     def _out_of_patience(self, waited: float) -> StillRunning:
+        goes_on, hint = _leave(self._stage, self._workflow, self._run_id, cancel=self._cancel)
         return StillRunning(
-            f"The run {self._run_id} has not ended after {amounts.seconds(waited)}; it goes on.",
-            hint=self._commands(),
+            f"The run {self._run_id} has not ended after {amounts.seconds(waited)}; it {goes_on}.",
+            hint=hint,
             details={"run_id": self._run_id},
         )
 
-    def _commands(self) -> str:
-        option = self._stage.option()
-        return (
-            f"Look again: ferry status {self._run_id}{option}\n"
-            f"Stop it:    ferry cancel {self._run_id}{option}"
-        )
+
+@contextmanager
+def watched(stage: DeployedStage, workflow: str, run_id: str, *, cancel: bool) -> Iterator[None]:
+    """Say what becomes of a run that was or is being started where Ctrl-C or SIGTERM ends the
+    watching: Interrupted. With ``cancel`` it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        goes_on, hint = _leave(stage, workflow, run_id, cancel=cancel)
+        raise Interrupted(
+            f"Stopped watching. The run {run_id} {goes_on}.",
+            hint=hint,
+            details={"run_id": run_id},
+        ) from interrupt
+
+
+def _leave(stage: DeployedStage, workflow: str, run_id: str, *, cancel: bool) -> tuple[str, str]:
+    """What becomes of the run, and what to do about it."""
+    look = f"Look again: ferry status {run_id}{stage.option()}"
+    if not cancel:
+        return "goes on", f"{look}\nStop it:    ferry cancel {run_id}{stage.option()}"
+    try:
+        stop(stage, workflow, run_id, "Cancelled by --cancel-on-exit.")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run is then not known to end
+        said = f"could not be cancelled: {error}"
+        return said, f"{look}\nStop it:    ferry cancel {run_id}{stage.option()}"
+    return "is cancelled", look
 
 
 def accompany(
@@ -175,5 +194,6 @@ def accompany(
     """Follow the run as ``--wait`` and ``--wait-timeout`` say; None when nobody waits."""
     if not waiting.wait:
         return None
-    follower = Follower(stage, workflow, run_id, progress, output)
+    cancel = waiting.cancel_on_exit
+    follower = Follower(stage, workflow, run_id, progress, output, cancel=cancel)
     return follower.follow(waiting.wait_timeout)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from codeferry_cli import packing_view
+from codeferry_cli import packing_view, reach
 from codeferry_cli.archive import Prepared
 from codeferry_cli.aws import Aws
 from codeferry_cli.ending import conclude
-from codeferry_cli.follow import accompany
+from codeferry_cli.errors import ExpectationUnmet
+from codeferry_cli.follow import accompany, watched
+from codeferry_cli.here import started_by
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.logs import CLOCK_MS, LogTail
 from codeferry_cli.options import Access, Waiting
 from codeferry_cli.output import Output
+from codeferry_cli.packing import find_root
 from codeferry_cli.progress import Progress, progress
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.request import build_request
@@ -27,10 +31,10 @@ from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
 from codeferry_cli.upload import send, sent_json
 from codeferry_cli.variables import Variables, lent
-from codeferry_contracts.entry import entry_script
+from codeferry_contracts.entry import entry_script, expected_of
 from codeferry_contracts.layout import archive_key, environment_key
 from codeferry_contracts.names import SYNC, new_run_id
-from codeferry_contracts.request import Archive, Environment, RunRequest
+from codeferry_contracts.request import Archive, Environment, Expect, RunRequest
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def planned(
     """
     given = variables or Variables()
     run_id = new_run_id(prepared.project, datetime.now(UTC))
+    # A script belongs to the project it is started in: its own name is that of no directory.
+    root = prepared.selection.root if workflow == SYNC else find_root(None)
     request = build_request(
         target,
         prepared.project,
@@ -68,6 +74,7 @@ def planned(
         Archive(archive_key(run_id)),
         command,
         Environment(environment_key(run_id)) if given.values else None,
+        started_by(root),
     )
     return Launch(workflow, run_id, prepared, request, given)
 
@@ -88,8 +95,9 @@ def carry_out(
             f"Warning: {path} has to be there, and lies here, but is not packed: "
             "something ignores it (--include-pattern takes it)."
         )
+    _require_expected(plan)
     if dry_run:
-        _rehearse(plan, output)
+        _rehearse(plan, access, output)
     else:
         _launch(plan, access, waiting, output, show)
 
@@ -106,12 +114,47 @@ def _left_behind(plan: Launch) -> list[str]:
     return [path for path in here if os.fsencode(path) not in packed]
 
 
-def _rehearse(plan: Launch, output: Output) -> None:
+def _require_expected(plan: Launch) -> None:
+    """Raise ExpectationUnmet where --strict would fail every instance, before anything is sent."""
+    if plan.workflow != SYNC or not plan.request.options.strict:
+        return
+    expect, command = plan.request.expect, plan.request.command
+    if expect == Expect() and command:
+        expect = expected_of(command)  # as plan has it
+    files: set[bytes] = set()
+    links: set[bytes] = set()
+    for file in plan.prepared.selection.files:
+        (links if file.target is not None else files).add(file.path)
+    directories = {parent for path in files | links for parent in _above(path)}
+    kept = {path.rstrip("/") for path in plan.request.options.persist}
+    wanted = [(path, files) for path in expect.files]
+    wanted += [(path, directories) for path in expect.directories if path.rstrip("/") not in kept]
+    missing = [
+        path
+        for path, there in wanted
+        if (plain := os.fsencode(os.path.normpath(path))) not in there
+        and links.isdisjoint({plain, *_above(plain)})  # where a link leads is the instance's to say
+    ]
+    if missing:
+        raise ExpectationUnmet(
+            f"Not among what is packed, and expected: {', '.join(missing)}.",
+            hint="See what is packed: ferry pack --list\nWithout --strict it is only a warning.",
+        )
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """The directories a path lies in."""
+    while path := path.rpartition(b"/")[0]:
+        yield path
+
+
+def _rehearse(plan: Launch, access: Access, output: Output) -> None:
     """Of the variables only the names."""
+    instances = reach.rehearse(access, plan.request.target, output)
     said: dict[str, Any] = {"request": plan.request.to_json()}
     if plan.variables.values:
         said["variables"] = plan.variables.names
-    rehearse(plan.prepared, output, said)
+    rehearse(plan.prepared, output, said, {"instances": instances})
 
 
 def _launch(
@@ -119,11 +162,16 @@ def _launch(
 ) -> None:
     """Upload, start, follow, and say how it went."""
     stage = find_stage(Aws(access))
+    reached = reach.require(stage, plan.request.target, output)
+    if plan.workflow == SYNC:
+        reach.warn_of_anothers(stage, reached, plan.request, output)
     with progress() as shown:
         sent = send(stage, plan.prepared, archive_key(plan.run_id), shown)
         with lent(stage, plan.run_id, plan.variables) as environment:
             request = dataclasses.replace(
-                plan.request, archive=sent.archive, environment=environment
+                reach.understood(plan.request, reached),
+                archive=sent.archive,
+                environment=environment,
             )
             signature = sign_request(
                 stage,
@@ -135,7 +183,8 @@ def _launch(
                 run_id=plan.run_id,
             )
             request = dataclasses.replace(request, signature=signature)
-            start(stage, plan.workflow, plan.run_id, request)
+            with watched(stage, plan.workflow, plan.run_id, cancel=waiting.cancel_on_exit):
+                start(stage, plan.workflow, plan.run_id, request)
         shown.line(f"Run {plan.run_id}")
         live = _live_output(stage, plan, shown, False if output.json else show)
         followed = accompany(stage, plan.workflow, plan.run_id, shown, waiting, live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +19,14 @@ from codeferry_contracts.escaping import harmless
 def main() -> None:
     """Entry point of ``ferry``."""
     _print_any_name()
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(*_: object) -> None:
+    """Once: what is then said and undone is not to be cut short by a second one."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise errors.Terminated
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,8 +37,10 @@ def run(arguments: Sequence[str]) -> int:
         return _usage(error, arguments)
     except click.ClickException as error:
         return _fail(_as_failure(error.format_message()), arguments)
-    except click.Abort:
-        return _fail(errors.Interrupted("Interrupted."), arguments)
+    except click.Abort as abort:
+        interrupted = errors.Interrupted("Interrupted.")
+        interrupted.__cause__ = abort
+        return _fail(interrupted, arguments)
     except CodeferryError as error:
         return _fail(error, arguments)
     except OSError as error:
@@ -62,7 +72,13 @@ def _fail(error: CodeferryError, arguments: Sequence[str]) -> int:
         print_document(errors.answer(error))
     else:
         print_error(error)
-    return errors.exit_code(error)
+    return errors.TERMINATED if _is_termination(error) else errors.exit_code(error)
+
+
+def _is_termination(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, errors.Terminated):
+        error = error.__cause__
+    return error is not None
 
 
 def _as_failure(message: str) -> errors.FerryError:

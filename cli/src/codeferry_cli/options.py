@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION, PROJECT, STAGE, TARGET
+from codeferry_cli.params import DURATION, PROJECT, RUN, STAGE, TARGET
+from codeferry_contracts.escaping import harmless
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
 DEFAULT_STAGE = "dev"
 LOCAL_STAGE = "local"
+VARIABLES = "FERRY_"  # what the environment variables of options begin with
 CONFIG_PROBLEM = "codeferry.config_problem"
 CONFIG_FILES = "codeferry.config_files"
 
@@ -56,17 +59,18 @@ class Packing:
 
 @dataclass(frozen=True)
 class Waiting:
-    """``wait_timeout`` in seconds bounds the waiting, not the run; None is without bound."""
+    """``wait_timeout`` in seconds bounds the waiting, not the run; None is without bound. With
+    ``cancel_on_exit`` the run ends with the waiting."""
 
     wait: bool = True
     wait_timeout: int | None = None
+    cancel_on_exit: bool = False
 
 
 def option(*names: str, **attributes: Any) -> Decorator:
-    """A click option that also reads FERRY_<LONG_NAME>."""
-    parameter = next((name for name in names if not name.startswith("-")), "")
-    long = parameter or next(name for name in names if name.startswith("--"))
-    variable = "FERRY_" + long.split("/")[0].lstrip("-").replace("-", "_").upper()
+    """A click option that also reads FERRY_<LONG_NAME>: --wait-timeout is FERRY_WAIT_TIMEOUT."""
+    long = next(name for name in names if name.startswith("--"))
+    variable = VARIABLES + long.split("/")[0].lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
@@ -147,7 +151,26 @@ config_option = _config_option(_apply_config)
 # For `doctor`: a file that cannot be used is a finding there, kept in ctx.meta.
 examined_config_option = _config_option(functools.partial(_apply_config, survive=_remember))
 
-target_argument = click.argument("target", type=TARGET, envvar="FERRY_TARGET")
+
+def _say_target(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A target that was not typed is said, with where it stands."""
+    found = ctx.get_parameter_source(str(parameter.name))
+    if not ctx.resilient_parsing and found is not ParameterSource.COMMANDLINE:
+        variable = found is ParameterSource.ENVIRONMENT
+        source = TARGET_VARIABLE if variable else "the configuration"
+        click.echo(harmless(f"Target {value}, from {source}"), err=True)
+    return value
+
+
+TARGET_VARIABLE = f"{VARIABLES}TARGET"
+target_argument = click.argument(
+    "target", type=TARGET, envvar=TARGET_VARIABLE, callback=_say_target
+)
+
+run_argument = click.argument("run", type=RUN, default="latest")
+project_of_run_option = option(
+    "--project", type=PROJECT, help="The project that `latest` is of, instead of this directory's."
+)
 
 directory_argument = click.argument(
     "directory",
@@ -211,6 +234,11 @@ waiting_options = gathered(
     Waiting,
     click.option("--wait/--no-wait", default=True, help="Follow the run to its end."),
     option("--wait-timeout", type=DURATION, help="Stop waiting (not the run) after this time."),
+    option(
+        "--cancel-on-exit",
+        is_flag=True,
+        help="Cancel the run when waiting ends before it does: by Ctrl-C, a job's end, a timeout.",
+    ),
 )
 
 dry_run_option = click.option(

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN, STAGE_PATTERN
-from codeferry_contracts.request import RELEASE_PATTERN, SHARE_PATTERN
+from codeferry_contracts.request import SHARE_PATTERN
 from codeferry_contracts.target import parse_target
 from codeferry_contracts.timing import LONGEST_BAKE_SECONDS
 
+RELEASE_DIGITS = 20  # as request.RELEASE_PATTERN
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -38,6 +39,28 @@ class NameType(click.ParamType[str]):
             wanted = self._pattern.pattern.strip("^$")
             self.fail(f"{value!r} cannot be a {self.name}; it must match {wanted}.", param, ctx)
         return str(value)
+
+
+class RunType(NameType):
+    """A run: its name, also as targets have it (``run:NAME``, as `ferry runs` lists those)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(re.sub("^(run|wave):", "", str(value)), param, ctx)
+
+
+class ReleaseType(click.ParamType[str]):
+    """A release: its 20 hex digits, the first of them (6 or more), or a whole digest."""
+
+    name = "release"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[0-9a-f]{6,64}", value):
+            self.fail(
+                f"{value!r} cannot be a release; it is 20 hex digits, or the first 6 or more.",
+                param,
+                ctx,
+            )
+        return str(value)[:RELEASE_DIGITS]
 
 
 class DurationType(click.ParamType[int]):
@@ -92,8 +115,8 @@ TARGET = TargetType()
 STAGE = NameType("stage", STAGE_PATTERN)
 PROJECT = NameType("project", PROJECT_PATTERN)
 # A run is named in full, by the beginning of its name, or as `latest`.
-RUN = NameType("run", RUN_ID_PATTERN)
-RELEASE = NameType("release", RELEASE_PATTERN)
+RUN = RunType("run", RUN_ID_PATTERN)
+RELEASE = ReleaseType()
 DURATION = DurationType()
 BAKE = DurationType(most=LONGEST_BAKE_SECONDS)
 WAVES = WavesType()

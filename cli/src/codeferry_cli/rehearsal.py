@@ -12,8 +12,14 @@ from codeferry_cli.output import Output
 from codeferry_contracts.escaping import one_line
 
 
-def rehearse(prepared: Prepared, output: Output, plan: Mapping[str, Any]) -> None:
-    """Pack to nowhere, and say what would go out; ``plan`` is what would be done with it.
+def rehearse(
+    prepared: Prepared,
+    output: Output,
+    plan: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Pack to nowhere, and say what would go out; ``plan`` is what would be done with it, and
+    ``more`` what only the ``--json`` answer says as well.
 
     Packing is done in full: only that finds the secrets, and the release it would be.
     """
@@ -33,6 +39,7 @@ def rehearse(prepared: Prepared, output: Output, plan: Mapping[str, Any]) -> Non
         | packing_view.to_json(prepared, packed)
         | {"largest": packing_view.largest_json(prepared)}
         | dict(plan)
+        | dict(more or {})
     )
 
 

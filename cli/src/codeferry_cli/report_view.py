@@ -129,14 +129,18 @@ def rollout_lines(report: Report) -> list[str]:
 
 
 def verification_lines(report: Report) -> list[str]:
+    """What was compared, where that says something of what instances have now."""
     found = report["verification"]
     if not found or report["workflow"] == ROLLBACK:  # nothing was sent that could be compared
         return []
-    count = f"{found['verified']:,}/{report['counts']['total']:,} instances"
-    files = amounts.counted(found["files"], "file")
-    lines = [f"Verified: {files}, digest {found['digest'][:12]} on {count}{_against(found)}"]
-    if found["python_file_count"]:
-        lines.append(f"Python files synced: {found['python_file_count']:,}")
+    lines = []
+    verified = wording.verified(report)
+    if verified:
+        count = f"{verified:,}/{report['counts']['total']:,} instances"
+        files = amounts.counted(found["files"], "file")
+        lines = [f"Verified: {files}, digest {found['digest'][:12]} on {count}{_against(found)}"]
+        if found["python_file_count"]:
+            lines.append(f"Python files synced: {found['python_file_count']:,}")
     if found["mismatched"]:
         lines.append(f"Not what was sent: {wording.named(found['mismatched'])}")
     return lines
@@ -150,13 +154,15 @@ def summary(report: Report) -> str:
     share = f"{counts['succeeded']:,}/{counts['total']:,} instances"
     if report["workflow"] == SCRIPT:
         return f"Script ran on {share}"
-    verification = report["verification"]
-    release = f"release {verification['release_id']}" if verification else "the release"
-    if report["workflow"] == ROLLBACK:
-        return f"{share} have {release} again"
-    if report.get("command"):
-        return f"Command succeeded on {share}, in {release}"
-    return f"{share} have {release}"
+    if report.get("command") and report["workflow"] != ROLLBACK:
+        judged_later = {"health_failed", wording.WAVE_RETURNED}
+        codes = {o["error"]["code"] for o in report["instances"] if o["error"]}
+        what = "Succeeded" if codes & judged_later else "Command succeeded"
+        release = wording.run_release(report)
+        everywhere = all(wording.current(o) == release for o in report["instances"])
+        where = f", in release {release}" if everywhere else f"; {wording.standing(report)}"
+        return f"{what} on {share}{where}"
+    return wording.standing(report)
 
 
 def failure(report: Report) -> ErrorRecord:

@@ -12,6 +12,7 @@ from codeferry_contracts.request import (
     Expect,
     Options,
     RunRequest,
+    StartedBy,
     parse_request,
 )
 
@@ -27,6 +28,7 @@ def build_request(
     archive: Archive,
     command: tuple[str, ...] = (),
     environment: Environment | None = None,
+    by: StartedBy | None = None,
 ) -> RunRequest:
     """The request; what was not asked for is left to the contract's defaults.
 
@@ -39,6 +41,7 @@ def build_request(
         project=project,
         command=command,
         environment=environment,
+        started_by=by,
         expect=Expect(run.expect_files, run.expect_directories),
         options=Options(**{name: v for name, v in stated.items() if v not in (None, (), False)}),
     )
@@ -47,7 +50,11 @@ def build_request(
 
 
 def build_rollback(
-    target: str, project: str | None, release: str | None, run: RunOptions
+    target: str,
+    project: str | None,
+    release: str | None,
+    run: RunOptions,
+    by: StartedBy | None = None,
 ) -> RunRequest:
     """The request of a rollback. Raises RequestInvalid listing every value that cannot be."""
     stated = {name: getattr(run, name) for name in _ROLLBACK_OPTIONS}
@@ -56,6 +63,7 @@ def build_rollback(
         target=target,
         project=project,
         release=release,
+        started_by=by,
         options=Options(**{name: v for name, v in stated.items() if v is not None}),
     )
     parse_request(request.to_json(), ROLLBACK)

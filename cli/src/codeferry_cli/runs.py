@@ -8,14 +8,18 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from codeferry_cli.errors import RunNotFound
 from codeferry_cli.execution import Execution, describe
+from codeferry_cli.here import Here, here, who
+from codeferry_cli.output import Output
 from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.layout import INBOX_PREFIX
+from codeferry_contracts.names import ROLLBACK, SYNC, slug
+from codeferry_contracts.request import StartedBy
 
 LATEST = "latest"
 STATUSES = {
@@ -30,6 +34,7 @@ _READERS = 8
 _PAGE = 100
 # How far back a prefix is looked for: further, a person names the run in full.
 _MOST_SEARCHED = 2000
+_MOST_DESCRIBED = 200  # and how far back one's own newest: each costs a call
 
 Source = Literal["cli", "inbox", "workflow", "console"]
 
@@ -38,13 +43,15 @@ Source = Literal["cli", "inbox", "workflow", "console"]
 class Run:
     """One run as `ferry runs` lists it; target and project as far as its input names them.
 
-    ``command`` is that it runs a command or a script, not only carries code.
+    ``command`` is that it runs a command or a script, not only carries code. ``by`` is None
+    where the input names nobody.
     """
 
     execution: Execution
     target: str
     project: str
     command: bool = False
+    by: StartedBy | None = None
 
     @property
     def source(self) -> Source:
@@ -70,6 +77,7 @@ class Run:
             "source": self.source,
             "target": self.target,
             "project": self.project,
+            "started_by": asdict(self.by) if self.by else None,
             "started_at": self.execution.started.isoformat(),
             "finished_at": stopped.isoformat() if stopped else None,
             "seconds": self.seconds,
@@ -104,7 +112,14 @@ def as_run(execution: Execution) -> Run:
         target=str(request.get("target") or ""),
         project=str(request.get("project") or _project_of_upload(request.get("archive"))),
         command=bool(request.get("command")),
+        by=_started_by(request.get("started_by")),
     )
+
+
+def _started_by(stated: object) -> StartedBy | None:
+    if not isinstance(stated, dict):
+        return None
+    return StartedBy(*(str(stated.get(name) or "") for name in ("user", "host", "root")))
 
 
 def _project_of_upload(archive: object) -> str:
@@ -117,21 +132,87 @@ def _project_of_upload(archive: object) -> str:
 
 def list_runs(stage: DeployedStage, limit: int, status: str | None = None) -> list[Run]:
     """At most ``limit`` runs, newest first; ``status`` is one of STATUSES."""
-    listed = list(itertools.islice(_listed(stage, status), limit))
+    return list(itertools.islice(_described_runs(stage, status), limit))
+
+
+def _described_runs(stage: DeployedStage, status: str | None = None) -> Iterator[Run]:
+    """The runs, newest first: the list has no input, and so neither target nor project."""
+    return _described_all(stage, _listed(stage, status))
+
+
+def _described_all(stage: DeployedStage, listed: Iterator[_Listed]) -> Iterator[Run]:
     with ThreadPoolExecutor(_READERS) as readers:
-        # The list has no input, and so neither target nor project.
-        found = readers.map(lambda one: describe(stage, one.workflow, one.run_id), listed)
-        return [as_run(execution) for execution in found]
+        while some := list(itertools.islice(listed, _READERS)):
+            found = readers.map(lambda one: describe(stage, one.workflow, one.run_id), some)
+            yield from map(as_run, found)
 
 
-def find_run(stage: DeployedStage, typed: str) -> Execution:
-    """The run of that id, the only one whose id begins so, or the ``latest``.
+def runs_of_project(stage: DeployedStage, project: str) -> Iterator[Run]:
+    """The runs that may have given releases of the project, newest first: told by their names,
+    so that another project's cost no call. What names none may be of it."""
+    part = f"-{slug(project)[:40]}-"
+    names = (SYNC, ROLLBACK)
+    lists = [_listed_of(stage, name, None) for name in names if name in stage.workflows]
+    listed = heapq.merge(*lists, key=lambda one: one.started, reverse=True)
+    searched = itertools.islice(listed, _MOST_SEARCHED)
+    likely = (r for r in searched if part in r.run_id or _names_no_project(r.run_id))
+    for run in _described_all(stage, likely):
+        if run.project in (project, ""):
+            yield run
+
+
+def _names_no_project(run_id: str) -> bool:
+    return source(run_id) == "console" or f"-{ROLLBACK}-" in run_id
+
+
+def find_latest(stage: DeployedStage, here: Here, *, running: bool = False) -> Run:
+    """The newest run of this project (by its name, or of this directory) that is not somebody
+    else's; with ``running`` the newest that still runs. Raises RunNotFound.
+    """
+    seen: Run | None = None
+    runs = _described_runs(stage, "running" if running else None)
+    for run in itertools.islice(runs, _MOST_DESCRIBED):
+        seen = seen or run
+        if _is_of(run, here):
+            return run
+    raise _none_of(stage, here, seen, running)
+
+
+def _is_of(run: Run, here: Here) -> bool:
+    same_root = run.by is not None and run.by.root == here.by.root
+    return (same_root or run.project == here.project) and not here.is_anothers(run.by)
+
+
+def _none_of(stage: DeployedStage, here: Here, seen: Run | None, running: bool) -> RunNotFound:
+    listed = f"List them: ferry runs{stage.option()}"
+    what = "run that is still going on" if running else "run"
+    message = f"You have no {what} of the project '{here.project}' on stage '{stage.name}'."
+    if seen is None:
+        start = f"Start one: ferry push TARGET{stage.option()}"
+        return RunNotFound(message, hint=listed if running else start)
+    whose = f", by {who(seen.by)}" if seen.by else ""
+    of = f" of {seen.project}" if seen.project else ""
+    newest = f"The newest{of}{whose} is {seen.execution.run_id}"
+    return RunNotFound(message, hint=f"{newest}: name it to mean it.\n{listed}")
+
+
+def choose_run(
+    stage: DeployedStage, typed: str, project: str | None, output: Output, *, running: bool = False
+) -> Execution:
+    """The run that was typed; for ``latest`` one's own newest, which is said.
 
     Raises RunNotFound.
     """
-    if typed == LATEST:
-        latest = _latest(stage)
-        return describe(stage, latest.workflow, latest.run_id)
+    if typed != LATEST:
+        return find_run(stage, typed)
+    found = find_latest(stage, here(project), running=running)
+    target = f", to {found.target}" if found.target else ""
+    output.note(f"Run {found.execution.run_id}, your newest of {found.project}{target}.")
+    return found.execution
+
+
+def find_run(stage: DeployedStage, typed: str) -> Execution:
+    """The run of that id, or the only one whose id begins so. Raises RunNotFound."""
     named = [found for name in stage.workflows if (found := _described(stage, name, typed))]
     # The same id may be given to both workflows by hand: what runs is what is meant.
     for execution in sorted(named, key=lambda found: not found.running):
@@ -174,16 +255,6 @@ def _listed_of(stage: DeployedStage, workflow: str, status: str | None) -> Itera
     for page in pages:
         for execution in page["executions"]:
             yield _Listed(execution["startDate"], workflow, execution["name"])
-
-
-def _latest(stage: DeployedStage) -> _Listed:
-    latest = next(_listed(stage), None)
-    if latest is None:
-        raise RunNotFound(
-            f"Stage '{stage.name}' has no runs yet.",
-            hint=f"Start one: ferry push TARGET{stage.option()}",
-        )
-    return latest
 
 
 def _by_prefix(stage: DeployedStage, typed: str) -> _Listed:

@@ -122,10 +122,13 @@ class Cost(TypedDict):
 
 class WaveRecord(TypedDict):
     """``status``: ``done``, ``failed``, ``returned`` (failed, and the release before is back),
-    ``untouched``. ``succeeded`` had the release and were healthy when the wave ended."""
+    ``untouched``. ``succeeded`` had the release and were healthy when the wave ended; ``left`` have
+    it now, ``back`` were sent back to another."""
 
     instances: int
     succeeded: int
+    left: NotRequired[int]
+    back: NotRequired[int]
     status: WaveStatus
 
 
@@ -136,6 +139,14 @@ class RolloutRecord(TypedDict):
     bake_seconds: int
     health: list[str]
     rollback: str
+
+
+class StarterRecord(TypedDict, total=False):
+    """Who asked for a run, as far as the request says: ``request.StartedBy``."""
+
+    user: str
+    host: str
+    root: str
 
 
 class Report(TypedDict):
@@ -149,6 +160,7 @@ class Report(TypedDict):
     project: str
     target: str
     command: list[str]
+    started_by: NotRequired[StarterRecord | None]
     started_at: str
     finished_at: str
     archive: ArchiveRecord | None

@@ -47,6 +47,21 @@ _SIGNATURE = {
 SHARE_PATTERN = r"^([1-9][0-9]{0,5}|[1-9][0-9]?%|100%)$"
 RELEASE_PATTERN = r"^[0-9a-f]{20}$"
 
+_STARTER_TEXT = {"type": "string", "maxLength": 1024, "pattern": r"^[^\x00-\x1f\x7f]*$"} | {
+    "x-says": "one line of text"
+}
+_STARTED_BY = {
+    "description": "Who asked for the run, as that machine says: shown, and told apart by; what "
+    "AWS knows of the caller is in CloudTrail.",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "user": _STARTER_TEXT | {"description": "The user's name on that machine."},
+        "host": _STARTER_TEXT | {"description": "That machine's name."},
+        "root": _STARTER_TEXT | {"description": "The project's directory there."},
+    },
+}
+
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "Codeferry run request",
@@ -188,6 +203,7 @@ SCHEMA: dict[str, Any] = {
                 },
             },
         },
+        "started_by": _STARTED_BY,
         "expect": {
             "description": "What must exist in the release.",
             "type": "object",
@@ -315,6 +331,7 @@ ROLLBACK_SCHEMA: dict[str, Any] = {
             "pattern": RELEASE_PATTERN,
             "x-says": "a release id, 20 hex digits",
         },
+        "started_by": _STARTED_BY,
         "options": {
             "type": "object",
             "additionalProperties": False,
@@ -380,6 +397,15 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class StartedBy:
+    """Who asked for a run: a user's name, a machine's, and the project's directory there."""
+
+    user: str = ""
+    host: str = ""
+    root: str = ""
+
+
+@dataclass(frozen=True)
 class Options:
     timeout_seconds: int | None = None
     max_concurrency: str = "100%"
@@ -406,6 +432,7 @@ class RunRequest:
     command: tuple[str, ...] = ()
     environment: Environment | None = None
     signature: Signature | None = None
+    started_by: StartedBy | None = None
     expect: Expect = field(default_factory=Expect)
     options: Options = field(default_factory=Options)
 
@@ -419,6 +446,7 @@ class RunRequest:
             "command": list(self.command),
             "environment": _stated(self.environment, None) if self.environment else None,
             "signature": self.signature.to_json() if self.signature else None,
+            "started_by": _stated(self.started_by, StartedBy()) if self.started_by else None,
             "expect": _stated(self.expect, Expect()),
             "options": _stated(self.options, Options()),
         }
@@ -446,6 +474,7 @@ def parse_request(document: Any, workflow: str = SYNC) -> RunRequest:
         command=tuple(document.get("command", ())),
         environment=Environment(**document["environment"]) if "environment" in document else None,
         signature=Signature(**document["signature"]) if "signature" in document else None,
+        started_by=StartedBy(**document["started_by"]) if "started_by" in document else None,
         expect=Expect(**_tuples(document.get("expect", {}))),
         options=_options(document.get("options", {})),
     )

@@ -5,10 +5,12 @@ Values only. Texts come out as instances have written them: whoever shows one ma
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from codeferry_contracts.amounts import counted
+from codeferry_contracts.names import ROLLBACK, SCRIPT
 from codeferry_contracts.report import Outcome, Report, WaveRecord
 
 WAVE_RETURNED = "wave_returned"  # the error of a healthy instance whose wave has failed
@@ -44,7 +46,53 @@ def result(outcome: Outcome) -> str:
 
 def release(outcome: Outcome) -> str:
     """The release an instance has now, as far as it is known; empty otherwise."""
-    return outcome.get("returned") or outcome["release_id"]
+    return current(outcome) or ""
+
+
+def current(outcome: Outcome) -> str | None:
+    """The release an instance has now; empty where it has none, None where it did not say.
+
+    What failed before its switch has kept the one before, which it looks up when it has the lock.
+    """
+    switched = outcome.get("returned") or outcome["release_id"]
+    looked = outcome["seconds"].keys() & {"download", "activate"}
+    return switched or (outcome["previous"] if looked else None)
+
+
+def run_release(report: Report) -> str:
+    """The release that the run is about; empty where it is not known, or there is none."""
+    stated = report["verification"]["release_id"] if report["verification"] else ""
+    given = Counter(o["release_id"] for o in report["instances"] if o["release_id"])
+    return stated or (given.most_common(1)[0][0] if given else "")
+
+
+def standing(report: Report) -> str:
+    """Who has the run's release now, such as ``2/3 instances have release 0123…, 1 did not say``.
+
+    Derived from what each instance has, not from how it fared: one that failed may have it.
+    """
+    wanted, total = run_release(report), len(report["instances"])
+    now = [current(outcome) for outcome in report["instances"]]
+    have = now.count(wanted) if wanted else 0
+    again = " again" if report["workflow"] == ROLLBACK else ""
+    line = f"{have:,}/{total:,} instances have {f'release {wanted}' if wanted else 'the release'}"
+    unknown = f", {now.count(None):,} did not say" if None in now else ""
+    ill = sum(o["status"] != "succeeded" and current(o) == wanted for o in report["instances"])
+    failed = f", {ill:,} of them failed" if wanted and ill else ""
+    return f"{line}{again}{failed}{unknown}"
+
+
+def verified(report: Report) -> int:
+    """How many instances have what was sent and compared, now: of a script, had it."""
+    found = report["verification"]
+    if found is None or report["workflow"] == ROLLBACK:  # nothing was sent that could be compared
+        return 0
+    if report["workflow"] == SCRIPT:
+        return found["verified"]
+    return sum(
+        current(o) == found["release_id"] != "" and o["instance_id"] not in found["mismatched"]
+        for o in report["instances"]
+    )
 
 
 def wave(record: WaveRecord) -> str:
@@ -57,7 +105,14 @@ def wave(record: WaveRecord) -> str:
             whom = everybody if succeeded == total else f"{succeeded:,} of {everybody}"
             return f"{whom} {'has' if total == 1 else 'have'} the release"
         case "returned":
-            return f"{failed}, and the release before is back"
+            left = record.get("left", 0)
+            if left == total:
+                return f"{failed}, which had the release before and keep{'s' * (total == 1)} it"
+            if not record.get("back", 1):
+                few = f" but {left:,}, which had it before," if left else ""
+                return f"{failed}, and none{few} has the release"
+            kept = f" but on {left:,}, which had this one before" if left else ""
+            return f"{failed}, and the release before is back{kept}"
         case "failed":
             return f"{failed}, and was not returned in whole"
         case "untouched":

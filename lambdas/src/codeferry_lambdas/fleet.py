@@ -10,12 +10,14 @@ from typing import Any
 
 from codeferry_contracts.target import STAGE_TAG, TARGET_TAG, Target, parse_target
 from codeferry_lambdas import clients
+from codeferry_lambdas.errors import NoInstances
 from codeferry_lambdas.obstacles import (
     GONE,
     Agent,
     Machine,
     Unreachable,
     is_elsewhere,
+    no_instances,
     obstacle_of,
 )
 from codeferry_lambdas.settings import Settings
@@ -46,6 +48,18 @@ class Fleet:
 def resolve(target: Target, settings: Settings) -> Fleet:
     """The target's instances of this stage, judged by what EC2 and SSM say now."""
     return _judged(find_machines(target), settings, alone=target.kind == "instance")
+
+
+def nobody(target: Target, found: Fleet, settings: Settings) -> NoInstances:
+    """The error of a target of which nothing can be reached; where it matches nothing, with what
+    this stage's tags would match."""
+    obstacles = (*found.unreachable, *found.left_out)
+    known = [] if obstacles else [m for m in _tagged(settings) if m.state not in GONE]
+    return no_instances(target, obstacles, known)
+
+
+def _tagged(settings: Settings) -> Iterator[Machine]:
+    return (m for m in find_machines(parse_target("all")) if not is_elsewhere(m, settings))
 
 
 def resolve_ids(instance_ids: Collection[str], settings: Settings) -> Fleet:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
-from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
+from codeferry_contracts.amounts import counted
+from codeferry_contracts.target import STAGE_TAG, TARGET_TAG, Target
 from codeferry_lambdas.errors import NoInstances
 from codeferry_lambdas.settings import Settings
 
+_MOST_KNOWN = 20
 GONE = ("shutting-down", "terminated")
 
 
@@ -114,19 +118,45 @@ def _obstacle(machine: Machine, code: str, reason: str, fix: str) -> Unreachable
     return Unreachable(machine.instance_id, machine.name, code, reason, fix)
 
 
-def no_instances(target: str, obstacles: Sequence[Unreachable]) -> NoInstances:
-    """Why nothing can be reached: a line per instance with its fix."""
+def no_instances(
+    target: Target, obstacles: Sequence[Unreachable], known: Sequence[Machine] = ()
+) -> NoInstances:
+    """Why nothing can be reached: a line per instance with its fix; where nothing matches, what
+    there is to match of the ``known`` machines."""
     if not obstacles:
-        return NoInstances(
-            f"No instance matches the target {target!r} in this account and region.",
-            hint="An instance is reached by its tag: aws ec2 create-tags "
-            "--resources i-… --tags Key=codeferry:target,Value=NAME",
-        )
+        return NoInstances(_unmatched(target), hint="\n".join(_advice(target, known)))
     return NoInstances(
-        f"None of the {len(obstacles)} instances of {target!r} can be reached: "
+        f"None of the {len(obstacles)} instances of {target.text!r} can be reached: "
         + "; ".join(lines(obstacles)),
         hint=obstacles[0].fix if len(obstacles) == 1 else "Each line names its fix.",
     )
+
+
+def _unmatched(target: Target) -> str:
+    if target.kind == "instance":
+        several = len(target.instances) > 1
+        which = f"instance of {target.text}" if several else f"instance {target.text}"
+        return f"There is no {which} in this account and region."
+    return f"No instance matches the target {target.text!r} in this account and region."
+
+
+def _advice(target: Target, known: Sequence[Machine]) -> Iterator[str]:
+    targets = Counter(machine.tags[TARGET_TAG] for machine in known)
+    if target.kind == "instance":
+        yield "Check the id, --region and --profile: an instance is of one region of one account."
+    elif target.kind == "name":
+        if any(machine.name == target.value for machine in known):
+            yield f"An instance has that name: tag:Name={target.value}"
+        elif near := get_close_matches(target.value, targets, n=1):
+            yield f"Did you mean {near[0]!r}?"
+    if not targets:
+        yield "No instance is a target yet: aws ec2 create-tags --resources i-… --tags " + (
+            f"Key={TARGET_TAG},Value=NAME"
+        )
+        return
+    shown = [f"{name} ({counted(n, 'instance')})" for name, n in targets.most_common(_MOST_KNOWN)]
+    more = [f"{len(targets) - len(shown)} more"] if len(targets) > len(shown) else []
+    yield f"Known targets: {', '.join([*shown, *more])}"
 
 
 def lines(obstacles: Sequence[Unreachable], most: int = 20) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from codeferry_contracts import wording
 from codeferry_contracts.amounts import counted, seconds, size
-from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report, Verification
+from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report
 from codeferry_lambdas.page_fleet import (
     COMMAND_CHARACTERS,
     MOST_REASONS,
@@ -108,7 +108,7 @@ def content(report: Report) -> Content:
         table=tuple(map(instance, failed_first(outcomes))),
         tails=tails(outcomes),
         warnings=_some(wording.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
-        verified=_verified(report["verification"], len(outcomes)),
+        verified=_verified(report),
         cost=_cost(report["cost"]) if report["cost"] else (),
     )
 
@@ -140,14 +140,16 @@ def _some(texts: Sequence[str], most: int, characters: int) -> Some:
     return Some(shown, len(texts) - len(shown))
 
 
-def _verified(found: Verification | None, instances: int) -> Verified | None:
-    if found is None:
+def _verified(report: Report) -> Verified | None:
+    """None also where what was compared says nothing of what instances have."""
+    found, count = report["verification"], wording.verified(report)
+    if found is None or not (count or found["mismatched"]):
         return None
     agreed = "the archive's manifest" if found["source"] == "manifest" else "one another"
     files = _some(found["python_files"], MOST_FILES, PATH_CHARACTERS)
     files_found = int(number(found["files"]))
     facts = (
-        ("Instances", f"{found['verified']:,} of {instances:,} agree with {agreed}"),
+        ("Instances", f"{count:,} of {len(report['instances']):,} agree with {agreed}"),
         ("Tree", f"{counted(files_found, 'file')}, {size(int(number(found['bytes'])))}"),
         ("Digest", one_line(found["digest"], 64)),
     )

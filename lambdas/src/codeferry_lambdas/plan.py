@@ -29,7 +29,7 @@ from codeferry_contracts.target import parse_target
 from codeferry_contracts.timing import step_seconds
 from codeferry_lambdas import archive_object, clients, fleet, limits, newest, signatures, way_back
 from codeferry_lambdas.observability import Event, entry, phase
-from codeferry_lambdas.obstacles import lines, no_instances
+from codeferry_lambdas.obstacles import lines
 from codeferry_lambdas.record import (
     PinnedArchive,
     PinnedDocument,
@@ -123,7 +123,13 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
     archive, modified = _archive(settings, request.archive)
     manifest = archive_object.read_manifest(settings.bucket, archive)
     plan = dataclasses.replace(
-        _for_fleet(fleet.resolve(parse_target(request.target), settings), request, document, run),
+        _for_fleet(
+            settings,
+            fleet.resolve(parse_target(request.target), settings),
+            request,
+            document,
+            run,
+        ),
         project=_project(request, request.archive, manifest),
         archive=archive,
         environment=_environment(settings, request, run),
@@ -140,7 +146,7 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
 def _way_back(settings: Settings, request: RunRequest, document: str, run: Run) -> Plan:
     found = way_back.find(settings, request)
     return dataclasses.replace(
-        _for_fleet(found.fleet, request, document, run),
+        _for_fleet(settings, found.fleet, request, document, run),
         project=found.project,
         leaving=found.leaving,
         settles=found.settles,
@@ -148,10 +154,12 @@ def _way_back(settings: Settings, request: RunRequest, document: str, run: Run) 
     )
 
 
-def _for_fleet(found: fleet.Fleet, request: RunRequest, document: str, run: Run) -> Plan:
+def _for_fleet(
+    settings: Settings, found: fleet.Fleet, request: RunRequest, document: str, run: Run
+) -> Plan:
     """What the plan says of the instances, and of the time they get."""
     if not found.reachable:
-        raise no_instances(request.target, (*found.unreachable, *found.left_out))
+        raise fleet.nobody(parse_target(request.target), found, settings)
     options, rollout = request.options, request.options.rollout
     stages = rollout.waves if rollout else ("100%",)
     cut = rollout_schedule(len(found.reachable), options.max_concurrency, stages)

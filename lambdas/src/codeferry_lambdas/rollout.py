@@ -6,11 +6,12 @@ then sends nothing more, so the wave that failed is the last one of which anythi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codeferry_contracts.report import Outcome, RolloutRecord, WaveRecord, WaveStatus
-from codeferry_contracts.wording import WAVE_RETURNED
+from codeferry_contracts.wording import WAVE_RETURNED, current
 from codeferry_lambdas.errors import WaveFailed, WaveReturned
 from codeferry_lambdas.record import Plan, Run
 
@@ -99,8 +100,21 @@ def describe(
         return None
     asked, failed = plan.run_request.options.rollout, failed_wave(plan, outcomes)
     waves = by_wave(plan, outcomes)
+    after = {o["instance_id"]: o for o in returned(plan, outcomes, state)}
+    given = Counter(o["release_id"] for o in outcomes if o["release_id"])
+    release = plan.digest[:20] or (given.most_common(1)[0][0] if given else None)
+    left = {i for i, outcome in after.items() if release and current(outcome) == release}
+    back = {i for i, outcome in after.items() if outcome.get("returned")}
+    records = [
+        _wave(n, wave, failed, state)
+        | {
+            "left": sum(o["instance_id"] in left for o in wave),
+            "back": sum(o["instance_id"] in back for o in wave),
+        }
+        for n, wave in enumerate(waves)
+    ]
     return {
-        "waves": [_wave(n, wave, failed, state) for n, wave in enumerate(waves)],
+        "waves": records,
         "bake_seconds": asked.bake_seconds,
         "health": list(asked.health),
         "rollback": str(state.get("rollback", {}).get("run_id", "")),

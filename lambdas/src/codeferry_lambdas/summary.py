@@ -16,6 +16,7 @@ from codeferry_contracts.report import (
     Outcome,
     Report,
     RunStatus,
+    StarterRecord,
     Verification,
 )
 from codeferry_lambdas import outcomes, rollout
@@ -67,6 +68,7 @@ def build_report(known: Known) -> Report:
         "project": known.plan.project if known.plan else _stated(known.request, "project"),
         "target": _stated(known.request, "target"),
         "command": _command(known.request),
+        "started_by": _started_by(known),
         "started_at": known.run.started_at,
         "finished_at": known.finished_at,
         "archive": _archive(known.plan),
@@ -172,6 +174,12 @@ def _command(request: Any) -> list[str]:
     """The words of the command; what no request could hold was refused by plan."""
     words = request.get("command") if isinstance(request, dict) else None
     return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+
+
+def _started_by(known: Known) -> StarterRecord | None:
+    """Of a checked request only: anything may stand in another."""
+    stated = known.plan.run_request.started_by if known.plan else None
+    return {"user": stated.user, "host": stated.host, "root": stated.root} if stated else None
 
 
 def _warnings(known: Known) -> list[str]:

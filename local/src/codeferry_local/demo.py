@@ -147,7 +147,8 @@ class Showing:
             *("--", "python3", "train.py", "--epochs", "8"),
         )
         self._title("Its whole output, kept after the run")
-        self._ferry("logs", "latest", "--instance", self.state.instances[0].instance_id)
+        first = self.state.instances[0].instance_id
+        self._ferry("logs", "--project", PROJECT, "--instance", first)
         metrics = self._directory / "shared" / "output" / "metrics.json"
         self._say(f"cat {metrics.relative_to(self.state.instances[0].root)}   (on the instance)")
         self.console.print(metrics.read_text().strip(), highlight=False)

@@ -253,6 +253,7 @@ def test_strict_makes_an_unmet_expectation_a_failure(instance: Instance) -> None
     answer = instance.apply(pack(SMALL), strict=True, expect_files=("nope.py",))
     assert answer.code == "expectation_unmet"
     assert answer.result.unmet == ("nope.py",)
+    assert answer.message == "The archive lacks what is expected: 'nope.py'."
     assert instance.current_id == old
 
 

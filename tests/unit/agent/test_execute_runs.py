@@ -89,6 +89,7 @@ def test_a_second_run_is_refused_at_once_while_a_command_is_at_work(busy: Busy) 
         assert refused.first.error is not None
         assert refused.first.error["code"] == "locked"
         assert refused.first.error["message"] == "Run busy holds the project."
+        assert refused.first.error["hint"] == "Wait for it, or stop it: ferry cancel busy"
     assert time.monotonic() - began < 60  # not the lock's 600
     assert busy.end().ran.tail == f"{busy.mark}\ndone\n"
 

@@ -69,9 +69,14 @@ def log(command_id: str, command: list[str], step: str) -> None:
 def check(target: str) -> dict[str, Any]:
     if target == "broken":
         raise RuntimeError("the check function broke")
-    lost = {"instance_id": IDS[1], "reason": "It is stopped.", "fix": "Start it: aws ec2 start"}
-    reachable = [] if target == "unreachable" else [IDS[0]]
-    found = {"reachable": reachable, "unreachable": [lost]}
+    lost = {"instance_id": IDS[1], "reason": "is stopped", "fix": "Start it: aws ec2 start"}
+    reachable = [] if target in ("unreachable", "nobody") else [IDS[0]]
+    known = ["archive", "target", "project"] + ([] if target == "old" else ["started_by"])
+    found = {"reachable": reachable, "unreachable": [lost], "request": known}
+    found["names"] = {IDS[0]: "web-1"}
+    if target == "nobody":
+        why = {"code": "no_instances", "message": "No instance matches.", "hint": "Known: fleet"}
+        found |= {"unreachable": [], "why": why}
     return found | ({"of_every_stage": [IDS[0]]} if target == "open" else {})
 
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boto3.session import Session
 from botocore import exceptions as boto
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
+from codeferry_cli.aws import Aws
 from codeferry_cli.aws_problems import explain
 from codeferry_cli.errors import exit_code
 from codeferry_cli.options import Access
+from codeferry_transfer.s3 import from_environment
 
 SSO = Access(stage="prod", profile="work", region="eu-west-1")
 LOCAL = Access(stage="local")
@@ -176,3 +179,33 @@ def test_the_local_stage_ignores_the_users_own_aws_configuration(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     assert ferry("runs", "--limit", "1").exit == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [
+        ({"AWS_REGION": "eu-north-1"}, "eu-north-1"),
+        ({"AWS_REGION": "eu-north-1", "AWS_DEFAULT_REGION": "eu-west-3"}, "eu-north-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-3"}, "eu-west-3"),
+    ],
+)
+def test_the_regions_variable_is_the_sdks(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], region: str
+) -> None:
+    """AWS_REGION, which boto3 does not read, before AWS_DEFAULT_REGION; the option before both."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Aws(Access()).region == region
+    assert Aws(Access(region="us-east-2")).region == "us-east-2"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    found = from_environment(os.environ, Session)
+    assert found is not None
+    assert found.region == region
+
+
+def test_without_a_region_the_variables_are_named(ferry: Any, project: Path) -> None:
+    """All of them that would do."""
+    answer = ferry("runs")
+    assert answer.exit == 3
+    assert "AWS_REGION (AWS_DEFAULT_REGION, FERRY_REGION)" in answer.err

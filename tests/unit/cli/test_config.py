@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from codeferry_cli import config
+from codeferry_cli.commands import ferry as ferry_group
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.sample import sample
 
@@ -206,3 +209,82 @@ def test_the_sample_is_valid_and_names_every_key(tmp_path: Path) -> None:
     )
     keys = config.read(write(path, whole)).keys()
     assert keys == config.KEYS.keys() - {"root"}
+
+
+def _options(command: click.Command) -> Iterator[click.Option]:
+    if isinstance(command, click.Group):
+        ctx = click.Context(command)
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            assert below is not None
+            yield from _options(below)
+    yield from (p for p in command.params if isinstance(p, click.Option))
+
+
+def test_a_variable_is_named_for_its_option() -> None:
+    """Whoever knows the flag knows the variable."""
+    named = {str(option.envvar): option for option in _options(ferry_group) if option.envvar}
+    assert len(named) > 20
+    for variable, option in named.items():
+        flags = {flag.lstrip("-").replace("-", "_").upper() for flag in option.opts}
+        assert variable.removeprefix("FERRY_") in flags, variable
+
+
+def test_an_unknown_variable_is_a_warning_with_the_nearest_name(
+    ferry: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its default would hold, silently; one of another command's options is none."""
+    for name in ("FERRY_STAG", "FERRY_TIMEOUT_SECONDS", "FERRY_BAKE"):
+        monkeypatch.setenv(name, "5")
+    monkeypatch.setenv("FERRY_TIMEOUT", "7m")
+    answer = ferry("script", "fleet", str(_script(project)), "--dry-run", "--json")
+    assert answer.json()["request"]["options"] == {"timeout_seconds": 420}
+    warnings = [line for line in answer.err.splitlines() if line.startswith("Warning")]
+    assert warnings == [
+        "Warning: no option reads the variable FERRY_STAG. Did you mean FERRY_STAGE?",
+        "Warning: no option reads the variable FERRY_TIMEOUT_SECONDS. Did you mean FERRY_TIMEOUT?",
+    ]
+
+
+def _script(project: Path) -> Path:
+    script = project / "setup.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("typed", "target"),
+    [
+        (["./demo"], "gpu"),
+        (["./demo", "web"], "web"),
+        (["web", "./demo"], "web"),
+        (["tag:Role=a/b", "./demo"], "tag:Role=a/b"),
+    ],
+)
+def test_target_and_directory_are_told_apart_by_their_form(
+    ferry: Any, project: Path, typed: list[str], target: str
+) -> None:
+    """The configuration's target is used where none is typed, and said."""
+    write(project / "codeferry.toml", 'target = "gpu"')
+    answer = ferry("push", *typed, "--dry-run", "--json")
+    assert answer.exit == 0, answer.out
+    assert answer.json()["root"] == str(project)
+    assert answer.json()["request"]["target"] == target
+    assert ("Target gpu, from the configuration" in answer.err) == (target == "gpu")
+
+
+@pytest.mark.parametrize("typed", ["./setup.sh", "setup.sh"])
+def test_a_script_alone_goes_to_the_configurations_target(
+    ferry: Any, project: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    """A variable of the environment does the same, and is named."""
+    write(project / "codeferry.toml", 'target = "gpu"')
+    _script(project)
+    monkeypatch.chdir(project)
+    answer = ferry("script", typed, "--dry-run", "--json")
+    assert answer.json()["request"]["target"] == "gpu"
+    monkeypatch.setenv("FERRY_TARGET", "web")
+    answer = ferry("script", typed, "--dry-run", "--json")
+    assert answer.json()["request"]["target"] == "web"
+    assert "Target web, from FERRY_TARGET" in answer.err

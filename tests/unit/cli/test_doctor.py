@@ -39,7 +39,7 @@ def test_a_target_lists_who_can_be_reached_and_how_to_reach_the_others(
     answer = ferry("doctor", "fleet")
     assert answer.exit == 0
     assert "✓ target fleet: 1 of 2 instances can be reached" in answer.out
-    assert "! i-00000000000000002: It is stopped.\n    Start it: aws ec2 start" in answer.out
+    assert "! i-00000000000000002: is stopped\n    Start it: aws ec2 start" in answer.out
 
 
 def test_instances_that_every_stage_can_reach_are_told_with_how_to_close_that(

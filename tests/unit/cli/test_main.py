@@ -139,7 +139,7 @@ def test_an_extension_is_loaded_by_its_entry_point(
         ("completion", "tcsh"),
         ("run", "fleet"),
         ("script", "fleet"),
-        ("logs",),
+        ("logs", "not/a/run"),
     ],
 )
 def test_usage_errors_are_exit_2_also_as_json(ferry: Any, arguments: tuple[str, ...]) -> None:

@@ -227,3 +227,16 @@ def test_init_dry_run_prints_the_file_and_writes_none(ferry: Any, project: Path)
     answer = ferry("init", str(project), "--dry-run")
     assert 'project = "demo"' in answer.out
     assert not (project / "codeferry.toml").exists()
+
+
+def test_a_listing_marks_what_a_push_would_refuse(ferry: Any, project: Path) -> None:
+    """By name and kind of credential; what is allowed on purpose is not marked."""
+    (project / ".env").write_text("AWS_SECRET=hunter2hunter2\n")
+    answer = ferry("pack", str(project), "--list")
+    (marked,) = (line for line in answer.out.splitlines() if "!" in line)
+    assert marked.startswith(".env  ! refused: ")
+    assert "hunter2" not in answer.out
+    assert "Push refuses 1 file:" in answer.err
+    allowed = ferry("pack", str(project), "--list", "--allow-secret", ".env")
+    assert "!" not in allowed.out
+    assert "Push refuses" not in allowed.err

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import signal
+import subprocess
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from codeferry_cli import archive, upload
+from codeferry_cli import archive, reach, upload
 from codeferry_cli.errors import Interrupted, RunNotStarted
+from codeferry_cli.here import started_by
 from codeferry_cli.options import Access, Packing
 from codeferry_cli.progress import PlainProgress
 from codeferry_cli.stage import find_stage
@@ -60,6 +65,7 @@ def test_the_archive_and_the_request_are_what_was_asked_for(
         },
         "project": "demo",
         "target": "fleet",
+        "started_by": asdict(started_by(project)),
         "expect": {"files": ["train.py"]},
         "options": {"strict": True},
     }
@@ -134,6 +140,115 @@ def test_wait_timeout_stops_the_waiting_and_not_the_run(
     ferry("cancel", run_id, "--no-wait")
 
 
+NOT_REACHED = "  not i-00000000000000002, which is stopped. Start it: aws ec2 start"
+
+
+@pytest.mark.parametrize("command", ["push", "upload", "run", "script", "rollback"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_target_without_instances_is_found_before_anything_is_packed(
+    ferry: Any, world: Any, project: Path, command: str, dry: list[str]
+) -> None:
+    """Exit 1 with why and what there is; nothing lies in the bucket, no run was started."""
+    script = project / "x.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    what = script if command == "script" else project
+    behind = ["--", "true"] if command == "run" else []
+    before = (world.objects("archives/"), world.objects("inbox/"))
+    answer = ferry(command, "nobody", str(what), *dry, *behind)
+    assert answer.exit == 1
+    assert answer.err.endswith("Error: No instance matches.\n  Known: fleet\n")
+    assert "Packing" not in answer.err
+    assert (world.objects("archives/"), world.objects("inbox/")) == before
+    answer = ferry(command, "unreachable", str(what), "--json", *dry, *behind)
+    assert answer.json()["error"]["hint"] == "Start it: aws ec2 start"
+    (obstacle,) = answer.json()["instances"]["unreachable"]
+    assert obstacle["instance_id"] == "i-00000000000000002"
+
+
+def test_a_push_says_whom_it_reaches_and_whom_not(ferry: Any, world: Any, project: Path) -> None:
+    """Before it packs; a dry run names each of them."""
+    err = ferry("push", "fleet", str(project)).err
+    assert err.index("Target fleet reaches 1 instance of 2\n" + NOT_REACHED) < err.index("Packing")
+    answer = ferry("push", "fleet", str(project), "--dry-run")
+    assert "reaches 1 instance of 2\n  i-00000000000000001 web-1\n" + NOT_REACHED in answer.out
+    found = ferry("push", "fleet", str(project), "--dry-run", "--json").json()["instances"]
+    assert found["reachable"] == [{"instance_id": "i-00000000000000001", "name": "web-1"}]
+
+
+def test_a_stage_of_an_older_version_is_not_told_who_asks(
+    ferry: Any, world: Any, project: Path
+) -> None:
+    """Its plan refuses what it does not know."""
+    run_id = ferry("push", "old", str(project), "--json").json()["run_id"]
+    assert "started_by" not in world.request_of(run_id)
+
+
+def test_whoever_may_not_ask_is_not_kept_from_pushing(
+    ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy of an earlier version does not let them; it is said."""
+    said = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+
+    def refuse(*_: Any) -> Any:
+        raise ClientError(said, "Invoke")
+
+    monkeypatch.setattr(reach, "ask_check_function", refuse)
+    answer = ferry("push", "fleet", str(project))
+    assert answer.exit == 0
+    assert "Not asked which instances fleet reaches: AWS denied Invoke: no" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "options", "status", "says"),
+    [
+        (signal.SIGINT, 130, [], "running", "goes on"),
+        (signal.SIGTERM, 143, [], "running", "goes on"),
+        (signal.SIGTERM, 143, ["--cancel-on-exit"], "cancelled", "is cancelled"),
+    ],
+)
+def test_a_signal_says_what_becomes_of_the_run(
+    ferry: Any,
+    ferry_command: str,
+    world: Any,
+    project: Path,
+    sent: signal.Signals,
+    code: int,
+    options: list[str],
+    status: str,
+    says: str,
+) -> None:
+    """CI's cancel as well as Ctrl-C: which run, how to look and how to stop it; with the option
+    it is stopped."""
+    words = [ferry_command, "push", "slow", str(project), *options]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as p:
+        assert p.stderr is not None
+        told = ""
+        while "Run " not in told:
+            line = p.stderr.readline()
+            assert line, told
+            told += line if line.startswith("Run ") else ""
+        run_id = run_id_in(told)
+        world.await_state(run_id, "AwaitLong")
+        p.send_signal(sent)
+        err = p.stderr.read()
+        assert p.wait(60) == code, err
+    assert f"Error: Stopped watching. The run {run_id} {says}.\n" in err
+    assert f"ferry status {run_id} --stage local" in err
+    assert (f"ferry cancel {run_id} --stage local" in err) == (status == "running")
+    assert ferry("status", run_id, "--json").json()["status"] == status
+    ferry("cancel", run_id, "--no-wait")
+
+
+def test_a_run_may_end_with_the_patience_for_it(ferry: Any, world: Any, project: Path) -> None:
+    """--cancel-on-exit with --wait-timeout: as a bound of the run."""
+    answer = ferry("push", "slow", str(project), "--wait-timeout", "1s", "--cancel-on-exit")
+    run_id = run_id_in(answer.err)
+    assert answer.exit == 1
+    assert "; it is cancelled." in answer.err
+    assert ferry("status", run_id, "--json").json()["status"] == "cancelled"
+
+
 def test_dry_run_says_what_would_be_packed_and_calls_nothing(ferry: Any, project: Path) -> None:
     """Without any credentials: the numbers, the largest files and the request."""
     answer = ferry("push", "tag:Role=web", str(project), "--dry-run")
@@ -185,6 +300,39 @@ def test_options_that_cannot_be_are_all_named_before_anything_happens(
     assert answer.exit == 2
     assert "options.max_errors 'many'" in answer.err
     assert "options.user 'A B'" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (["--expect-file", "nope.py", "--expect-file", "train.py"], "nope.py"),
+        (["--expect-file", "pkg"], "pkg"),
+        (["--expect-dir", "train.py", "--expect-dir", "pkg/"], "train.py"),
+        (["--expect-dir", "pkg", "--expect-dir", "output"], ""),
+        (["--expect-file", "latest/x.py"], ""),
+    ],
+)
+def test_strict_is_checked_before_the_upload(
+    ferry: Any, world: Any, project: Path, options: list[str], missing: str
+) -> None:
+    """The missing path is named; what a link leads to is left to the instance."""
+    (project / "latest").symlink_to("pkg")
+    before = world.objects("archives/")
+    answer = ferry("push", "fleet", str(project), "--strict", *options)
+    assert answer.exit == (1 if missing else 0), answer.err
+    assert (world.objects("archives/") == before) == bool(missing)
+    expected = f"Error: Not among what is packed, and expected: {missing}.\n"
+    assert (expected in answer.err) == bool(missing)
+
+
+def test_strict_without_the_commands_script_is_seen_before_the_upload(
+    ferry: Any, project: Path
+) -> None:
+    """What a run expects when it does not say; without --strict it goes on."""
+    words = ["fleet", str(project), "--dry-run"]
+    answer = ferry("run", *words, "--strict", "--", "python", "tain.py")
+    assert (answer.exit, "expected: tain.py" in answer.err) == (1, True)
+    assert ferry("run", *words, "--", "python", "tain.py").exit == 0
 
 
 def test_secrets_are_refused_by_name_before_anything_lies_in_the_bucket(

@@ -243,10 +243,23 @@ def test_of_many_different_ends_only_some_are_shown() -> None:
     ("changes", "line"),
     [
         ({"workflow": "script", "command": ["x"]}, "Script ran on 1/2 instances"),
-        ({"command": ["x"]}, f"Command succeeded on 1/2 instances, in release {DIGEST[:20]}"),
-        ({"command": []}, f"1/2 instances have release {DIGEST[:20]}"),
+        (
+            {"command": ["x"]},
+            "Command succeeded on 1/2 instances; "
+            f"1/2 instances have release {DIGEST[:20]}, 1 did not say",
+        ),
+        ({"command": []}, f"1/2 instances have release {DIGEST[:20]}, 1 did not say"),
     ],
 )
 def test_the_last_line_is_about_what_was_asked(changes: dict[str, Any], line: str) -> None:
     """A script, a command, or code."""
     assert report_view.summary(report([outcome(1), failed(2, "x")], **changes)) == line
+
+
+def test_a_failed_command_leaves_the_release() -> None:
+    """All have it, so one line says both."""
+    failure = {"release_id": DIGEST[:20], "seconds": {"activate": 1.0}}
+    found = report([outcome(1), ended(2, "exit code 3", "") | failure], command=["x"])
+    assert report_view.summary(found) == (
+        f"Command succeeded on 1/2 instances, in release {DIGEST[:20]}"
+    )

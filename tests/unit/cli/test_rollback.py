@@ -16,7 +16,9 @@ def rehearsed(ferry: Any, command: str, *arguments: str) -> Any:
     """The request of `--dry-run --json`."""
     answer = ferry(command, *arguments, "--dry-run", "--json")
     assert answer.exit == 0, answer.err + answer.out
-    return answer.json()["request"]
+    request = answer.json()["request"]
+    assert request.pop("started_by")["user"]
+    return request
 
 
 def test_the_project_is_the_one_here_or_the_one_named(ferry: Any, project: Path) -> None:
@@ -38,7 +40,7 @@ def test_a_run_names_its_project_itself(ferry: Any, project: Path) -> None:
     assert rehearsed(ferry, "rollback", "run:run-1", str(project)) == {"target": "run:run-1"}
 
 
-@pytest.mark.parametrize("release", ["", "0123", "../x", RELEASE.upper()])
+@pytest.mark.parametrize("release", ["", "0123", "../x", RELEASE.upper(), "0" * 65])
 def test_what_is_no_release_is_a_usage_error(ferry: Any, release: str) -> None:
     """Before anything is asked of AWS."""
     answer = ferry("rollback", "fleet", "--to", release)
@@ -128,6 +130,8 @@ def test_the_report_has_a_line_for_each_wave() -> None:
 
 def test_a_rollback_is_summed_up_as_one() -> None:
     """The release that is back, and no word of a verification: nothing was sent."""
-    back = report(workflow="rollback")
-    assert summary(back) == f"1/3 instances have release {RELEASE} again"
+    now = {"status": "succeeded", "release_id": RELEASE, "seconds": {}, "previous": ""}
+    other = {**now, "status": "failed", "release_id": "", "seconds": {"activate": 1.0}}
+    back = report(workflow="rollback", instances=[now, other, {**other, "seconds": {}}])
+    assert summary(back) == f"1/3 instances have release {RELEASE} again, 1 did not say"
     assert verification_lines(back) == []

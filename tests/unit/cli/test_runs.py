@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from codeferry_cli.execution import Execution
+from codeferry_cli.here import here
 from codeferry_cli.runs import as_run, source
 from tests.unit.cli.stage_function import outcome
 
@@ -141,12 +143,93 @@ def test_status_of_a_run_that_died_early_has_its_cause(ferry: Any, begun: Any) -
     assert "plan broke" in document["failure"]["message"]
 
 
-def test_a_run_is_found_by_the_beginning_of_its_id_or_as_latest(ferry: Any, begun: Any) -> None:
+def test_a_run_is_found_by_the_beginning_of_its_id(ferry: Any, begun: Any) -> None:
     """A prefix is enough when only one run has it."""
     mark = secrets.token_hex(4)
     run_id = begun("fleet", f"{mark}-first")
     assert ferry("status", mark, "--json").json()["run_id"] == run_id
-    assert ferry("status", "latest", "--json").json()["run_id"] == run_id
+
+
+COLLEAGUE = {"user": "bob", "host": "elsewhere", "root": "/home/bob/train"}
+
+
+def me(**changes: str) -> dict[str, str]:
+    return asdict(here().by) | changes
+
+
+@pytest.mark.parametrize("typed", [[], ["latest"]])
+def test_latest_is_ones_own_newest_of_this_project(
+    ferry: Any, begun: Any, clean_environment: Path, typed: list[str]
+) -> None:
+    """Neither a colleague's newer run of it nor one's own of another project; it is said which
+    it is. Nobody's, such as an upload's, counts where it is of the project."""
+    project = f"p{secrets.token_hex(4)}"
+    mine = begun("fleet", project=project, started_by=me(root="/x"))
+    begun("fleet", project="another", started_by=me(root="/y"))
+    begun("fleet", project=project, started_by=COLLEAGUE)
+    begun("fleet", project="another")
+    answer = ferry("status", *typed, "--project", project)
+    assert (answer.exit, f"Run {mine}: succeeded" in answer.out) == (0, True), answer.err
+    assert f"Run {mine}, your newest of {project}, to fleet." in answer.err
+    (clean_environment / "codeferry.toml").write_text(f'project = "{project}"')
+    nobodys = begun("fleet", project=project)
+    assert ferry("status", *typed, "--json").json()["run_id"] == nobodys
+
+
+def test_a_run_from_this_directory_is_of_this_project(
+    ferry: Any, begun: Any, clean_environment: Path
+) -> None:
+    """Such as a script's, whose project is the script's name."""
+    script = begun("fleet", project="setup.sh", workflow="script", started_by=me())
+    assert ferry("status", "--json").json()["run_id"] == script
+
+
+def test_without_a_run_of_ones_own_there_is_none(ferry: Any, begun: Any) -> None:
+    """Whose the newest is instead, and how to mean it."""
+    theirs = begun("fleet", project="apart", started_by=COLLEAGUE)
+    answer = ferry("logs", "latest", "--project", "apart")
+    assert answer.exit == 2
+    assert "You have no run of the project 'apart' on stage 'local'." in answer.err
+    assert f"The newest of apart, by bob@elsewhere is {theirs}" in answer.err
+
+
+def test_cancel_without_a_run_stops_ones_own_that_still_runs(ferry: Any, begun: Any) -> None:
+    """Not the newest if that has ended, such as a push that the lock has refused; and never a
+    colleague's."""
+    project = f"p{secrets.token_hex(4)}"
+    mine = begun("slow", project=project, started_by=me())
+    begun("partial", project=project, started_by=me())
+    theirs = begun("slow", project=project, started_by=COLLEAGUE)
+    answer = ferry("cancel", "--project", project, "--no-wait", "--json")
+    assert (answer.exit, answer.json()["run_id"]) == (0, mine)
+    assert ferry("status", theirs, "--json").json()["status"] == "running"
+    answer = ferry("cancel", "latest", "--project", project)
+    assert (answer.exit, "no run that is still going on" in answer.err) == (2, True)
+
+
+def test_another_persons_run_is_cancelled_by_its_id_or_by_yes(ferry: Any, begun: Any) -> None:
+    """The beginning of an id may be a slip, so that asks; here nobody can answer."""
+    mark = secrets.token_hex(4)
+    theirs = begun("slow", f"{mark}-theirs", project="p", started_by=COLLEAGUE)
+    answer = ferry("cancel", mark, "--no-wait")
+    assert answer.exit == 2
+    assert f"The run {theirs} of p was started by bob@elsewhere." in answer.err
+    assert f"ferry cancel {theirs}" in answer.err
+    assert ferry("status", theirs, "--json").json()["status"] == "running"
+    assert ferry("cancel", mark, "--no-wait", "--yes", "--json").json()["cancelled"] is True
+    other = begun("slow", project="p", started_by=COLLEAGUE)
+    assert ferry("cancel", other, "--no-wait", "--json").json()["cancelled"] is True
+
+
+def test_who_started_a_run_is_listed(ferry: Any, begun: Any) -> None:
+    """In the table, in --json, and in the heading of `status`; nothing where nobody is named."""
+    theirs, nobodys = begun("fleet", started_by=COLLEAGUE), begun("fleet")
+    lines = {line.split()[0]: line for line in ferry("runs", "--limit", "2").out.splitlines()}
+    assert "bob@elsewhere" in lines[theirs]
+    assert "@" not in lines[nobodys]
+    listed = ferry("runs", "--limit", "2", "--json").json()["runs"]
+    assert [run["started_by"] for run in listed] == [None, COLLEAGUE]
+    assert " by bob@elsewhere, took" in ferry("status", theirs).out
 
 
 def test_an_ambiguous_beginning_lists_the_candidates(ferry: Any, begun: Any) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from codeferry_cli.here import started_by
 
 
 @pytest.fixture
@@ -53,6 +56,7 @@ def test_a_script_goes_out_alone_and_runs_everywhere(ferry: Any, world: Any, scr
         "project": "setup.sh",
         "target": "fleet",
         "command": ["setup.sh", "a b", "--json", "$x"],
+        "started_by": asdict(started_by(Path.cwd())),
     }
     assert members(world, run_id) == {"setup.sh"}
     with packed(world, run_id) as tar:

@@ -123,11 +123,48 @@ def test_no_instances_names_reason_and_fix() -> None:
     """The error lists every instance with its reason and its fix, and cuts a long list."""
     machines = [Machine(f"i-{n}", "stopped", {}) for n in range(30)]
     obstacles = fleet.judge(machines, {}, DEV, alone=False).left_out
-    error = no_instances("web", obstacles)
+    error = no_instances(parse_target("web"), obstacles)
     assert "i-0 is stopped. Start it: aws ec2 start-instances" in error.message
     assert "and 10 more" in error.message
     assert len(lines(obstacles)) == 21
-    assert "create-tags" in no_instances("web", ()).hint
+    assert "create-tags" in no_instances(parse_target("web"), ()).hint
+
+
+@pytest.mark.parametrize(
+    ("typed", "message", "hint"),
+    [
+        (
+            "gpu-worker",
+            "No instance matches the target 'gpu-worker'",
+            "Did you mean 'gpu-workers'?",
+        ),
+        ("demo-1", "No instance matches the target 'demo-1'", "has that name: tag:Name=demo-1"),
+        (
+            "i-0123456789abcdef0",
+            "There is no instance i-0123456789abcdef0",
+            "Check the id, --region",
+        ),
+        ("tag:Role=x", "No instance matches the target 'tag:Role=x'", "Known targets: "),
+    ],
+)
+def test_a_target_that_matches_nothing_is_told_what_there_is(
+    settings: Settings, typed: str, message: str, hint: str
+) -> None:
+    """An id, a name and a slip of the keys each get their own advice, and all targets there are."""
+    launch(2, codeferry="gpu-workers", Name="demo-1")
+    launch(codeferry="db")
+    launch(codeferry="theirs", stage="prod")
+    why = check.handler({"target": typed}, None)["why"]
+    assert why["message"].startswith(message)
+    assert hint in why["hint"]
+    assert why["hint"].endswith("Known targets: gpu-workers (2 instances), db (1 instance)")
+
+
+def test_check_says_nothing_of_what_a_run_has_changed(settings: Settings) -> None:
+    """Those instances are in the run's record; what a request may say is answered all the same."""
+    found = check.handler({"target": "run:run-1"}, None)
+    assert (found["reachable"], found["unreachable"], found["why"]) == ([], [], None)
+    assert "started_by" in found["request"]
 
 
 def test_check(settings: Settings, ssm: Stubber) -> None:

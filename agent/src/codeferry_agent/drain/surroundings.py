@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from codeferry_agent.drain.errors import CredentialsMissing, OwnerUnknown, SettingsInvalid
 from codeferry_agent.drain.metadata import Instance, Metadata, MetadataUnreachable
 from codeferry_agent.drain.settings import DEFAULT_REGION
-from codeferry_transfer.s3 import S3, Plain, from_environment
+from codeferry_transfer.s3 import S3, Plain, from_environment, region_of
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -72,7 +72,7 @@ def _found(
     def session() -> Session:
         return _session(region, profile)
 
-    chosen = region or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+    chosen = region or region_of(os.environ) or DEFAULT_REGION
     plain = None if profile else from_environment(os.environ, session, region=chosen)
     return Surroundings(session, instance, metadata, plain)
 
@@ -97,7 +97,7 @@ def _session(region: str | None, profile: str | None) -> Session:
     from botocore.exceptions import ProfileNotFound
 
     try:
-        session = boto3.Session(profile_name=profile, region_name=region)
+        session = boto3.Session(profile_name=profile, region_name=region or region_of(os.environ))
     except ProfileNotFound as error:
         raise SettingsInvalid(f"{error}.", hint="See aws configure list-profiles.") from None
     if session.region_name:

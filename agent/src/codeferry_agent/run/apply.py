@@ -146,7 +146,8 @@ class Run:
             raise Refused("digest_mismatch", "The archive holds another tree than announced.")
         result["unmet"] = unmet(tree, payload)
         if result["unmet"] and payload.strict:
-            raise Refused("expectation_unmet", "Expected paths do not exist in the archive.")
+            missing = first(map(os.fsencode, result["unmet"]))
+            raise Refused("expectation_unmet", f"The archive lacks what is expected: {missing}.")
 
     def activate(self, staging: Path, entries: Mapping[bytes, Entry]) -> None:
         project, wanted, release_id = self.project, self.payload.persist, self.result["digest"][:20]

@@ -70,9 +70,9 @@ ERRNO_CODES = {
 class Refused(Exception):
     """What ends a run, named by ``code`` (a class for each would be long, for one line each)."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.code, self.hint = code, HINTS.get(code, "")
+        self.code, self.hint = code, hint or HINTS.get(code, "")
 
 
 class Interrupted(Exception):

@@ -54,14 +54,17 @@ def acquire(lock: int, run_id: str, deadline: float) -> None:
         except BlockingIOError:
             at_work, work, pid = holder(lock)
             if (work and at_work != run_id) or (not work and time.monotonic() >= deadline):
-                raise Refused("locked", who_holds(lock, at_work, pid)) from None
+                raise held(lock, at_work, pid) from None
             time.sleep(0.1)
 
 
-def who_holds(lock: int, run_id: str, pid: str) -> str:
+def held(lock: int, run_id: str, pid: str) -> Refused:
+    """Who holds it, and what ends that."""
     if not pid or has_open(pid, lock):
-        return f"Run {run_id} holds the project."
-    return f"Another process holds the project's lock; run {run_id}, the last to have it, ended."
+        hint = f"Wait for it, or stop it: ferry cancel {run_id}" if run_id else ""
+        return Refused("locked", f"Run {run_id} holds the project.", hint)
+    message = f"Another process holds the project's lock; run {run_id}, the last to have it, ended."
+    return Refused("locked", message)
 
 
 def has_open(pid: str, file: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -10,59 +11,80 @@ from codeferry_cli import report_view
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import await_report
-from codeferry_cli.execution import Execution, describe
+from codeferry_cli.errors import NotConfirmed
+from codeferry_cli.execution import Execution, describe, stop
+from codeferry_cli.here import Here, here, who
 from codeferry_cli.options import (
     Access,
     access_options,
     config_option,
     dry_run_option,
     output_options,
+    project_of_run_option,
+    run_argument,
 )
 from codeferry_cli.output import Output
-from codeferry_cli.params import RUN
-from codeferry_cli.runs import find_run, status_word
+from codeferry_cli.runs import Run, as_run, choose_run, status_word
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.report import Report
 
 
 @click.command(cls=FerryCommand, short_help="Stop a run.")
-@click.argument("run", type=RUN)
+@run_argument
 @click.option("--wait/--no-wait", default=True, help="Wait for what the stopped run reports.")
+@click.option("--yes", is_flag=True, help="Do not ask before another person's run is stopped.")
 @dry_run_option
+@project_of_run_option
 @access_options
 @config_option
 @output_options
 def cancel(
-    run: str, wait: bool, dry_run: bool, access: Access, config_file: Path | None, output: Output
+    run: str,
+    wait: bool,
+    yes: bool,
+    dry_run: bool,
+    project: str | None,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
 ) -> None:
     """Stop a run: what it does on instances is cancelled and its archive removed.
 
-    RUN is a run's id, its beginning when only one run begins so, or `latest`. Instances
+    RUN is a run's id, or its beginning when only one run begins so; without it, or as `latest`,
+    your newest of this project that still runs. Instances
     that have the new release already keep it.
 
     \b
     Examples:
-      ferry cancel latest
+      ferry cancel
       ferry cancel 20261120-1604 --stage prod
-      ferry cancel latest --dry-run
+      ferry cancel --dry-run
     """
     stage = find_stage(Aws(access))
-    execution = find_run(stage, run)
+    execution = choose_run(stage, run, project, output, running=True)
     if not execution.running:
         _answer(output, execution, "had already ended: {status}", cancelled=False)
     elif dry_run:
         _answer(output, execution, "would be cancelled; it is {status}", cancelled=False)
     else:
-        _stop(stage, execution)
+        if not yes and run != execution.run_id:
+            _ask_whose(as_run(execution), here(project), output)
+        stop(stage, execution.workflow, execution.run_id, "Cancelled with ferry cancel.")
         _tell_end(stage, execution, wait, output)
 
 
-def _stop(stage: DeployedStage, execution: Execution) -> None:
-    stage.workflow.stop_execution(
-        executionArn=stage.execution_arn(execution.workflow, execution.run_id),
-        error="Cancelled",
-        cause="Cancelled with ferry cancel.",
-    )
+def _ask_whose(run: Run, mine: Here, output: Output) -> None:
+    """What was not named in full is stopped unasked only if it is one's own."""
+    if mine.is_mine(run.by):
+        return
+    run_id, whose = run.execution.run_id, who(run.by) or "somebody whom it does not name"
+    of = f" of {run.project}" if run.project else ""
+    question = f"The run {run_id}{of} was started by {whose}."
+    if sys.stdin.isatty() and not output.json:
+        if click.confirm(f"{question} Cancel it?", err=True):
+            return
+        raise click.Abort
+    raise NotConfirmed(question, hint=f"Name it in full: ferry cancel {run_id}\nor add --yes.")
 
 
 def _tell_end(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:

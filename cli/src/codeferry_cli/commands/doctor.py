@@ -12,6 +12,7 @@ from codeferry_cli.errors import CONFIGURATION, FAILED, ChecksFailed
 from codeferry_cli.options import (
     CONFIG_FILES,
     CONFIG_PROBLEM,
+    TARGET_VARIABLE,
     Access,
     access_options,
     examined_config_option,
@@ -24,7 +25,7 @@ _MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 
 @click.command(cls=FerryCommand, short_help="Find what is missing, and how to fix it.")
-@click.argument("target", type=TARGET, required=False, envvar="FERRY_TARGET")
+@click.argument("target", type=TARGET, required=False, envvar=TARGET_VARIABLE)
 @access_options
 @examined_config_option
 @output_options

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from codeferry_cli.options import DEFAULT_STAGE, Access
+from codeferry_cli.options import DEFAULT_STAGE, VARIABLES, Access
+from codeferry_contracts.escaping import harmless
 
 
 class FerryCommand(click.Command):
-    """Explains botocore's errors with the stage, profile and region the command was given."""
+    """Tells a target from a path by its form, and explains botocore's errors with the stage,
+    profile and region the command was given."""
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        parser = super().make_parser(ctx)
+        paths = [p.name for p in self.params if p.name in ("directory", "script")]
+        if paths and any(p.name == "target" for p in self.params):
+            parse = parser.parse_args
+
+            def parse_args(args: list[str]) -> Any:
+                given, rest, order = parse(args)
+                _arrange(given, str(paths[0]))
+                return given, rest, order
+
+            # Before values are looked up: what is then missing is the configuration's.
+            parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser
 
     def invoke(self, ctx: click.Context) -> Any:
+        _warn_of_unknown_variables(ctx)
         given = dict(ctx.params)
         try:
             return super().invoke(ctx)
@@ -26,6 +48,52 @@ class FerryCommand(click.Command):
             if explained is None:
                 raise
             raise explained from error
+
+
+def _arrange(given: dict[str, Any], path: str) -> None:
+    """Give each word to the argument whose form it has: `push ./dir`, `push ./dir gpu`."""
+    first, second = given.get("target"), given.get(path)
+    if not isinstance(first, str) or not _is_path(first, path):
+        return
+    if isinstance(second, str):
+        if _is_path(second, path):
+            return
+        given["target"] = second
+    else:
+        del given["target"]
+    given[path] = first
+
+
+def _is_path(word: str, what: str) -> bool:
+    """A target has no slash, but in the values of its prefixes; no dot is the first of its
+    letters. A script may be named alone, as what no target could be used for."""
+    if re.match("(tag|asg|run|wave):", word):
+        return False
+    if "/" in word or word.startswith(".") or word == "~":
+        return True
+    return what == "script" and Path(word).is_file()
+
+
+def _warn_of_unknown_variables(ctx: click.Context) -> None:
+    """A misspelt variable would be a default that silently does not hold."""
+    stated = {name for name in os.environ if name.startswith(VARIABLES)}
+    unknown = stated - _variables(ctx.command)
+    if unknown:  # another command's option may be meant: only now is it worth loading them all
+        known = _variables(ctx.find_root().command)
+        for name in sorted(unknown - known):
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            warning = f"Warning: no option reads the variable {name}.{meant}"
+            click.echo(harmless(warning), err=True)
+
+
+def _variables(command: click.Command) -> set[str]:
+    """The variables that options of this command, or of those below it, read."""
+    if isinstance(command, click.Group):
+        listed = command.list_commands(click.Context(command))
+        below = (command.get_command(click.Context(command), name) for name in listed)
+        return {name for each in below if each for name in _variables(each)}
+    return {str(p.envvar) for p in command.params if p.envvar}
 
 
 def _access(params: dict[str, Any]) -> Access:

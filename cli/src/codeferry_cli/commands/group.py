@@ -31,6 +31,7 @@ COMMANDS = {
     "run": Listed("Push a project, then run a command in it.", "run"),
     "script": Listed("Run a script, with supporting files, on instances.", "script"),
     "rollback": Listed("Make an earlier release current again.", "rollback"),
+    "releases": Listed("List a project's releases on a target.", "releases"),
     "upload": Listed("Pack and upload to the inbox; the arrival starts the run.", "upload"),
     "runs": Listed("List runs, newest first.", "runs"),
     "status": Listed("Show how a run went or is going.", "status"),

@@ -19,20 +19,28 @@ from codeferry_cli.execution import Execution
 from codeferry_cli.live_output import Colours
 from codeferry_cli.log_lines import Line
 from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
-from codeferry_cli.options import Access, access_options, config_option, output_options
+from codeferry_cli.options import (
+    Access,
+    access_options,
+    config_option,
+    output_options,
+    project_of_run_option,
+    run_argument,
+)
 from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION, RUN
+from codeferry_cli.params import DURATION
 from codeferry_cli.record import RunRecord
-from codeferry_cli.runs import find_run
+from codeferry_cli.runs import choose_run
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.escaping import harmless
 
 
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
-@click.argument("run", type=RUN)
+@run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @click.option("--instance", metavar="ID", help="Only what this instance printed.")
 @click.option("--since", type=DURATION, help="Only what was logged in this time, such as 10m.")
+@project_of_run_option
 @access_options
 @config_option
 @output_options
@@ -41,13 +49,15 @@ def logs(
     follow: bool,
     instance: str | None,
     since: int | None,
+    project: str | None,
     access: Access,
     config_file: Path | None,
     output: Output,
 ) -> None:
     """Show what a run printed on its instances, as far as CloudWatch Logs keeps it.
 
-    RUN is a run's id, its beginning when only one run begins so, or `latest`. Of a run that
+    RUN is a run's id, or its beginning when only one run begins so; without it, or as `latest`,
+    your newest of this project. Of a run that
     is over, one instance after the other; with -f as it comes, from all of them.
 
     \b
@@ -60,7 +70,7 @@ def logs(
     if follow and output.json:
         raise click.UsageError("--json is one document, and -f has no end: leave one of them out.")
     stage = find_stage(Aws(access))
-    execution = find_run(stage, run)
+    execution = choose_run(stage, run, project, output)
     _require_instance(stage, execution, instance)
     begin = int((time.time() - since) * 1000) if since else 0
     if follow:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import archive, packing_view
+from codeferry_cli import amounts, archive, packing_view
 from codeferry_cli.archive import Packed, Prepared
 from codeferry_cli.archive_file import write_file, write_stdout
 from codeferry_cli.commands.ferry_command import FerryCommand
@@ -18,6 +18,7 @@ from codeferry_cli.options import (
     packing_options,
 )
 from codeferry_cli.output import Output
+from codeferry_cli.packing import refused
 from codeferry_contracts.escaping import one_line
 
 _STDOUT = "-"
@@ -72,10 +73,19 @@ def pack(
 
 
 def _list(prepared: Prepared, output: Output) -> None:
-    """Names alone come from the selection; digests need the files read."""
+    """Names come from the selection, with a mark where packing will refuse; digests need the files
+    read."""
     if not output.json:
+        marked = refused(prepared.selection)
         for file in prepared.selection.files:
-            output.line(one_line(packing_view.spelled(file.path)))
+            why = f"  ! refused: {marked[file.path]}" if file.path in marked else ""
+            output.line(f"{one_line(packing_view.spelled(file.path))}{why}")
+        if marked:
+            some = amounts.counted(len(marked), "file")
+            output.note(
+                f"Push refuses {some}: exclude them in .gitignore or .ferryignore, or pass a"
+                " credential on purpose with --allow-secret PATH."
+            )
         return
     packed = archive.measure(prepared)
     files = [packing_view.entry_json(entry) for entry in packed.entries]

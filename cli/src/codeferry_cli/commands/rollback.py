@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
+from codeferry_cli import reach
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import conclude
-from codeferry_cli.follow import accompany
+from codeferry_cli.follow import accompany, watched
+from codeferry_cli.here import started_by
 from codeferry_cli.options import (
     Access,
     Waiting,
@@ -22,11 +25,14 @@ from codeferry_cli.options import (
 )
 from codeferry_cli.output import Output
 from codeferry_cli.packing import find_root
-from codeferry_cli.params import PROJECT, RELEASE
+from codeferry_cli.params import PROJECT, RELEASE, RELEASE_DIGITS
 from codeferry_cli.progress import progress
+from codeferry_cli.record import RunRecord
+from codeferry_cli.releases import find_release
 from codeferry_cli.request import build_rollback
 from codeferry_cli.run_options import RunOptions, rollback_options
-from codeferry_cli.stage import find_stage
+from codeferry_cli.runs import choose_run, source
+from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
 from codeferry_contracts.names import ROLLBACK, new_run_id, project_name
 from codeferry_contracts.request import RunRequest
@@ -62,13 +68,23 @@ def rollback(
     \b
     Examples:
       ferry rollback gpu-workers
-      ferry rollback gpu-workers --project train --to 41967ebe10bd78e4308c
+      ferry rollback gpu-workers --project train --to 41967ebe10bd
+      ferry rollback run:latest
       ferry rollback run:20261120-101500-train-1f0c9a2e
     """
-    named = None if _names_a_run(target) else project or _project_of(directory)
-    request = build_rollback(target, named, release, run)
+    project = project or _project_of(directory)
+    named = None if _names_a_run(target) else project
+    if not _is_in_full(target, release):
+        looked_up = partial(_in_full, target, release, project, access, output)
+        target, release = (
+            looked_up()
+            if not dry_run
+            else reach.tolerant(access, output, "Not looked up what that is", looked_up)
+            or (target, release)
+        )
+    request = build_rollback(target, named, release, run, started_by(find_root(directory)))
     if dry_run:
-        _rehearse(request, output)
+        _rehearse(request, access, output)
     else:
         _roll_back(request, access, waiting, output)
 
@@ -78,22 +94,63 @@ def _names_a_run(target: str) -> bool:
     return parse_target(target).kind in ("run", "wave")
 
 
+def _in_full(
+    target: str, release: str | None, project: str, access: Access, output: Output
+) -> tuple[str, str | None]:
+    """Target and release as the request has them, from what was typed: a run by the beginning of
+    its name or `latest`, a release by its first digits. Asks AWS only where that is needed."""
+    typed = parse_target(target)
+    stage = find_stage(Aws(access))
+    if typed.kind in ("run", "wave"):
+        named = choose_run(stage, typed.value, project, output).run_id
+        target = f"{typed.kind}:{named}"
+        project = _project_of_run(stage, named)
+    if release is not None and len(release) < RELEASE_DIGITS:
+        release = find_release(stage, project, _instances(stage, target), release, target)
+        output.note(f"Release {release}")
+    return target, release
+
+
+def _is_in_full(target: str, release: str | None) -> bool:
+    """Whether nothing has to be looked up: a run's name as ferry makes them, a whole release."""
+    typed = parse_target(target)
+    named = typed.kind not in ("run", "wave") or source(typed.value) != "console"
+    return named and (release is None or len(release) == RELEASE_DIGITS)
+
+
+def _instances(stage: DeployedStage, target: str) -> set[str]:
+    if _names_a_run(target):
+        report = RunRecord(stage, parse_target(target).value).report()
+        return {o["instance_id"] for o in report["instances"]} if report else set()
+    asked = reach.ask(stage, target)
+    return {*asked.reachable, *(o["instance_id"] for o in asked.unreachable)}
+
+
+def _project_of_run(stage: DeployedStage, run_id: str) -> str:
+    report = RunRecord(stage, run_id).report()
+    return report["project"] if report else ""
+
+
 def _project_of(directory: Path | None) -> str:
     return project_name(find_root(directory).name)
 
 
-def _rehearse(request: RunRequest, output: Output) -> None:
+def _rehearse(request: RunRequest, access: Access, output: Output) -> None:
+    asks = not _names_a_run(request.target)
+    instances = reach.rehearse(access, request.target, output) if asks else None
     wanted = f"release {request.release}" if request.release else "the release before"
     output.line(f"Would make {wanted} of {request.project or 'its project'} current again")
     output.line(f"Request: {json.dumps(request.to_json(), indent=2)}")
-    output.document({"dry_run": True, "request": request.to_json()})
+    output.document({"dry_run": True, "request": request.to_json(), "instances": instances})
 
 
 def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Output) -> None:
     stage = find_stage(Aws(access))
     run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
+    request = reach.understood(request, reach.require(stage, request.target, output))
     with progress() as shown:
-        start(stage, ROLLBACK, run_id, request)
+        with watched(stage, ROLLBACK, run_id, cancel=waiting.cancel_on_exit):
+            start(stage, ROLLBACK, run_id, request)
         shown.line(f"Run {run_id}")
         followed = accompany(stage, ROLLBACK, run_id, shown, waiting)
     conclude(stage, followed, output, {"run_id": run_id, "request": request.to_json()})

@@ -9,12 +9,13 @@ import click
 from codeferry_cli import amounts
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.here import who
 from codeferry_cli.options import Access, access_options, config_option, output_options
 from codeferry_cli.output import Output
 from codeferry_cli.runs import STATUSES, Run, list_runs
 from codeferry_cli.stage import find_stage
 
-_HEADS = ("run", "status", "target", "project", "from", "started", "took")
+_HEADS = ("run", "status", "target", "project", "who", "from", "started", "took")
 
 
 @click.command(cls=FerryCommand, short_help="List runs, newest first.")
@@ -49,6 +50,7 @@ def _row(run: Run) -> tuple[str, ...]:
         run.status,
         run.target,
         run.project,
+        who(run.by),
         run.source,
         amounts.when(run.execution.started),
         amounts.seconds(run.seconds) if run.seconds is not None else "",

@@ -11,13 +11,20 @@ from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import cause_of_death
 from codeferry_cli.execution import read_history
-from codeferry_cli.options import Access, access_options, config_option, output_options
+from codeferry_cli.here import who
+from codeferry_cli.options import (
+    Access,
+    access_options,
+    config_option,
+    output_options,
+    project_of_run_option,
+    run_argument,
+)
 from codeferry_cli.output import Output
-from codeferry_cli.params import RUN
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_page import open_page
-from codeferry_cli.runs import Run, as_run, find_run
+from codeferry_cli.runs import Run, as_run, choose_run
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.report import Outcome
 
@@ -25,17 +32,24 @@ _MOST_NAMED = 20
 
 
 @click.command(cls=FerryCommand, short_help="Show how a run went or is going.")
-@click.argument("run", type=RUN)
+@run_argument
 @click.option("--open", "show_page", is_flag=True, help="Open the report's page in the browser.")
+@project_of_run_option
 @access_options
 @config_option
 @output_options
 def status(
-    run: str, show_page: bool, access: Access, config_file: Path | None, output: Output
+    run: str,
+    show_page: bool,
+    project: str | None,
+    access: Access,
+    config_file: Path | None,
+    output: Output,
 ) -> None:
     """Show how a run went or is going.
 
-    RUN is a run's id, its beginning when only one run begins so, or `latest`. The exit
+    RUN is a run's id, or its beginning when only one run begins so; without it, or as `latest`,
+    your newest of this project. The exit
     code says whether the run could be shown; how it went is in the answer.
 
     \b
@@ -46,7 +60,7 @@ def status(
       ferry status latest --json
     """
     stage = find_stage(Aws(access))
-    execution = find_run(stage, run)
+    execution = choose_run(stage, run, project, output)
     if show_page:
         path = open_page(stage, execution)
         output.line(str(path))
@@ -65,8 +79,9 @@ def _show_heading(run: Run, timeline: Timeline, output: Output) -> None:
     execution = run.execution
     project = f", project {run.project}" if run.project else ""
     output.line(f"Run {execution.run_id}: {run.status}, target {run.target or 'unknown'}{project}")
+    by = f" by {who(run.by)}" if who(run.by) else ""
     took = f", took {amounts.seconds(run.seconds)}" if run.seconds is not None else ""
-    output.line(f"Started {amounts.when(execution.started)}{took}")
+    output.line(f"Started {amounts.when(execution.started)}{by}{took}")
     spans = [
         f"{label(phase, command=run.command)} {amounts.seconds(timeline.seconds(phase))}"
         for phase in timeline.begun()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import archive, packing_view
+from codeferry_cli import archive, packing_view, reach
 from codeferry_cli.archive import BeforeEnd, Prepared
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
@@ -70,15 +70,17 @@ def upload(
     key = inbox_key(target, _upload_name(prepared.project))
     packing_view.show_selection(prepared, output)
     if dry_run:
-        rehearse(prepared, output, {"key": key})
+        instances = reach.rehearse(access, target, output)
+        rehearse(prepared, output, {"key": key}, {"instances": instances})
     else:
-        _upload(target, prepared, key, access, waiting, output)
+        _upload(prepared, target, key, access, waiting, output)
 
 
 def _upload(
-    target: str, prepared: Prepared, key: str, access: Access, waiting: Waiting, output: Output
+    prepared: Prepared, target: str, key: str, access: Access, waiting: Waiting, output: Output
 ) -> None:
     stage = find_stage(Aws(access))
+    reach.require(stage, target, output)
     with progress() as shown:
         sent = send(stage, prepared, key, shown, _signing(stage, target, prepared.project, key))
         run_id = inbox_run_id(stage.bucket, key, sent.archive.version_id or "")

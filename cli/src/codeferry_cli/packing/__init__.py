@@ -19,6 +19,7 @@ from codeferry_cli.packing.errors import (
     RootMissing,
     SecretsFound,
 )
+from codeferry_cli.packing.reading import refused
 from codeferry_cli.packing.root import find_root
 from codeferry_cli.packing.script import FILES, select_script
 from codeferry_cli.packing.selection import File, Selection, ignored, select
@@ -41,6 +42,7 @@ __all__ = [
     "find_root",
     "ignored",
     "pack",
+    "refused",
     "select",
     "select_script",
     "send",

@@ -34,6 +34,23 @@ _READINGS = 5
 _PAUSE_SECONDS = 0.02  # for the writer to finish
 
 
+def refused(selection: Selection) -> dict[bytes, str]:
+    """What packing will refuse, by path, and why; only as much of each file is read as for that."""
+    found: dict[bytes, str] = {}
+    prefix = os.fsencode(selection.root) + b"/"
+    for file in selection.files:
+        if file.target is not None or file.path in selection.allowed:
+            continue
+        try:
+            with open(os.open(file.source or prefix + file.path, _FLAGS), "rb") as stream:  # noqa: PTH123 - by descriptor
+                what = find_secret(file.path, stream.read(SCANNED_BYTES))
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+        if what is not None:
+            found[file.path] = what
+    return found
+
+
 class TreeReader:
     """Reads a selection once; ``entries`` and ``warnings`` are complete when ``batches`` is."""
 

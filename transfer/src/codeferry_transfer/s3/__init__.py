@@ -34,7 +34,7 @@ Of a multipart object S3 keeps the SHA-256 of its parts' SHA-256s:
 from __future__ import annotations
 
 from codeferry_transfer.s3.client import S3
-from codeferry_transfer.s3.plain import Plain, from_environment
+from codeferry_transfer.s3.plain import Plain, from_environment, region_of
 from codeferry_transfer.s3.signing import Keys
 from codeferry_transfer.s3.values import (
     Body,
@@ -66,4 +66,5 @@ __all__ = [
     "Unfinished",
     "composite_sha256",
     "from_environment",
+    "region_of",
 ]

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_REGION = "us-east-1"
 
-# What says nothing of keys nor of where S3 is, or is dealt with here. boto3 reads the region
-# from AWS_DEFAULT_REGION only.
+# What says nothing of keys nor of where S3 is, or is dealt with here.
 _UNDERSTOOD = {
     "AWS_ACCESS_KEY_ID",
     "AWS_CA_BUNDLE",
@@ -132,11 +131,17 @@ def from_environment(
         return None
     return Plain(
         Keys(access_key, secret_key, environment.get("AWS_SESSION_TOKEN", "")),
-        region or environment.get("AWS_DEFAULT_REGION", ""),
+        region or region_of(environment) or "",
         session,
         endpoint_url or endpoint_of(environment),
         environment.get("AWS_CA_BUNDLE") or None,
     )
+
+
+def region_of(environment: Mapping[str, str]) -> str | None:
+    """The region that the variables name: AWS_REGION, then AWS_DEFAULT_REGION, which is all that
+    boto3 reads (AWS SDKs and Tools Reference Guide, "AWS Region": the former is the SDKs')."""
+    return environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or None
 
 
 def endpoint_of(environment: Mapping[str, str]) -> str | None:

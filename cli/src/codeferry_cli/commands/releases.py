@@ -1,0 +1,73 @@
+"""`ferry releases`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from codeferry_cli import amounts, reach
+from codeferry_cli.aws import Aws
+from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.here import here, who
+from codeferry_cli.options import (
+    Access,
+    access_options,
+    config_option,
+    option,
+    output_options,
+    target_argument,
+)
+from codeferry_cli.output import Output
+from codeferry_cli.params import PROJECT
+from codeferry_cli.releases import Release, list_releases
+from codeferry_cli.stage import find_stage
+
+_HEADS = ("release", "current on", "had by", "given by run", "who", "started")
+
+
+@click.command(cls=FerryCommand, short_help="List a project's releases on a target.")
+@target_argument
+@option("--project", type=PROJECT, help="The project, instead of this directory's.")
+@access_options
+@config_option
+@output_options
+def releases(
+    target: str, project: str | None, access: Access, config_file: Path | None, output: Output
+) -> None:
+    """List the releases of a project that runs have given to the instances of TARGET.
+
+    As the runs' reports say, the newest first. What is older than an instance keeps
+    (--keep-releases) is no longer there to go back to.
+
+    \b
+    Examples:
+      ferry releases gpu-workers
+      ferry releases gpu-workers --project train --json
+      ferry rollback gpu-workers --to 41967ebe10bd
+    """
+    stage = find_stage(Aws(access))
+    asked = reach.ask(stage, target)
+    ids = {*asked.reachable, *(o["instance_id"] for o in asked.unreachable)}
+    error = asked.error()
+    if not ids and error:
+        raise error
+    name = here(project).project
+    found = list_releases(stage, name, ids)
+    if found:
+        output.table(_HEADS, (_row(release, len(ids)) for release in found))
+    else:
+        output.note(f"No run has given a release of {name} to {target}.")
+    output.document({"project": name, "releases": [release.to_json() for release in found]})
+
+
+def _row(release: Release, total: int) -> tuple[str, ...]:
+    execution = release.given.execution
+    return (
+        release.release_id,
+        f"{len(release.current):,}/{total:,}" if release.current else "",
+        f"{len(release.instances):,}/{total:,}",
+        execution.run_id,
+        who(release.given.by),
+        amounts.when(execution.started),
+    )
