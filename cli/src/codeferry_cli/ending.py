@@ -41,7 +41,7 @@ def conclude(
     report = await_report(stage, followed.execution)
     answer = {**facts, "phases": followed.timeline.to_json(), "report": report}
     if report:
-        report_view.show(report, output)
+        report_view.show(report, output, option=stage.option())
     error = _failure(followed.execution, report)
     if error:
         raise RunFailed(error["message"], hint=error["hint"], code=error["code"], details=answer)

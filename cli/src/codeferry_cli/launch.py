@@ -81,7 +81,7 @@ def carry_out(
     show: bool | None = None,
 ) -> None:
     """Launch it, or with ``dry_run`` only say what would be packed and asked. ``show`` is
-    ``--output``. Raises RunFailed unless all of it went well, and what its parts raise."""
+    ``--show-output``. Raises RunFailed unless all of it went well, and what its parts raise."""
     for path in _left_behind(plan):
         output.note(
             f"Warning: {path} has to be there, and lies here, but is not packed: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -84,7 +85,12 @@ def _own(arguments: Sequence[str]) -> Sequence[str]:
 
 def _json_asked(arguments: Sequence[str]) -> bool:
     """Whether ``--json`` was typed, known even where the command line does not parse."""
-    return "--json" in _own(arguments)
+    own = _own(arguments)
+    return (
+        "--json" in own
+        or "--output=json" in own
+        or any(pair == ("--output", "json") for pair in itertools.pairwise(own))
+    )
 
 
 def _verbosity(arguments: Sequence[str]) -> int:

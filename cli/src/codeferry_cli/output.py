@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +11,31 @@ from typing import Any
 
 import click
 
+from codeferry_cli.table import Column, Row, to_csv, to_lines
 from codeferry_contracts.errors import CodeferryError
-from codeferry_contracts.escaping import harmless, one_line
+from codeferry_contracts.escaping import harmless
+
+TABLE, JSON, CSV, RAW = "table", "json", "csv", "raw"
 
 
 @dataclass(frozen=True)
 class Output:
-    """``json`` asks for one document on stdout; ``verbose`` counts the -v."""
+    """``json`` asks for one document on stdout, as ``form`` JSON does; with CSV stdout has the
+    table and nothing else. ``verbose`` counts the -v."""
 
     json: bool = False
     verbose: int = 0
+    form: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.json and self.form not in (None, JSON):
+            raise click.UsageError(f"--json and --output {self.form} contradict each other.")
+        if self.form == JSON:
+            object.__setattr__(self, "json", True)
+
+    @property
+    def csv(self) -> bool:
+        return self.form == CSV
 
     def document(self, answer: Mapping[str, Any]) -> None:
         """The ``--json`` answer of a command that succeeded; nothing without ``--json``."""
@@ -27,14 +43,22 @@ class Output:
             print_document({"success": True, **answer})
 
     def line(self, text: str = "") -> None:
-        """A line of data, for people; nothing under ``--json``."""
+        """A line of data, for people; nothing under ``--json``, talk beside CSV."""
         if not self.json:
-            click.echo(harmless(text))
+            click.echo(harmless(text), err=self.csv)
 
-    def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Aligned columns on stdout; nothing under ``--json``."""
-        if not self.json:
-            _print_table(heads, rows)
+    def table(self, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+        """A table on stdout, as wide as the terminal at most, or as CSV; nothing under ``--json``.
+
+        Off a terminal there is no width to keep to.
+        """
+        if self.json:
+            return
+        if self.csv:
+            click.echo(to_csv(columns, list(rows)), nl=False)
+            return
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo("\n".join(to_lines(columns, list(rows), width)))
 
     def note(self, text: str) -> None:
         """A line of talk, on stderr."""
@@ -56,21 +80,3 @@ def print_error(error: CodeferryError) -> None:
     click.echo(f"Error: {harmless(error.message)}", err=True)
     for line in harmless(error.hint).splitlines():
         click.echo(f"  {line}", err=True)
-
-
-def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    # Off a terminal there is no width to keep to, and a folded cell breaks `grep`.
-    width = None if sys.stdout.isatty() else 10_000
-    console = Console(width=width, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))

@@ -120,7 +120,7 @@ def test_output_of_too_many_instances_is_named_instead_of_shown(
     answer = ferry("run", "fleet", str(project), "--", "prog")
     assert answer.err.count("The output of 3 instances is not shown. See it: ferry logs ") == 1
     assert "running prog" not in answer.err
-    asked = ferry("run", "fleet", str(project), "--output", "--", "prog")
+    asked = ferry("run", "fleet", str(project), "--show-output", "--", "prog")
     assert asked.err.count("| running prog") == 3
 
 

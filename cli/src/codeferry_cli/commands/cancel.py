@@ -16,7 +16,7 @@ from codeferry_cli.options import (
     access_options,
     config_option,
     dry_run_option,
-    output_options,
+    table_options,
 )
 from codeferry_cli.output import Output
 from codeferry_cli.params import RUN
@@ -31,7 +31,7 @@ from codeferry_contracts.report import Report
 @dry_run_option
 @access_options
 @config_option
-@output_options
+@table_options
 def cancel(
     run: str, wait: bool, dry_run: bool, access: Access, config_file: Path | None, output: Output
 ) -> None:
@@ -70,7 +70,7 @@ def _tell_end(stage: DeployedStage, stopped: Execution, wait: bool, output: Outp
     execution = describe(stage, stopped.workflow, stopped.run_id)
     report = await_report(stage, execution) if wait else None
     if report:
-        report_view.show(report, output)
+        report_view.show(report, output, option=stage.option())
     said = "is cancelled" if execution.status == "ABORTED" else "had already ended: {status}"
     _answer(output, execution, said, cancelled=execution.status == "ABORTED", report=report)
 

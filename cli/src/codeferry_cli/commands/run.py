@@ -13,9 +13,9 @@ from codeferry_cli.options import (
     Access,
     Packing,
     Waiting,
+    command_start_options,
     directory_argument,
     packing_options,
-    start_options,
     target_argument,
 )
 from codeferry_cli.output import Output
@@ -31,7 +31,7 @@ from codeferry_contracts.names import SYNC
 @command_options
 @variables_option
 @show_option
-@start_options
+@command_start_options
 def run(
     target: str,
     directory: Path | None,
