@@ -61,8 +61,7 @@ class LiveOutput:
     def _show(self) -> None:
         for page in self._tail.fresh():
             for line in page:
-                colour = self._colours.of(line.instance)
-                self._progress.output(line.instance, colour, line.text)
+                self._progress.output(line, self._colours.of(line.instance))
 
     def _stop(self, why: str) -> None:
         self._wanted = False

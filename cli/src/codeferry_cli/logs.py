@@ -9,7 +9,7 @@ from typing import Any
 
 from codeferry_cli.errors import LogsMissing
 from codeferry_cli.execution import Execution, describe
-from codeferry_cli.log_lines import OUTPUTS, CommandLines, Line, owner, stream_name
+from codeferry_cli.log_lines import OUTPUTS, CommandLines, Line, owner, settled, stream_name
 from codeferry_cli.record import RunRecord
 from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.names import SCRIPT
@@ -65,8 +65,8 @@ def _read_output(
     stage: DeployedStage, command: CommandRecord, lines: CommandLines, step: str, since: int
 ) -> Iterator[Line]:
     name = stream_name(command["command_id"], lines.instance, step, lines.output)
-    for event in _read_stream(stage, command["log_group"], name, since):
-        yield from lines.of(event)
+    events = _read_stream(stage, command["log_group"], name, since)
+    yield from settled(line for event in events for line in lines.of(event))
 
 
 def _read_stream(

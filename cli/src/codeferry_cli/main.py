@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code of behaviour.md's table."""
     try:
-        result = ferry.main(args=list(arguments), prog_name="ferry", standalone_mode=False)
+        result = ferry.main(
+            args=list(arguments), prog_name="ferry", standalone_mode=False, color=_coloured()
+        )
     except click.UsageError as error:
         return _usage(error, arguments)
     except click.ClickException as error:
@@ -76,6 +79,16 @@ def _as_defect(error: Exception) -> errors.FerryError:
         hint="This is a defect of ferry. Run the command again with -vv and report what it prints.",
         code="defect",
     )
+
+
+def _coloured() -> bool | None:
+    """Whether to print colours: as NO_COLOR (no-color.org), FORCE_COLOR (force-color.org) and a
+    terminal that has none say, in this order; None is: on terminals."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return False if os.environ.get("TERM") in ("dumb", "unknown") else None
 
 
 def _own(arguments: Sequence[str]) -> Sequence[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from codeferry_cli import amounts
 from codeferry_cli.output import Output
 from codeferry_cli.table import Cell, Column, Row
 from codeferry_contracts import wording
-from codeferry_contracts.escaping import one_line
+from codeferry_contracts.escaping import as_drawn, one_line
 from codeferry_contracts.names import ROLLBACK, SCRIPT
 from codeferry_contracts.report import ErrorRecord, Outcome, Report, Verification
 
@@ -27,7 +26,6 @@ MOST_ROWS = 20
 _MOST_WARNINGS = 50
 SHORT_RELEASE = 12  # hex digits; a release is accepted by them
 _MOST_TAILS, _TAIL_LINES = 5, 20
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 COLUMNS = (
     Column("", key="status"),
@@ -148,8 +146,8 @@ def tails(report: Report) -> list[str]:
 
 def _tail(outcome: Outcome) -> tuple[str, ...]:
     ran = outcome.get("ran")
-    text = ran["tail"].strip("\r\n") if ran else ""
-    return tuple(_LINE_END.split(text)[-_TAIL_LINES:]) if text else ()
+    text = as_drawn(ran["tail"].strip("\r\n")) if ran else ""
+    return tuple(text.split("\n")[-_TAIL_LINES:]) if text else ()
 
 
 def warnings(report: Report) -> list[str]:
