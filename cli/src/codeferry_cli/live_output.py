@@ -6,11 +6,10 @@ import itertools
 from typing import TYPE_CHECKING
 
 from codeferry_cli.logs import LogTail
+from codeferry_cli.report_view import MOST_ROWS
 
 if TYPE_CHECKING:
     from codeferry_cli.progress import Progress
-
-MOST_INSTANCES = 20  # beyond that nobody can read along
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_magenta")
 
@@ -51,7 +50,7 @@ class LiveOutput:
             return
         try:
             self._tail.look_for_commands()
-            if self._wanted is None and len(self._tail.instances) > MOST_INSTANCES:
+            if self._wanted is None and len(self._tail.instances) > MOST_ROWS:
                 self._stop(f"The output of {len(self._tail.instances):,} instances is not shown")
                 return
             self._show()
