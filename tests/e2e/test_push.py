@@ -151,9 +151,9 @@ def test_one_instance_by_its_id(aws, project):
 
 
 def test_a_target_without_instances_fails_with_the_fix(aws, project):
-    """No instance matches: exit 1, the reason, the command that helps, no archive left."""
+    """No instance matches: exit 4, the reason, the command that helps, no archive left."""
     ran = aws.ferry("push", "nobody-here", project)
-    assert ran.exit == 1
+    assert ran.exit == 4
     assert "nobody-here" in ran.err
     assert "codeferry:target" in ran.err
     assert aws.keys("archives/") == []

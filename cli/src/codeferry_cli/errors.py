@@ -15,10 +15,11 @@ CodeferryError
     ├── LogsMissing          1  a run's output is not kept where it should be
     ├── PageMissing          1  a run has no report page
     ├── RunNotStarted        1  an upload started no run in time
-    ├── RunFailed            1  the run failed, or some instances did
-    ├── StillRunning         1  waiting ended before the run did
+    ├── RunFailed          1,4  the run failed, or some instances did; 4: none was sent anything
+    ├── StillRunning         5  waiting ended before the run did
     ├── OutputRefused        2  there is nowhere sensible to write to
     ├── ChecksFailed       1,3  `ferry doctor` found something
+    ├── PipeClosed         141  who reads stdout has enough, as `head`
     └── Interrupted        130  Ctrl-C
 """
 
@@ -33,6 +34,9 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 CONFIGURATION = 3
+REFUSED = 4  # before any instance was sent anything
+STILL_RUNNING = 5
+PIPE_CLOSED = 141  # what a shell says of a program that SIGPIPE ended
 INTERRUPTED = 130
 
 
@@ -132,6 +136,7 @@ class RunFailed(FerryError):
 
 class StillRunning(FerryError):
     code = "still_running"
+    exit_code = STILL_RUNNING
 
 
 class OutputRefused(FerryError):
@@ -143,6 +148,13 @@ class ChecksFailed(FerryError):
     code = "checks_failed"
 
 
+class PipeClosed(FerryError):
+    """Nobody reads stdout any more. A run that was followed goes on."""
+
+    code = "pipe_closed"
+    exit_code = PIPE_CLOSED
+
+
 class Interrupted(FerryError):
     code = "interrupted"
     exit_code = INTERRUPTED
@@ -151,8 +163,6 @@ class Interrupted(FerryError):
 _USAGE_ERRORS = (TargetInvalid, NameInvalid, RequestInvalid)
 # What other members raise names what is wrong, not how a process should end.
 _BY_CODE = {
-    "no_files": FAILED,
-    "root_missing": USAGE,
     "bucket_missing": CONFIGURATION,
     "access_denied": CONFIGURATION,
     "connection_failed": CONFIGURATION,

@@ -125,6 +125,10 @@ class LogTail:
                 if lines:
                     yield lines
 
+    def planned_instances(self) -> int | None:
+        """How many instances the run is about; None until that is known."""
+        return self._record.planned_instances()
+
     def look_for_commands(self) -> None:
         """Learn which instances the run has reached so far; see ``instances``."""
         for key, command in self._record.commands(known=self._commands):

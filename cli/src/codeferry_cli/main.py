@@ -19,8 +19,9 @@ from codeferry_contracts.escaping import harmless
 
 def main() -> None:
     """Entry point of ``ferry``."""
+    _open_closed_streams()
     _print_any_name()
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(_printed(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -35,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(_as_failure(error.format_message()), arguments)
     except click.Abort:
         return _fail(errors.Interrupted("Interrupted."), arguments)
+    except errors.PipeClosed:
+        return errors.PIPE_CLOSED
     except CodeferryError as error:
         return _fail(error, arguments)
     except OSError as error:
@@ -109,6 +112,29 @@ def _json_asked(arguments: Sequence[str]) -> bool:
 def _verbosity(arguments: Sequence[str]) -> int:
     short = sum(len(a) - 1 for a in _own(arguments) if a.startswith("-v") and not a.strip("-v"))
     return short + sum(argument == "--verbose" for argument in _own(arguments))
+
+
+def _open_closed_streams() -> None:
+    """With `>&-` there is no stream at all, which nothing that prints is prepared for."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+            setattr(sys, name, nowhere)
+
+
+def _printed(arguments: Sequence[str]) -> int:
+    """``run``, and what it printed has arrived; no traceback where stdout is full or closed."""
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered has nowhere to go: Python would try again and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return errors.PIPE_CLOSED
+        print_error(_as_failure(f"stdout cannot be written: {error.strerror}."))
+        return errors.FAILED
+    return code
 
 
 def _print_any_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,8 @@ TABLE, JSON, CSV, RAW = "table", "json", "csv", "raw"
 
 @dataclass(frozen=True)
 class Output:
-    """``json`` asks for one document on stdout, as ``form`` JSON does; with CSV stdout has the
-    table and nothing else. ``verbose`` counts the -v."""
+    """``json`` asks for one document on stdout, as ``form`` JSON does. With CSV stdout has the
+    table and nothing else, with RAW what a command printed. ``verbose`` counts the -v."""
 
     json: bool = False
     verbose: int = 0
@@ -37,15 +38,20 @@ class Output:
     def csv(self) -> bool:
         return self.form == CSV
 
+    @property
+    def _talk(self) -> bool:
+        """Whether what is for people has to leave stdout to something else."""
+        return self.form in (CSV, RAW)
+
     def document(self, answer: Mapping[str, Any]) -> None:
         """The ``--json`` answer of a command that succeeded; nothing without ``--json``."""
         if self.json:
             print_document({"success": True, **answer})
 
     def line(self, text: str = "") -> None:
-        """A line of data, for people; nothing under ``--json``, talk beside CSV."""
+        """A line of data, for people; nothing under ``--json``, talk beside CSV and RAW."""
         if not self.json:
-            click.echo(harmless(text), err=self.csv)
+            click.echo(harmless(text), err=self._talk)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Row]) -> None:
         """A table on stdout, as wide as the terminal at most, or as CSV; nothing under ``--json``.
@@ -57,8 +63,9 @@ class Output:
         if self.csv:
             click.echo(to_csv(columns, list(rows)), nl=False)
             return
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo("\n".join(to_lines(columns, list(rows), width)))
+        stream = sys.stderr if self._talk else sys.stdout
+        width = shutil.get_terminal_size().columns if stream.isatty() else None
+        click.echo("\n".join(to_lines(columns, list(rows), width)), err=self._talk)
 
     def note(self, text: str) -> None:
         """A line of talk, on stderr."""
@@ -80,3 +87,13 @@ def print_error(error: CodeferryError) -> None:
     click.echo(f"Error: {harmless(error.message)}", err=True)
     for line in harmless(error.hint).splitlines():
         click.echo(f"  {line}", err=True)
+
+
+def reader_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads."""
+    watched = select.poll()
+    try:
+        watched.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return False
+    return any(event & select.POLLERR for _, event in watched.poll(0))

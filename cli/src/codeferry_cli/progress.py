@@ -12,7 +12,8 @@ from codeferry_cli.log_lines import Line, Throttle
 from codeferry_contracts.escaping import coloured, harmless
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.live import Live
+    from rich.spinner import Spinner
     from rich.text import Text
 
 _MOST_BARS = 20  # at once on the screen
@@ -26,6 +27,9 @@ class Progress(Protocol):
 
     def output(self, line: Line, colour: str) -> None:
         """A line that an instance printed; ``colour`` is the instance's."""
+
+    def bare(self, line: Line) -> None:
+        """A line that is all there is to stdout: a command's own output."""
 
     def now(self, text: str, mark: object) -> None:
         """What is happening; ``mark`` changes when it is worth a line of its own."""
@@ -53,6 +57,7 @@ class PlainProgress:
     def __init__(self) -> None:
         self._mark: object = None
         self._throttle = Throttle()
+        self._bare = False
 
     def line(self, text: str) -> None:
         click.echo(harmless(text), err=True)
@@ -61,7 +66,15 @@ class PlainProgress:
         for shown in self._throttle.of(line):
             self._print(shown, colour)
 
+    def bare(self, line: Line) -> None:
+        self._bare = True
+        for shown in self._throttle.of(line):
+            self._print(shown, "")
+
     def _print(self, line: Line, colour: str) -> None:
+        if self._bare:
+            click.echo(coloured(line.text))
+            return
         who = click.style(f"{line.instance} |", fg=colour or None)
         click.echo(f"{who} {coloured(line.text)}", err=True)
 
@@ -88,7 +101,8 @@ class LiveProgress:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
-        self._status: Status | None = None
+        self._live: Live | None = None
+        self._spinner: Spinner | None = None
         self._now = ""
         self._bars: dict[str, Text] = {}
 
@@ -98,31 +112,47 @@ class LiveProgress:
     def output(self, line: Line, colour: str) -> None:
         from rich.text import Text
 
-        text = Text.from_ansi(coloured(line.text))
-        shown = Text.assemble((harmless(f"{line.instance} |"), colour), " ", text)
-        if line.redrawn and self._status:
+        shown = Text.assemble((harmless(f"{line.instance} |"), colour), " ", _text(line))
+        if line.redrawn and self._live:
             self._bars[line.instance] = shown
             self._draw()
         else:
             self._settle(line.instance)
             self._console.print(shown, soft_wrap=True)
 
+    def bare(self, line: Line) -> None:
+        if not sys.stdout.isatty():
+            click.echo(coloured(line.text))
+        elif line.redrawn and self._live:
+            self._bars[line.instance] = _text(line)
+            self._draw()
+        else:
+            self._settle(line.instance)
+            self._console.print(_text(line), soft_wrap=True)
+
     def now(self, text: str, mark: object) -> None:
-        if self._status is None:
-            self._status = self._console.status("")
-            self._status.start()
+        if self._live is None:
+            from rich.live import Live
+            from rich.spinner import Spinner
+
+            self._spinner = Spinner("dots")
+            # Stdout stays stdout: what is printed to it is not for this console.
+            self._live = Live(
+                self._spinner, console=self._console, transient=True, redirect_stdout=False
+            )
+            self._live.start()
         self._now = text
         self._draw()
 
     def _draw(self) -> None:
         from rich.text import Text
 
-        if self._status:
+        if self._spinner:
             lines = [Text(harmless(self._now)), *list(self._bars.values())[-_MOST_BARS:]]
             for bar in lines:
                 bar.no_wrap = True  # a line that wraps is not drawn over in whole
                 bar.truncate(max(1, self._console.width - 4), overflow="ellipsis")
-            self._status.update(Text("\n").join(lines))
+            self._spinner.update(text=Text("\n").join(lines))
 
     def _settle(self, instance: str) -> None:
         """A bar is over: how it was left stays on the screen."""
@@ -137,9 +167,15 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         for instance in list(self._bars):
             self._settle(instance)
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _text(line: Line) -> Text:
+    from rich.text import Text
+
+    return Text.from_ansi(coloured(line.text))
 
 
 def _dumb() -> bool:

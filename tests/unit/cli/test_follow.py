@@ -117,7 +117,7 @@ def test_with_a_command_the_longest_phase_is_called_run(
     """Applying the release is the least of it; polls stay close for what it prints."""
     told = Told()
     tail = LogTail(stage, finished, since=0)
-    live = LiveOutput(tail, told, wanted=True, later="ferry logs")
+    live = LiveOutput(tail, told, wanted=True, bare=False, later="ferry logs")
     Follower(stage, SYNC, finished, told, live).follow()
     words = [line.split()[0] for line in told.lines]
     assert "run" in words

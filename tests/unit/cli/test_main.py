@@ -316,6 +316,62 @@ def read_terminal(leader: int) -> bytes:
         return b""
 
 
+def test_who_reads_stdout_may_have_enough(ferry_command: str, world: Any, project: Path) -> None:
+    """`| head` ends it quietly, with what a shell says of SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [ferry_command, "run", "fleet", str(project), "--output", "raw", "--", "prog"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 141
+    assert not [line for line in done.stderr.splitlines() if "rror" in line or "Trace" in line]
+
+
+@pytest.mark.parametrize(
+    "words", ["--version", "--help", "init --dry-run", "init --dry-run --json"]
+)
+def test_a_full_stdout_is_said_without_a_traceback(ferry_command: str, words: str) -> None:
+    """What cannot be written, and why; exit 1."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [ferry_command, *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_streams_are_nothing_to_fail_for(ferry_command: str, closed: str) -> None:
+    """`>&-` is a way to say: not interested."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$1" init --dry-run {closed}', "sh", ferry_command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_broken_connection_is_not_taken_for_a_reader_that_has_enough(
+    ferry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same error of the operating system means two things."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("codeferry_cli.commands.init._write", broken)
+    answer = ferry("init")
+    assert answer.exit == 1
+    assert "A connection broke" in answer.err
+
+
 def test_run_gives_the_exit_code_instead_of_ending_the_process() -> None:
     """Programs can call it."""
     assert run(["--version"]) == 0

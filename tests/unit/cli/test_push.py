@@ -125,10 +125,10 @@ def test_no_wait_returns_at_once_with_the_run(ferry: Any, world: Any, project: P
 def test_wait_timeout_stops_the_waiting_and_not_the_run(
     ferry: Any, world: Any, project: Path
 ) -> None:
-    """Exit 1, the commands to look again and to stop it, and a run that still runs."""
+    """Exit 5, the commands to look again and to stop it, and a run that still runs."""
     answer = ferry("push", "slow", str(project), "--wait-timeout", "1s")
     run_id = run_id_in(answer.err)
-    assert answer.exit == 1
+    assert answer.exit == 5
     assert f"ferry cancel {run_id} --stage local" in answer.err
     assert ferry("status", run_id, "--json").json()["status"] == "running"
     ferry("cancel", run_id, "--no-wait")
@@ -162,7 +162,7 @@ def test_a_missing_directory_is_named_with_exit_2(ferry: Any, world: Any) -> Non
     assert "'./nowhere' does not exist" in answer.err
 
 
-def test_an_empty_project_is_exit_1_and_nothing_is_uploaded(
+def test_an_empty_project_is_exit_4_and_nothing_is_uploaded(
     ferry: Any, world: Any, clean_environment: Path
 ) -> None:
     """ "No files to sync", and what was looked at."""
@@ -170,7 +170,7 @@ def test_an_empty_project_is_exit_1_and_nothing_is_uploaded(
     s3 = world.client("s3")
     before = s3.list_object_versions(Bucket=world.bucket, Prefix="archives/").get("Versions", [])
     answer = ferry("push", "fleet", "empty")
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert "No files to sync" in answer.err
     assert str(clean_environment / "empty") in answer.err
     after = s3.list_object_versions(Bucket=world.bucket, Prefix="archives/").get("Versions", [])
@@ -193,7 +193,7 @@ def test_secrets_are_refused_by_name_before_anything_lies_in_the_bucket(
     """A .env among the files stops the push and leaves no object."""
     (project / ".env").write_text("AWS_SECRET=hunter2\n")
     answer = ferry("push", "fleet", str(project), "--json")
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert answer.json()["error"]["code"] == "secrets_found"
     assert ".env" in answer.json()["error"]["message"]
     assert "hunter2" not in answer.out + answer.err

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from codeferry_cli.record import RunRecord
+
 HOSTILE = ["a b", "it's", "$x", ";id", "`id`", "", "new\nline", "--json", "--", "-h", "ü", "\\"]
 
 
@@ -97,6 +99,31 @@ def test_a_command_that_fails_on_one_instance_is_exit_1_with_its_tail(
     assert "Command succeeded on 2/3 instances" in answer.out
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_what_one_instance_prints_or_is_asked_for_raw_is_all_of_stdout(
+    ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch, raw: bool
+) -> None:
+    """As it can be piped on; the report is talk then."""
+    if not raw:
+        monkeypatch.setattr(RunRecord, "planned_instances", lambda _: 1)
+    words = ("--output", "raw") if raw else ()
+    answer = ferry("run", "fleet", str(project), *words, "--", "prog")
+    assert answer.exit == 0
+    assert sorted(answer.out.splitlines()) == ["done"] * 3 + ["running prog"] * 3
+    assert "Command succeeded on" in answer.err
+    assert "running prog" not in answer.err
+
+
+def test_the_table_of_one_instance_is_on_stdout_where_it_is_asked_for(
+    ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--output table says that the report is what is wanted."""
+    monkeypatch.setattr(RunRecord, "planned_instances", lambda _: 1)
+    answer = ferry("run", "fleet", str(project), "--output", "table", "--", "prog")
+    assert "Command succeeded on" in answer.out
+    assert "running prog" not in answer.out
+
+
 def test_no_output_shows_nothing_of_it(ferry: Any, world: Any, project: Path) -> None:
     """The run is followed as a push is."""
     answer = ferry("run", "fleet", str(project), "--no-output", "--", "prog")
@@ -115,8 +142,8 @@ def test_json_is_one_document_without_any_output(ferry: Any, world: Any, project
 def test_output_of_too_many_instances_is_named_instead_of_shown(
     ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says so once, with the command that shows it; --output shows it all the same."""
-    monkeypatch.setattr("codeferry_cli.live_output.MOST_INSTANCES", 2)
+    """It says so once, with the command that shows it; --show-output shows it all the same."""
+    monkeypatch.setattr("codeferry_cli.live_output.MOST_ROWS", 2)
     answer = ferry("run", "fleet", str(project), "--", "prog")
     assert answer.err.count("The output of 3 instances is not shown. See it: ferry logs ") == 1
     assert "running prog" not in answer.err

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from codeferry_cli.errors import AwsFailed, PipeClosed
 from codeferry_cli.options import DEFAULT_STAGE, Access
+from codeferry_cli.output import reader_gone
 
 
 class FerryCommand(click.Command):
@@ -17,6 +19,10 @@ class FerryCommand(click.Command):
         given = dict(ctx.params)
         try:
             return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if reader_gone():
+                raise PipeClosed("Nobody reads stdout any more.") from error
+            raise AwsFailed(f"A connection broke: {error}.", hint="Try again.") from error
         except Exception as error:
             if "botocore" not in sys.modules:  # then it cannot be one of its errors
                 raise
