@@ -6,7 +6,9 @@ import json
 import select
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from codeferry_cli.table import Column, Row, to_csv, to_lines
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import harmless
 
+SILENCE_SECONDS = 2.0
 TABLE, JSON, CSV, RAW = "table", "json", "csv", "raw"
 
 
@@ -87,6 +90,18 @@ def print_error(error: CodeferryError) -> None:
     click.echo(f"Error: {harmless(error.message)}", err=True)
     for line in harmless(error.hint).splitlines():
         click.echo(f"  {line}", err=True)
+
+
+@contextmanager
+def said_when_slow(text: str) -> Iterator[None]:
+    """A line of talk when what is done here takes longer than a person waits in silence."""
+    timer = threading.Timer(SILENCE_SECONDS, click.echo, (text,), {"err": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def reader_gone() -> bool:

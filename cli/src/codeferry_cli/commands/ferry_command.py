@@ -11,9 +11,45 @@ from codeferry_cli.errors import AwsFailed, PipeClosed
 from codeferry_cli.options import DEFAULT_STAGE, Access
 from codeferry_cli.output import reader_gone
 
+# What other tools call it; the first ones that a command has are suggested.
+SYNONYMS = {
+    "-n": ("--dry-run", "--limit"),
+    "--tail": ("--follow", "--limit"),
+    "--lines": ("--limit",),
+    "--last": ("--limit",),
+    "--since": ("--limit",),
+    "-q": ("--no-output", "--json"),
+    "--quiet": ("--no-output", "--json"),
+    "--format": ("--output", "--json"),
+    "-y": ("--yes",),
+    "--force": ("--yes",),
+    "--check": ("--dry-run",),
+    "--plan": ("--dry-run",),
+    "--background": ("--no-wait",),
+    "--detach": ("--no-wait",),
+    "-d": ("--no-wait",),
+    "--name": ("--project",),
+}
+
 
 class FerryCommand(click.Command):
     """Explains botocore's errors with the stage, profile and region the command was given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = {
+                name
+                for parameter in self.params
+                for name in (*parameter.opts, *parameter.secondary_opts)
+            }
+            name = error.option_name
+            meant = next((option for option in SYNONYMS.get(name, ()) if option in known), "")
+            if not meant:
+                raise
+            said = f"No such option '{name}'. Did you mean '{meant}'?"
+            raise click.NoSuchOption(name, said, ctx=ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         given = dict(ctx.params)

@@ -54,8 +54,8 @@ def run(
 
     \b
     Examples:
-      ferry run gpu-workers -- python train.py --epochs 10
-      ferry run gpu-workers --install --env WANDB_API_KEY -- python train.py
+      ferry run gpu-workers -- python3 train.py --epochs 10
+      ferry run gpu-workers --install --env WANDB_API_KEY -- python3 train.py
       ferry run all ./service --timeout 2m -- sh -c 'nvidia-smi | head -5'
       ferry run gpu-workers --dry-run -- ./scripts/check.sh
     """
