@@ -151,9 +151,9 @@ def test_one_instance_by_its_id(aws, project):
 
 
 def test_a_target_without_instances_fails_with_the_fix(aws, project):
-    """No instance matches: exit 1, the reason, the targets there are, no archive sent."""
+    """No instance matches: exit 4, the reason, the targets there are, no archive sent."""
     ran = aws.ferry("push", "nobody-here", project)
-    assert ran.exit == 1
+    assert ran.exit == 4
     assert "nobody-here" in ran.err
     assert "Known targets: demo (3 instances)" in ran.err
     assert "Packing" not in ran.err

@@ -149,6 +149,6 @@ def test_a_send_command_that_is_refused_is_the_runs_reason(through, project):
     """Every instance is recorded with SSM's answer, and the archive is gone."""
     through.ssm.set(Rule(Status(400, "AccessDeniedException"), target=r"\.SendCommand$", times=99))
     ran, report = through.push(project)
-    assert ran.exit == 1
+    assert ran.exit == 4
     assert {o["error"]["code"] for o in report["instances"]} == {"aws_refused"}
     assert "SendCommand" in report["instances"][0]["error"]["hint"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from codeferry_contracts.amounts import counted, seconds, size
 
@@ -10,5 +10,5 @@ __all__ = ["counted", "seconds", "size", "when"]
 
 
 def when(moment: datetime) -> str:
-    """Local time to the second."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+    """To the second and in UTC, as in the ids of runs, on their pages and in the logs."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from codeferry_cli import report_view
-from codeferry_cli.errors import RunFailed
+from codeferry_cli.errors import FAILED, REFUSED, RunFailed
 from codeferry_cli.execution import Execution
 from codeferry_cli.follow import Followed
 from codeferry_cli.output import Output
@@ -41,11 +41,22 @@ def conclude(
     report = await_report(stage, followed.execution)
     answer = {**facts, "phases": followed.timeline.to_json(), "report": report}
     if report:
-        report_view.show(report, output)
+        report_view.show(report, output, option=stage.option())
     error = _failure(followed.execution, report)
     if error:
-        raise RunFailed(error["message"], hint=error["hint"], code=error["code"], details=answer)
+        raise RunFailed(
+            error["message"],
+            hint=error["hint"],
+            code=error["code"],
+            exit_code=FAILED if report is None or _sent(report) else REFUSED,
+            details=answer,
+        )
     output.document(answer)
+
+
+def _sent(report: Report) -> bool:
+    """Whether any instance was sent anything."""
+    return any(outcome["command_id"] for outcome in report["instances"])
 
 
 def _failure(execution: Execution, report: Report | None) -> ErrorRecord | None:

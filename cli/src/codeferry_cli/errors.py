@@ -17,12 +17,13 @@ CodeferryError
     ├── LogsMissing          1  a run's output is not kept where it should be
     ├── PageMissing          1  a run has no report page
     ├── RunNotStarted        1  an upload started no run in time
-    ├── NoInstances          1  the target reaches no instance
-    ├── ExpectationUnmet     1  what --strict expects is not packed
-    ├── RunFailed            1  the run failed, or some instances did
-    ├── StillRunning         1  waiting ended before the run did
+    ├── NoInstances          4  the target reaches no instance
+    ├── ExpectationUnmet     4  what --strict expects is not packed
+    ├── RunFailed          1,4  the run failed, or some instances did; 4: none was sent anything
+    ├── StillRunning         5  waiting ended before the run did
     ├── OutputRefused        2  there is nowhere sensible to write to
     ├── ChecksFailed       1,3  `ferry doctor` found something
+    ├── PipeClosed         141  who reads stdout has enough, as `head`
     └── Interrupted    130,143  Ctrl-C, SIGTERM
 """
 
@@ -37,6 +38,9 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 CONFIGURATION = 3
+REFUSED = 4  # before any instance was sent anything
+STILL_RUNNING = 5
+PIPE_CLOSED = 141  # what a shell says of a program that SIGPIPE ended
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -143,10 +147,12 @@ class RunNotStarted(FerryError):
 
 class NoInstances(FerryError):
     code = "no_instances"
+    exit_code = REFUSED
 
 
 class ExpectationUnmet(FerryError):
     code = "expectation_unmet"
+    exit_code = REFUSED
 
 
 class RunFailed(FerryError):
@@ -155,6 +161,7 @@ class RunFailed(FerryError):
 
 class StillRunning(FerryError):
     code = "still_running"
+    exit_code = STILL_RUNNING
 
 
 class OutputRefused(FerryError):
@@ -164,6 +171,13 @@ class OutputRefused(FerryError):
 
 class ChecksFailed(FerryError):
     code = "checks_failed"
+
+
+class PipeClosed(FerryError):
+    """Nobody reads stdout any more. A run that was followed goes on."""
+
+    code = "pipe_closed"
+    exit_code = PIPE_CLOSED
 
 
 class Interrupted(FerryError):
@@ -180,8 +194,6 @@ class Terminated(KeyboardInterrupt):
 _USAGE_ERRORS = (TargetInvalid, NameInvalid, RequestInvalid)
 # What other members raise names what is wrong, not how a process should end.
 _BY_CODE = {
-    "no_files": FAILED,
-    "root_missing": USAGE,
     "bucket_missing": CONFIGURATION,
     "access_denied": CONFIGURATION,
     "connection_failed": CONFIGURATION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,22 +10,23 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from codeferry_cli import amounts
-from codeferry_cli.errors import Interrupted, StillRunning
+from codeferry_cli.errors import FAILED, Interrupted, StillRunning
 from codeferry_cli.execution import Execution, describe, read_history, stop
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.options import Waiting
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.progress import Progress
 from codeferry_cli.record import RunRecord
-from codeferry_cli.report_view import outcome_line
+from codeferry_cli.report_view import MOST_ROWS, outcome_line
 from codeferry_cli.stage import DeployedStage
+from codeferry_contracts.report import Outcome
 
 _FIRST_INTERVAL = 0.3  # seconds; a small run on a quick stage ends within one or two
 _LONGEST_INTERVAL = 3.0  # seconds; a day's run then costs 2 % of the API's rate
 _LONGEST_WITH_OUTPUT = 1.5  # seconds; what a command prints is wanted sooner
 _GROWTH = 1.3
-# Beyond this many instances a line each helps nobody: they are counted instead.
-_MOST_LINES = 100
+_COUNT_INTERVAL = 1.0  # seconds between two counts of instances that are lines
+_MOST_READ = 1000  # outcomes that are looked at for failures while the run goes on
 
 _DOING = {
     "plan": "Planning",
@@ -36,6 +38,8 @@ _DOING = {
     "cleanup": "Cleaning up",
     "report": "Reporting",
 }
+
+_CANCELLED = "is cancelled"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class Follower:
         self._timeline = NOTHING_YET
         self._told_phases: set[str] = set()
         self._told_instances: set[str] = set()
+        self._planned: int | None = None
+        self._failed = 0
+        self._counted_at = -math.inf
+        self._count = 0
 
     def follow(self, patience: float | None = None) -> Followed:
         """Wait for the end of the run, at most ``patience`` seconds.
@@ -114,7 +122,7 @@ class Follower:
         if current and execution.running:
             if current == "apply":
                 self._tell_instances()
-            self._progress.now(self._doing(current), mark=current)
+            self._progress.now(self._doing(current), mark=(current, self._count))
 
     def _tell_end_of(self, phase: str) -> None:
         if phase in self._told_phases:
@@ -128,29 +136,49 @@ class Follower:
     def _doing(self, phase: str) -> str:
         started = self._timeline.spans[phase].started
         elapsed = max(0.0, (datetime.now(tz=started.tzinfo) - started).total_seconds())
-        done = len(self._told_instances)
-        arrived = f"{amounts.counted(done, 'instance')} done" if done else ""
         clock = amounts.seconds(elapsed) if elapsed >= 1 else ""
-        further = ", ".join(filter(None, (clock, arrived)))
+        further = ", ".join(filter(None, (clock, self._arrived())))
         return f"{_DOING[self._label(phase)]}… {further}".rstrip()
+
+    def _arrived(self) -> str:
+        done, planned = len(self._told_instances), self._planned
+        if not done:
+            return ""
+        count = f"{done:,} of {amounts.counted(planned, 'instance')}" if planned else f"{done:,}"
+        least = "at least " if done > _MOST_READ else ""
+        return f"{count} done" + (f", {least}{self._failed:,} failed" if self._failed else "")
 
     def _label(self, phase: str) -> str:
         return label(phase, command=self._output is not None)
 
     def _tell_instances(self) -> None:
+        """Each instance as it is done; of many only a count, and some that failed."""
+        if self._planned is None:
+            self._planned = self._record.planned_instances()
         fresh = [i for i in self._record.finished_instances() if i not in self._told_instances]
-        room = max(0, _MOST_LINES - len(self._told_instances))
+        room = max(0, _MOST_READ - len(self._told_instances))
         for outcome in self._record.outcomes(fresh[:room]):
-            self._progress.line(f"  {outcome_line(outcome)}")
+            self._tell_instance(outcome)
         self._told_instances.update(fresh)
-        if len(fresh) > room:
-            self._progress.line(f"  {amounts.counted(len(self._told_instances), 'instance')} done")
+        if self._many and self._clock() - self._counted_at >= _COUNT_INTERVAL:
+            self._counted_at, self._count = self._clock(), len(self._told_instances)
+
+    @property
+    def _many(self) -> bool:
+        return max(self._planned or 0, len(self._told_instances)) > MOST_ROWS
+
+    def _tell_instance(self, outcome: Outcome) -> None:
+        failed = outcome["status"] == "failed"
+        self._failed += failed
+        if not self._many or (failed and self._failed <= MOST_ROWS):
+            self._progress.line(f"  {outcome_line(outcome)}")
 
     def _out_of_patience(self, waited: float) -> StillRunning:
         goes_on, hint = _leave(self._stage, self._workflow, self._run_id, cancel=self._cancel)
         return StillRunning(
             f"The run {self._run_id} has not ended after {amounts.seconds(waited)}; it {goes_on}.",
             hint=hint,
+            exit_code=FAILED if goes_on == _CANCELLED else None,
             details={"run_id": self._run_id},
         )
 
@@ -180,7 +208,7 @@ def _leave(stage: DeployedStage, workflow: str, run_id: str, *, cancel: bool) ->
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is then not known to end
         said = f"could not be cancelled: {error}"
         return said, f"{look}\nStop it:    ferry cancel {run_id}{stage.option()}"
-    return "is cancelled", look
+    return _CANCELLED, look
 
 
 def accompany(

@@ -20,7 +20,7 @@ from codeferry_cli.here import started_by
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.logs import CLOCK_MS, LogTail
 from codeferry_cli.options import Access, Waiting
-from codeferry_cli.output import Output
+from codeferry_cli.output import RAW, Output
 from codeferry_cli.packing import find_root
 from codeferry_cli.progress import Progress, progress
 from codeferry_cli.rehearsal import rehearse
@@ -89,7 +89,7 @@ def carry_out(
     show: bool | None = None,
 ) -> None:
     """Launch it, or with ``dry_run`` only say what would be packed and asked. ``show`` is
-    ``--output``. Raises RunFailed unless all of it went well, and what its parts raise."""
+    ``--show-output``. Raises RunFailed unless all of it went well, and what its parts raise."""
     for path in _left_behind(plan):
         output.note(
             f"Warning: {path} has to be there, and lies here, but is not packed: "
@@ -186,17 +186,20 @@ def _launch(
             with watched(stage, plan.workflow, plan.run_id, cancel=waiting.cancel_on_exit):
                 start(stage, plan.workflow, plan.run_id, request)
         shown.line(f"Run {plan.run_id}")
-        live = _live_output(stage, plan, shown, False if output.json else show)
+        live = _live_output(stage, plan, shown, False if output.json else show, output.form)
         followed = accompany(stage, plan.workflow, plan.run_id, shown, waiting, live)
+    if live and live.has_stdout:
+        output = dataclasses.replace(output, form=RAW)
     packing_view.show_warnings(plan.prepared, sent.packed, output)
     conclude(stage, followed, output, sent_json(plan.run_id, plan.prepared, sent))
 
 
 def _live_output(
-    stage: DeployedStage, plan: Launch, shown: Progress, wanted: bool | None
+    stage: DeployedStage, plan: Launch, shown: Progress, wanted: bool | None, form: str | None
 ) -> LiveOutput | None:
     if not plan.request.command:
         return None
     tail = LogTail(stage, plan.run_id, since=int(time.time() * 1000) - CLOCK_MS)
     later = f"ferry logs {plan.run_id} -f{stage.option()}"
-    return LiveOutput(tail, shown, wanted=wanted, later=later)
+    bare = None if form is None else form == RAW
+    return LiveOutput(tail, shown, wanted=wanted, bare=bare, later=later)

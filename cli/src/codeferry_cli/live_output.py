@@ -6,11 +6,10 @@ import itertools
 from typing import TYPE_CHECKING
 
 from codeferry_cli.logs import LogTail
+from codeferry_cli.report_view import MOST_ROWS
 
 if TYPE_CHECKING:
     from codeferry_cli.progress import Progress
-
-MOST_INSTANCES = 20  # beyond that nobody can read along
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_magenta")
 
@@ -32,17 +31,30 @@ class LiveOutput:
     """Tells ``progress`` each new line, with its instance before it.
 
     ``wanted`` None means: unless there are too many instances. What cannot be shown is
-    said once; the run goes on all the same.
+    said once; the run goes on all the same. ``bare`` is that the lines themselves go to stdout,
+    whoever printed them; None means: those of a single instance.
     """
 
     def __init__(
-        self, tail: LogTail, progress: Progress, *, wanted: bool | None, later: str
+        self,
+        tail: LogTail,
+        progress: Progress,
+        *,
+        wanted: bool | None,
+        bare: bool | None,
+        later: str,
     ) -> None:
         self._tail = tail
         self._progress = progress
         self._wanted = wanted
+        self._bare = bare
         self._later = later
         self._colours = Colours()
+
+    @property
+    def has_stdout(self) -> bool:
+        """Whether stdout has what the command printed, and so should have nothing else."""
+        return bool(self._bare) and self._wanted is not False
 
     def show_news(self) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -51,7 +63,9 @@ class LiveOutput:
             return
         try:
             self._tail.look_for_commands()
-            if self._wanted is None and len(self._tail.instances) > MOST_INSTANCES:
+            if self._bare is None:
+                self._bare = self._tail.planned_instances() == 1
+            if self._wanted is None and not self._bare and len(self._tail.instances) > MOST_ROWS:
                 self._stop(f"The output of {len(self._tail.instances):,} instances is not shown")
                 return
             self._show()
@@ -61,8 +75,10 @@ class LiveOutput:
     def _show(self) -> None:
         for page in self._tail.fresh():
             for line in page:
-                colour = self._colours.of(line.instance)
-                self._progress.output(line.instance, colour, line.text)
+                if self._bare:
+                    self._progress.bare(line)
+                else:
+                    self._progress.output(line, self._colours.of(line.instance))
 
     def _stop(self, why: str) -> None:
         self._wanted = False

@@ -5,13 +5,16 @@ Run Command writes streams ``<command_id>/<instance_id>/<step>/stdout`` and ``â€
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from codeferry_contracts.errors import ResultInvalid
+from codeferry_contracts.escaping import last_drawn
 from codeferry_contracts.result import parse_result
 
 OUTPUTS = ("stdout", "stderr")
@@ -23,17 +26,20 @@ OUTPUTS = ("stdout", "stderr")
 _STEP_FAILED = re.compile(
     r"failed to run commands: (?:exit status \d+|signal: [a-z0-9/ ]+(?: \(core dumped\))?)"
 )
-# A carriage return alone is a progress bar drawing over itself: each state is a line here.
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line an instance printed; ``time`` in milliseconds since 1970, as it was logged."""
+    """One line an instance printed; ``time`` in milliseconds since 1970, as it was logged.
+
+    ``redrawn`` is that a progress bar has drawn it over itself: ``text`` is how it was left, and
+    the next such line of the instance may be the same bar further on.
+    """
 
     instance: str
     time: int
     text: str
+    redrawn: bool = False
 
     def to_json(self) -> dict[str, str]:
         moment = datetime.fromtimestamp(self.time / 1000, UTC)
@@ -72,11 +78,14 @@ class CommandLines:
 
     def of(self, event: Mapping[str, Any]) -> Iterator[Line]:
         """The lines of the next log event; one that may be the last of all comes with the next."""
-        texts = _LINE_END.split(event["message"])
+        texts = event["message"].split("\n")
         if len(texts) > 1 and not texts[-1]:
             del texts[-1]  # it ended with a line end
-        for text in texts:
-            line = Line(self.instance, event["timestamp"], text)
+        for printed in texts:
+            text = last_drawn(printed)
+            line = Line(
+                self.instance, event["timestamp"], text, redrawn=text != printed.rstrip("\r")
+            )
             if self._held:
                 yield self._held
                 self._held = None
@@ -85,6 +94,51 @@ class CommandLines:
             elif self._begun or self.output == "stderr" or not _is_result(text, self.run_id):
                 yield line
             self._begun = True
+
+
+def settled(lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines of one instance, of each progress bar only how it ended."""
+    held: Line | None = None
+    for line in lines:
+        if held and not line.redrawn:
+            yield held
+        held = line if line.redrawn else None
+        if not line.redrawn:
+            yield line
+    if held:
+        yield held
+
+
+class Throttle:
+    """Lets a progress bar through at most once in ``interval`` seconds for each instance.
+
+    Every other line passes at once, after how the bar before it was left.
+    """
+
+    def __init__(
+        self, interval: float = 1.0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._held: dict[str, Line] = {}
+        self._shown: dict[str, float] = {}
+
+    def of(self, line: Line) -> Iterator[Line]:
+        """What is to be shown now that ``line`` has come."""
+        held = self._held.pop(line.instance, None)
+        if not line.redrawn:
+            yield from filter(None, (held,))
+            yield line
+        elif self._clock() - self._shown.get(line.instance, -math.inf) >= self._interval:
+            self._shown[line.instance] = self._clock()
+            yield line
+        else:
+            self._held[line.instance] = line
+
+    def rest(self) -> Iterator[Line]:
+        """What was held back and is now the end."""
+        yield from self._held.values()
+        self._held.clear()
 
 
 def _is_result(text: str, run_id: str) -> bool:

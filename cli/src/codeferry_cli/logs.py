@@ -9,7 +9,7 @@ from typing import Any
 
 from codeferry_cli.errors import LogsMissing
 from codeferry_cli.execution import Execution, describe
-from codeferry_cli.log_lines import OUTPUTS, CommandLines, Line, owner, stream_name
+from codeferry_cli.log_lines import OUTPUTS, CommandLines, Line, owner, settled, stream_name
 from codeferry_cli.record import RunRecord
 from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.names import SCRIPT
@@ -65,8 +65,8 @@ def _read_output(
     stage: DeployedStage, command: CommandRecord, lines: CommandLines, step: str, since: int
 ) -> Iterator[Line]:
     name = stream_name(command["command_id"], lines.instance, step, lines.output)
-    for event in _read_stream(stage, command["log_group"], name, since):
-        yield from lines.of(event)
+    events = _read_stream(stage, command["log_group"], name, since)
+    yield from settled(line for event in events for line in lines.of(event))
 
 
 def _read_stream(
@@ -124,6 +124,10 @@ class LogTail:
                 lines = [line for line in page if self._instance in (None, line.instance)]
                 if lines:
                     yield lines
+
+    def planned_instances(self) -> int | None:
+        """How many instances the run is about; None until that is known."""
+        return self._record.planned_instances()
 
     def look_for_commands(self) -> None:
         """Learn which instances the run has reached so far; see ``instances``."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,9 +20,10 @@ from codeferry_contracts.escaping import harmless
 
 def main() -> None:
     """Entry point of ``ferry``."""
+    _open_closed_streams()
     _print_any_name()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(_printed(sys.argv[1:]))
 
 
 def _terminate(*_: object) -> None:
@@ -32,7 +35,9 @@ def _terminate(*_: object) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code of behaviour.md's table."""
     try:
-        result = ferry.main(args=list(arguments), prog_name="ferry", standalone_mode=False)
+        result = ferry.main(
+            args=list(arguments), prog_name="ferry", standalone_mode=False, color=_coloured()
+        )
     except click.UsageError as error:
         return _usage(error, arguments)
     except click.ClickException as error:
@@ -41,6 +46,8 @@ def run(arguments: Sequence[str]) -> int:
         interrupted = errors.Interrupted("Interrupted.")
         interrupted.__cause__ = abort
         return _fail(interrupted, arguments)
+    except errors.PipeClosed:
+        return errors.PIPE_CLOSED
     except CodeferryError as error:
         return _fail(error, arguments)
     except OSError as error:
@@ -93,6 +100,16 @@ def _as_defect(error: Exception) -> errors.FerryError:
     )
 
 
+def _coloured() -> bool | None:
+    """Whether to print colours: as NO_COLOR (no-color.org), FORCE_COLOR (force-color.org) and a
+    terminal that has none say, in this order; None is: on terminals."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return False if os.environ.get("TERM") in ("dumb", "unknown") else None
+
+
 def _own(arguments: Sequence[str]) -> Sequence[str]:
     """The arguments before ``--``: what follows belongs to someone else."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -100,12 +117,40 @@ def _own(arguments: Sequence[str]) -> Sequence[str]:
 
 def _json_asked(arguments: Sequence[str]) -> bool:
     """Whether ``--json`` was typed, known even where the command line does not parse."""
-    return "--json" in _own(arguments)
+    own = _own(arguments)
+    return (
+        "--json" in own
+        or "--output=json" in own
+        or any(pair == ("--output", "json") for pair in itertools.pairwise(own))
+    )
 
 
 def _verbosity(arguments: Sequence[str]) -> int:
     short = sum(len(a) - 1 for a in _own(arguments) if a.startswith("-v") and not a.strip("-v"))
     return short + sum(argument == "--verbose" for argument in _own(arguments))
+
+
+def _open_closed_streams() -> None:
+    """With `>&-` there is no stream at all, which nothing that prints is prepared for."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+            setattr(sys, name, nowhere)
+
+
+def _printed(arguments: Sequence[str]) -> int:
+    """``run``, and what it printed has arrived; no traceback where stdout is full or closed."""
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered has nowhere to go: Python would try again and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return errors.PIPE_CLOSED
+        print_error(_as_failure(f"stdout cannot be written: {error.strerror}."))
+        return errors.FAILED
+    return code
 
 
 def _print_any_name() -> None:

@@ -17,7 +17,7 @@ from click.core import ParameterSource
 
 from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
-from codeferry_cli.output import Output
+from codeferry_cli.output import CSV, JSON, RAW, TABLE, Output
 from codeferry_cli.params import DURATION, PROJECT, RUN, STAGE, TARGET
 from codeferry_contracts.escaping import harmless
 
@@ -197,12 +197,20 @@ access_options = gathered(
     option("--region", help="The AWS region."),
 )
 
-output_options = gathered(
-    "output",
-    Output,
-    click.option("--json", is_flag=True, help="One JSON document on stdout."),
-    click.option("-v", "--verbose", count=True, help="Say more; -vv with tracebacks."),
-)
+_JSON = click.option("--json", is_flag=True, help="One JSON document on stdout.")
+_VERBOSE = click.option("-v", "--verbose", count=True, help="Say more; -vv with tracebacks.")
+
+
+def _form(*forms: str) -> Decorator:
+    return click.option(
+        "--output", "form", type=click.Choice(forms), help="How stdout has it.  [default: table]"
+    )
+
+
+# Of commands without a table; of those with one; of those whose runs print something as well.
+output_options = gathered("output", Output, _JSON, _VERBOSE)
+table_options = gathered("output", Output, _form(TABLE, JSON, CSV), _JSON, _VERBOSE)
+printing_options = gathered("output", Output, _form(TABLE, JSON, CSV, RAW), _JSON, _VERBOSE)
 
 packing_options = gathered(
     "packing",
@@ -245,7 +253,7 @@ dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done, and do none of it."
 )
 
-# What every command takes that starts a run.
-start_options = stacked(
-    waiting_options, dry_run_option, access_options, config_option, output_options
-)
+# What every command takes that starts a run, and those whose run prints something.
+_start_options = stacked(waiting_options, dry_run_option, access_options, config_option)
+start_options = stacked(_start_options, table_options)
+command_start_options = stacked(_start_options, printing_options)

@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import json
+import select
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from codeferry_cli.table import Column, Row, to_csv, to_lines
 from codeferry_contracts.errors import CodeferryError
-from codeferry_contracts.escaping import harmless, one_line
+from codeferry_contracts.escaping import harmless
+
+SILENCE_SECONDS = 2.0
+TABLE, JSON, CSV, RAW = "table", "json", "csv", "raw"
 
 
 @dataclass(frozen=True)
 class Output:
-    """``json`` asks for one document on stdout; ``verbose`` counts the -v."""
+    """``json`` asks for one document on stdout, as ``form`` JSON does. With CSV stdout has the
+    table and nothing else, with RAW what a command printed. ``verbose`` counts the -v."""
 
     json: bool = False
     verbose: int = 0
+    form: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.json and self.form not in (None, JSON):
+            raise click.UsageError(f"--json and --output {self.form} contradict each other.")
+        if self.form == JSON:
+            object.__setattr__(self, "json", True)
+
+    @property
+    def csv(self) -> bool:
+        return self.form == CSV
+
+    @property
+    def _talk(self) -> bool:
+        """Whether what is for people has to leave stdout to something else."""
+        return self.form in (CSV, RAW)
 
     def document(self, answer: Mapping[str, Any]) -> None:
         """The ``--json`` answer of a command that succeeded; nothing without ``--json``."""
@@ -27,14 +52,23 @@ class Output:
             print_document({"success": True, **answer})
 
     def line(self, text: str = "") -> None:
-        """A line of data, for people; nothing under ``--json``."""
+        """A line of data, for people; nothing under ``--json``, talk beside CSV and RAW."""
         if not self.json:
-            click.echo(harmless(text))
+            click.echo(harmless(text), err=self._talk)
 
-    def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Aligned columns on stdout; nothing under ``--json``."""
-        if not self.json:
-            _print_table(heads, rows)
+    def table(self, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+        """A table on stdout, as wide as the terminal at most, or as CSV; nothing under ``--json``.
+
+        Off a terminal there is no width to keep to.
+        """
+        if self.json:
+            return
+        if self.csv:
+            click.echo(to_csv(columns, list(rows)), nl=False)
+            return
+        stream = sys.stderr if self._talk else sys.stdout
+        width = shutil.get_terminal_size().columns if stream.isatty() else None
+        click.echo("\n".join(to_lines(columns, list(rows), width)), err=self._talk)
 
     def note(self, text: str) -> None:
         """A line of talk, on stderr."""
@@ -58,19 +92,23 @@ def print_error(error: CodeferryError) -> None:
         click.echo(f"  {line}", err=True)
 
 
-def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+@contextmanager
+def said_when_slow(text: str) -> Iterator[None]:
+    """A line of talk when what is done here takes longer than a person waits in silence."""
+    timer = threading.Timer(SILENCE_SECONDS, click.echo, (text,), {"err": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    # Off a terminal there is no width to keep to, and a folded cell breaks `grep`.
-    width = None if sys.stdout.isatty() else 10_000
-    console = Console(width=width, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+
+def reader_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads."""
+    watched = select.poll()
+    try:
+        watched.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return False
+    return any(event & select.POLLERR for _, event in watched.poll(0))

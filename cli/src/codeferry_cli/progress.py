@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
-from codeferry_contracts.escaping import harmless
+from codeferry_cli.log_lines import Line, Throttle
+from codeferry_contracts.escaping import coloured, harmless
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+_MOST_BARS = 20  # at once on the screen
 
 
 class Progress(Protocol):
@@ -20,8 +25,11 @@ class Progress(Protocol):
     def line(self, text: str) -> None:
         """Something that happened and stays on the screen."""
 
-    def output(self, who: str, colour: str, text: str) -> None:
-        """A line that ``who`` printed, elsewhere."""
+    def output(self, line: Line, colour: str) -> None:
+        """A line that an instance printed; ``colour`` is the instance's."""
+
+    def bare(self, line: Line) -> None:
+        """A line that is all there is to stdout: a command's own output."""
 
     def now(self, text: str, mark: object) -> None:
         """What is happening; ``mark`` changes when it is worth a line of its own."""
@@ -44,16 +52,31 @@ def progress() -> Progress:
 
 
 class PlainProgress:
-    """A line per step, for logs and pipes."""
+    """A line per step, for logs and pipes; of a progress bar one a second."""
 
     def __init__(self) -> None:
         self._mark: object = None
+        self._throttle = Throttle()
+        self._bare = False
 
     def line(self, text: str) -> None:
         click.echo(harmless(text), err=True)
 
-    def output(self, who: str, colour: str, text: str) -> None:
-        self.line(f"{who} | {text}")
+    def output(self, line: Line, colour: str) -> None:
+        for shown in self._throttle.of(line):
+            self._print(shown, colour)
+
+    def bare(self, line: Line) -> None:
+        self._bare = True
+        for shown in self._throttle.of(line):
+            self._print(shown, "")
+
+    def _print(self, line: Line, colour: str) -> None:
+        if self._bare:
+            click.echo(coloured(line.text))
+            return
+        who = click.style(f"{line.instance} |", fg=colour or None)
+        click.echo(f"{who} {coloured(line.text)}", err=True)
 
     def now(self, text: str, mark: object) -> None:
         if mark != self._mark:
@@ -64,42 +87,95 @@ class PlainProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put right on the screen."""
+        for line in self._throttle.rest():
+            self._print(line, "")
 
 
 class LiveProgress:
-    """The step at hand behind a spinner at the bottom, finished lines above it."""
+    """The step at hand behind a spinner at the bottom, below it what progress bars say now.
+
+    Finished lines stay above; a bar is one when something else of its instance follows.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
-        self._status: Status | None = None
+        self._live: Live | None = None
+        self._spinner: Spinner | None = None
+        self._now = ""
+        self._bars: dict[str, Text] = {}
 
     def line(self, text: str) -> None:
         self._console.print(harmless(text), markup=False, emoji=False)
 
-    def output(self, who: str, colour: str, text: str) -> None:
+    def output(self, line: Line, colour: str) -> None:
         from rich.text import Text
 
-        line = Text.assemble((harmless(f"{who} |"), colour), " ", harmless(text))
-        self._console.print(line, soft_wrap=True)
+        shown = Text.assemble((harmless(f"{line.instance} |"), colour), " ", _text(line))
+        if line.redrawn and self._live:
+            self._bars[line.instance] = shown
+            self._draw()
+        else:
+            self._settle(line.instance)
+            self._console.print(shown, soft_wrap=True)
+
+    def bare(self, line: Line) -> None:
+        if not sys.stdout.isatty():
+            click.echo(coloured(line.text))
+        elif line.redrawn and self._live:
+            self._bars[line.instance] = _text(line)
+            self._draw()
+        else:
+            self._settle(line.instance)
+            self._console.print(_text(line), soft_wrap=True)
 
     def now(self, text: str, mark: object) -> None:
+        if self._live is None:
+            from rich.live import Live
+            from rich.spinner import Spinner
+
+            self._spinner = Spinner("dots")
+            # Stdout stays stdout: what is printed to it is not for this console.
+            self._live = Live(
+                self._spinner, console=self._console, transient=True, redirect_stdout=False
+            )
+            self._live.start()
+        self._now = text
+        self._draw()
+
+    def _draw(self) -> None:
         from rich.text import Text
 
-        if self._status is None:
-            self._status = self._console.status("")
-            self._status.start()
-        self._status.update(Text(harmless(text)))
+        if self._spinner:
+            lines = [Text(harmless(self._now)), *list(self._bars.values())[-_MOST_BARS:]]
+            for bar in lines:
+                bar.no_wrap = True  # a line that wraps is not drawn over in whole
+                bar.truncate(max(1, self._console.width - 4), overflow="ellipsis")
+            self._spinner.update(text=Text("\n").join(lines))
+
+    def _settle(self, instance: str) -> None:
+        """A bar is over: how it was left stays on the screen."""
+        bar = self._bars.pop(instance, None)
+        if bar:
+            self._console.print(bar, soft_wrap=True)
+            self._draw()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        for instance in list(self._bars):
+            self._settle(instance)
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _text(line: Line) -> Text:
+    from rich.text import Text
+
+    return Text.from_ansi(coloured(line.text))
 
 
 def _dumb() -> bool:

@@ -30,6 +30,13 @@ class RunRecord:
     def request(self) -> dict[str, Any] | None:
         return self._read(self._keys.request)
 
+    def planned_instances(self) -> int | None:
+        """How many instances the run is about, reachable or not; None until it is planned."""
+        plan = self._read(self._keys.targets)
+        if plan is None:
+            return None
+        return sum(map(len, plan["batches"])) + len(plan["unreachable"])
+
     def page(self) -> bytes | None:
         """The report as an HTML page; None when there is none."""
         return self._body(self._keys.page)

@@ -2,68 +2,117 @@
 
 from __future__ import annotations
 
-import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 
 from codeferry_cli import amounts
 from codeferry_cli.output import Output
+from codeferry_cli.table import Cell, Column, Row
 from codeferry_contracts import wording
-from codeferry_contracts.escaping import one_line
+from codeferry_contracts.escaping import as_drawn, one_line
 from codeferry_contracts.names import ROLLBACK, SCRIPT
 from codeferry_contracts.report import ErrorRecord, Outcome, Report, Verification
 
-_MARKS = {"succeeded": "✓", "failed": "✗", "returned": "↩", "skipped": "-"}
-_MOST_ROWS = 200
+# By what became of it: a mark and its colour.
+MARKS = {
+    "succeeded": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "returned": ("↩", "yellow"),
+    "skipped": ("-", ""),
+}
+# Beyond this many instances a line each drowns what matters: counts and failures are shown.
+MOST_ROWS = 20
 _MOST_WARNINGS = 50
+SHORT_RELEASE = 12  # hex digits; a release is accepted by them
 _MOST_TAILS, _TAIL_LINES = 5, 20
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
-HEADS = ("instance", "name", "result", "release", "files", "seconds")
+COLUMNS = (
+    Column("", key="status"),
+    Column("instance"),
+    Column("name", drops=1, shrinks=True),
+    Column("result", shrinks=True),
+    Column("release", drops=2, short=SHORT_RELEASE),
+    Column("files", drops=4),
+    Column("seconds", drops=3),
+)
 
 
 def outcome_line(outcome: Outcome) -> str:
     """One instance in one line, as it is told while the run goes on."""
     wave = f"wave {outcome['wave']}:" if "wave" in outcome else ""
-    words = (_MARKS[wording.kind(outcome)], wave, outcome["instance_id"], outcome["name"])
+    words = (MARKS[wording.kind(outcome)][0], wave, outcome["instance_id"], outcome["name"])
     return " ".join(filter(None, (*words, _told(outcome))))
 
 
-def rows(outcomes: list[Outcome]) -> list[tuple[str, ...]]:
-    """The cells of the table of instances: first those that did not succeed."""
-    ordered = sorted(outcomes, key=lambda o: (wording.worst_first(o), o["instance_id"]))
-    return [
-        (
-            f"{_MARKS[wording.kind(outcome)]} {outcome['instance_id']}",
-            outcome["name"],
-            _result(outcome),
-            wording.release(outcome),
-            f"{outcome['files']:,}" if outcome["files"] else "",
-            f"{sum(outcome['seconds'].values()):.1f}" if outcome["seconds"] else "",
-        )
-        for outcome in ordered
-    ]
+def rows(outcomes: list[Outcome]) -> list[Row]:
+    """The rows of the table of instances: what needs a person last, where the eye is."""
+    ordered = sorted(outcomes, key=lambda o: (-wording.worst_first(o), o["instance_id"]))
+    return [_row(outcome) for outcome in ordered]
 
 
-def show(report: Report, output: Output) -> None:
-    """Print the whole report: table, waves, reasons, warnings, verification, the last line."""
-    table = rows(report["instances"])
-    if table:
-        output.table(HEADS, table[:_MOST_ROWS])
-    if len(table) > _MOST_ROWS:
-        output.line(f"… and {len(table) - _MOST_ROWS:,} more; all of them with --json")
-    for line in _lines(report):
+def _row(outcome: Outcome) -> Row:
+    kind = wording.kind(outcome)
+    mark, colour = MARKS[kind]
+    seconds = sum(outcome["seconds"].values())
+    return (
+        Cell(mark, kind, colour),
+        outcome["instance_id"],
+        outcome["name"],
+        _result(outcome),
+        wording.release(outcome),
+        Cell(f"{outcome['files']:,}", str(outcome["files"])) if outcome["files"] else "",
+        Cell(f"{seconds:.1f}", f"{seconds:.3f}") if outcome["seconds"] else "",
+    )
+
+
+def show(report: Report, output: Output, *, everybody: bool = False, option: str = "") -> None:
+    """Print the whole report: table, waves, reasons, warnings, verification, the last line.
+
+    Of more than MOST_ROWS instances only counts and what went wrong, unless ``everybody`` is
+    wanted or it is CSV; ``option`` repeats the stage in the command that shows the rest.
+    """
+    for line in _facts(report):
+        output.line(line)
+    show_outcomes(report["instances"], report["run_id"], output, everybody, option)
+    for line in _troubles(report):
         output.line(line)
     output.line(summary(report))
 
 
-def _lines(report: Report) -> Iterator[str]:
-    yield from rollout_lines(report)
-    yield from reasons(report)
-    yield from tails(report)
-    yield from warnings(report)
-    yield from verification_lines(report)
+def show_outcomes(
+    outcomes: list[Outcome], run_id: str, output: Output, everybody: bool, option: str
+) -> None:
+    """The table of instances; of many only counts, failures, and the command for the rest."""
+    shown = outcomes
+    if len(outcomes) > MOST_ROWS and not (everybody or output.csv):
+        shown = [o for o in outcomes if wording.kind(o) == "failed"][:MOST_ROWS]
+        output.line(counts_line(outcomes))
+        everyone = amounts.counted(len(outcomes), "instance")
+        output.line(f"All {everyone}: ferry status {run_id}{option} --all")
+    if shown:
+        output.table(COLUMNS, rows(shown))
+
+
+def counts_line(outcomes: list[Outcome]) -> str:
+    """How many instances ended how, such as ``195 applied, 3 disk full, 2 unreachable``."""
+    counted = Counter(
+        wording.result(o) for o in sorted(outcomes, key=wording.worst_first, reverse=True)
+    )
+    return ", ".join(f"{number:,} {result}" for result, number in counted.items())
+
+
+def _facts(report: Report) -> Iterator[str]:
     yield from cost_lines(report)
+    yield from verification_lines(report)
+    yield from rollout_lines(report)
+
+
+def _troubles(report: Report) -> Iterator[str]:
+    """Last, so that they are still on the screen."""
+    yield from warnings(report)
+    yield from tails(report)
+    yield from reasons(report)
 
 
 def cost_lines(report: Report) -> list[str]:
@@ -97,8 +146,8 @@ def tails(report: Report) -> list[str]:
 
 def _tail(outcome: Outcome) -> tuple[str, ...]:
     ran = outcome.get("ran")
-    text = ran["tail"].strip("\r\n") if ran else ""
-    return tuple(_LINE_END.split(text)[-_TAIL_LINES:]) if text else ()
+    text = as_drawn(ran["tail"].strip("\r\n")) if ran else ""
+    return tuple(text.split("\n")[-_TAIL_LINES:]) if text else ()
 
 
 def warnings(report: Report) -> list[str]:

@@ -139,7 +139,7 @@ variables_option = click.option(
 )
 
 show_option = click.option(
-    "--output/--no-output",
+    "--show-output/--no-output",
     "show",
     default=None,
     help="Show what is printed while it runs.  [default: for up to 20 instances]",

@@ -7,6 +7,7 @@ from typing import Any
 from codeferry_cli.aws import Aws
 from codeferry_cli.aws_problems import stage_missing
 from codeferry_cli.errors import StageMissing
+from codeferry_cli.output import said_when_slow
 from codeferry_contracts.names import (
     OUTPUT_BUCKET,
     OUTPUT_CHECK_FUNCTION,
@@ -84,7 +85,8 @@ def find_stage(aws: Aws) -> DeployedStage:
 
     stack = Stage(aws.access.stage).workflow_stack
     try:
-        answer = aws.client("cloudformation").describe_stacks(StackName=stack)
+        with said_when_slow("Contacting AWS…"):
+            answer = aws.client("cloudformation").describe_stacks(StackName=stack)
     except ClientError as error:
         if "does not exist" in str(error):
             raise stage_missing(aws.access, aws.region) from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from codeferry_contracts import wording
 from codeferry_contracts.amounts import seconds, size
+from codeferry_contracts.escaping import as_drawn
 from codeferry_contracts.report import ErrorRecord, Outcome, RanRecord
 from codeferry_lambdas.page_text import NAME_CHARACTERS, lines, number, one_line, visible
 from codeferry_lambdas.page_timeline import phases
@@ -148,7 +149,7 @@ def _tail(outcome: Outcome, ran: RanRecord, opened: bool) -> Tail:
     cut = len(whole) > TAIL_CHARACTERS or printed > len(whole.encode(errors="replace"))
     return Tail(
         instance=instance(outcome),
-        text=visible(whole[-TAIL_CHARACTERS:]),
+        text=visible(as_drawn(whole)[-TAIL_CHARACTERS:]),
         extent=f"the end of {size(printed)}" if cut else size(printed),
         opened=opened,
     )

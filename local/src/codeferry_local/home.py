@@ -86,8 +86,9 @@ class State:
         return cast(LocalState, asdict(self))
 
     def environment(self) -> dict[str, str]:
-        """Variables that lead boto3, the AWS CLI and the CDK CLI here."""
+        """Variables that lead boto3, the AWS CLI, the CDK CLI and ferry here."""
         return {
+            "FERRY_STAGE": "local",
             "AWS_ENDPOINT_URL": self.endpoints["aws"],
             "AWS_ENDPOINT_URL_SSM": self.endpoints["ssm"],
             "AWS_ACCESS_KEY_ID": self.credentials["access_key_id"],

@@ -201,12 +201,11 @@ def test_leftovers_of_any_kind_go(instance: Instance) -> None:
 
 
 def test_an_archive_that_cannot_fit_is_not_downloaded(small_disk: Instance) -> None:
-    """The free bytes and the needed ones are in the message; no request was made."""
+    """What is needed and what is free, and where, is in the message; no request was made."""
     answer = small_disk.apply(hostile(member("big", os.urandom(3 << 20))))
     assert answer.code == "disk_full"
-    assert re.search(
-        r"[\d,]+ bytes and [\d,]+ inodes are free, 6,29[\d,]+ and 16 needed", answer.message
-    )
+    needed, free = r"It needs 6\.3 MB and 16 inodes", r"[\d.]+ MB and [\d,]+ inodes are free"
+    assert re.search(rf"{needed}; {free} on /\S+\.$", answer.message)
     assert small_disk.store.ranges == []
 
 
@@ -216,7 +215,7 @@ def test_what_a_manifest_announces_has_to_fit(small_disk: Instance) -> None:
     digest = manifest.tree_digest(entries({"mask.npy": bytes(8 << 20)}))
     answer = small_disk.apply(body, digest=digest, unpacked_bytes=8 << 20, unpacked_files=4)
     assert answer.code == "disk_full"
-    assert f"are free, {len(body) + (8 << 20):,} and 20 needed" in answer.message
+    assert f"It needs {(len(body) + (8 << 20)) / 1e6:.1f} MB and 20 inodes" in answer.message
     assert small_disk.store.ranges == []
 
 

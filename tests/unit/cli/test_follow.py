@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codeferry_cli import execution, follow
+from codeferry_cli import execution
 from codeferry_cli.aws import Aws
 from codeferry_cli.errors import StillRunning
 from codeferry_cli.execution import read_history
@@ -17,9 +17,11 @@ from codeferry_cli.logs import LogTail
 from codeferry_cli.options import Access
 from codeferry_cli.phases import NOTHING_YET
 from codeferry_cli.progress import PlainProgress
+from codeferry_cli.record import RunRecord
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.upload import _Meter
 from codeferry_contracts.names import SYNC
+from tests.unit.cli.stage_function import outcome
 
 
 @pytest.fixture
@@ -115,22 +117,56 @@ def test_with_a_command_the_longest_phase_is_called_run(
     """Applying the release is the least of it; polls stay close for what it prints."""
     told = Told()
     tail = LogTail(stage, finished, since=0)
-    live = LiveOutput(tail, told, wanted=True, later="ferry logs")
+    live = LiveOutput(tail, told, wanted=True, bare=False, later="ferry logs")
     Follower(stage, SYNC, finished, told, live).follow()
     words = [line.split()[0] for line in told.lines]
     assert "run" in words
     assert "apply" not in words
 
 
-def test_many_instances_are_counted_instead_of_listed(
+def test_of_many_instances_only_failures_are_listed(
     stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the limit one line says how many are done."""
-    monkeypatch.setattr(follow, "_MOST_LINES", 2)
+    """Two hundred lines of success say less than their number."""
+    outcomes = {
+        f"i-{n:017x}": outcome("partial" if n % 50 == 3 else "fleet", f"i-{n:017x}", [], "sync")
+        for n in range(200)
+    }
+    for n, found in enumerate(outcomes.values()):
+        if n % 50 == 3:
+            found |= {"status": "failed", "error": {"code": "x", "message": "Full.", "hint": ""}}
+    record = {
+        "planned_instances": lambda _: 200,
+        "finished_instances": lambda _: iter(outcomes),
+        "outcomes": lambda _, ids: [outcomes[i] for i in ids],
+    }
+    for name, reading in record.items():
+        monkeypatch.setattr(RunRecord, name, reading)
     told = Told()
-    Follower(stage, SYNC, finished, told).follow()
-    assert sum("✓" in line for line in told.lines) == 2
-    assert "  3 instances done" in told.lines
+    follower = Follower(stage, SYNC, finished, told)
+    follower.follow()
+    assert not any("✓" in line for line in told.lines)
+    assert sum("✗" in line for line in told.lines) == 4
+    assert follower._arrived() == "200 of 200 instances done, 4 failed"
+
+
+def test_a_count_is_a_line_a_second_at_most(
+    stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is looked."""
+    arrived: list[str] = []
+    monkeypatch.setattr(RunRecord, "planned_instances", lambda _: 200)
+    monkeypatch.setattr(RunRecord, "finished_instances", lambda _: iter(list(arrived)))
+    monkeypatch.setattr(RunRecord, "outcomes", lambda *_: [])
+    clock = Clock()
+    follower = Follower(stage, SYNC, finished, Told(), clock=clock)
+    counts = []
+    for n in range(9):
+        arrived.append(f"i-{n}")
+        follower._tell_instances()
+        counts.append(follower._count)
+        clock.sleep(0.25)
+    assert counts == [1, 1, 1, 1, 5, 5, 5, 5, 9]
 
 
 def test_plain_progress_prints_a_step_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:

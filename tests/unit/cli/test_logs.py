@@ -17,7 +17,7 @@ import pytest
 
 from codeferry_cli import logs
 from codeferry_cli.aws import Aws
-from codeferry_cli.log_lines import CommandLines
+from codeferry_cli.log_lines import CommandLines, Line, Throttle
 from codeferry_cli.logs import LogTail, follow_lines
 from codeferry_cli.options import Access
 from codeferry_cli.runs import find_run
@@ -109,9 +109,7 @@ def test_logs_of_a_run_that_is_over(ferry: Any, world: Any, workflow: str) -> No
     answer = ferry("logs", run_id)
     assert answer.exit == 0, answer.err
     expected = [
-        f"i-{number:017x} | {text}"
-        for number in (1, 2, 3)
-        for text in ("running x", r"\x1b[31mdone\x1b[0m")
+        f"i-{number:017x} | {text}" for number in (1, 2, 3) for text in ("running x", "done")
     ]
     assert answer.out.splitlines() == expected
 
@@ -135,7 +133,7 @@ def test_json_and_follow_exclude_each_other(ferry: Any, world: Any) -> None:
 def test_one_instance_is_shown_bare(ferry: Any, world: Any) -> None:
     """Without a prefix: it can be piped on."""
     answer = ferry("logs", finished(world, command=["x"]), "--instance", TWO)
-    assert answer.out == "running x\n\\x1b[31mdone\\x1b[0m\n"
+    assert answer.out == "running x\ndone\n"
 
 
 def test_an_instance_the_run_did_not_reach_is_named_with_those_it_did(
@@ -193,12 +191,46 @@ def test_since_leaves_out_what_is_older(ferry: Any, begin: Begin) -> None:
     assert answer.out == "now\n"
 
 
-def test_every_line_of_an_event_and_of_a_progress_bar_is_a_line(ferry: Any, begin: Begin) -> None:
-    """An agent may put several lines into an event; carriage returns draw over what was."""
+def test_of_a_progress_bar_what_it_drew_last_is_a_line(ferry: Any, begin: Begin) -> None:
+    """An agent may put several lines into an event, or a bar into several events."""
     printed = begin()
-    printed.write(ONE, (0, "one\ntwo\r\n"), (1, " 50 %\r100 %"), (2, " "))
+    bar = "".join(f"\r{share:3} %" for share in range(101))
+    printed.write(ONE, (0, "one\ntwo\r\n"), (1, bar), (2, "\r 7 s"), (3, "\r 8 s\r"), (4, " "))
     answer = ferry("logs", printed.run_id, "--instance", ONE)
-    assert answer.out == "one\ntwo\n 50 %\n100 %\n \n"
+    assert answer.out == "one\ntwo\n 8 s\n \n"
+
+
+def test_a_progress_bar_that_is_watched_is_a_line_a_second_at_most() -> None:
+    """Other lines come at once, behind how the bar before them was left."""
+    now = [0.0]
+    throttle = Throttle(1.0, clock=lambda: now[0])
+
+    def come(text: str, at: float, instance: str = ONE, *, redrawn: bool = True) -> list[str]:
+        now[0] = at
+        return [line.text for line in throttle.of(Line(instance, 0, text, redrawn=redrawn))]
+
+    assert come("1 %", 0) == ["1 %"]
+    assert come("2 %", 0.4) == []
+    assert come("7 %", 0.5, TWO) == ["7 %"]
+    assert come("3 %", 1.1) == ["3 %"]
+    assert come("4 %", 1.2) == []
+    assert come("done", 1.3, redrawn=False) == ["4 %", "done"]
+    assert come("9 %", 1.4, TWO) == []
+    assert [line.text for line in throttle.rest()] == ["9 %"]
+
+
+def test_colours_are_for_terminals_and_who_asks_for_them(
+    ferry: Any, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FORCE_COLOR where there is no terminal; NO_COLOR before it; JSON has it as printed."""
+    run_id = finished(world, command=["x"])
+    assert "\x1b" not in ferry("logs", run_id).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    forced = ferry("logs", run_id).out
+    assert "\x1b[31mdone\x1b[0m" in forced
+    assert "\x1b[36mi-00000000000000001 |\x1b[0m" in forced
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in ferry("logs", run_id).out
 
 
 def test_long_output_is_complete(ferry: Any, begin: Begin) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 import click
 import pytest
 
+from codeferry_cli import output
+from codeferry_cli.commands import ferry_command as ferry_command_module
+from codeferry_cli.commands import group
 from codeferry_cli.commands.group import COMMANDS
 from codeferry_cli.commands.group import ferry as ferry_group
 from codeferry_cli.main import run
@@ -314,6 +317,132 @@ def read_terminal(leader: int) -> bytes:
         return os.read(leader, 4096)
     except OSError:
         return b""
+
+
+def test_who_reads_stdout_may_have_enough(ferry_command: str, world: Any, project: Path) -> None:
+    """`| head` ends it quietly, with what a shell says of SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [ferry_command, "run", "fleet", str(project), "--output", "raw", "--", "prog"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 141
+    assert not [line for line in done.stderr.splitlines() if "rror" in line or "Trace" in line]
+
+
+@pytest.mark.parametrize(
+    "words", ["--version", "--help", "init --dry-run", "init --dry-run --json"]
+)
+def test_a_full_stdout_is_said_without_a_traceback(ferry_command: str, words: str) -> None:
+    """What cannot be written, and why; exit 1."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [ferry_command, *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_streams_are_nothing_to_fail_for(ferry_command: str, closed: str) -> None:
+    """`>&-` is a way to say: not interested."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$1" init --dry-run {closed}', "sh", ferry_command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_broken_connection_is_not_taken_for_a_reader_that_has_enough(
+    ferry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same error of the operating system means two things."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("codeferry_cli.commands.init._write", broken)
+    answer = ferry("init")
+    assert answer.exit == 1
+    assert "A connection broke" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ls", "'runs'"),
+        ("ps", "'runs'"),
+        ("deploy", "'push'"),
+        ("kill", "'cancel'"),
+        ("statsu", "'status'"),
+        ("push t -n", "--dry-run"),
+        ("runs -n 3", "--limit"),
+        ("run t -q -- x", "--no-output"),
+        ("logs latest --tail", "--follow"),
+        ("runs --since 1h", "--limit"),
+        ("push t --dry-rum", "--dry-run"),
+    ],
+)
+def test_what_other_tools_call_it_is_answered_with_ours(ferry: Any, typed: str, meant: str) -> None:
+    """A usage error that says what was meant."""
+    answer = ferry(*typed.split())
+    assert answer.exit == 2
+    assert meant in answer.err.rpartition("No such")[2]
+
+
+def test_every_synonym_leads_to_something() -> None:
+    """Each command and each option there is."""
+    assert set(group.SYNONYMS.values()) <= set(COMMANDS)
+    assert not set(group.SYNONYMS) & set(COMMANDS)
+    options = {name for n in OURS for p in loaded(n).params for name in p.opts + p.secondary_opts}
+    unknown = {o for meant in ferry_command_module.SYNONYMS.values() for o in meant} - options
+    assert unknown <= {"--yes"}  # of a command that another session adds it to
+
+
+def test_help_is_also_a_word(ferry: Any) -> None:
+    """`ferry help push` is `ferry push --help`, `ferry help` is `ferry --help`."""
+    assert ferry("help", "push") == ferry("push", "--help")
+    assert ferry("help") == ferry("--help")
+    assert ferry("help", "nonsense").exit == 2
+
+
+def test_a_place_that_cannot_be_written_to_is_said_with_a_way_out(
+    ferry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which file, why, and what to do instead."""
+
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    answer = ferry("init")
+    assert answer.exit == 2
+    assert "codeferry.toml cannot be written: Permission denied." in answer.err
+    assert "ferry init --dry-run" in answer.err
+
+
+def test_silence_ends_with_a_word(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long says what it is waiting for; what does not says nothing."""
+    monkeypatch.setattr(output, "SILENCE_SECONDS", 0.001)
+    said = ""
+    with output.said_when_slow("Contacting AWS…"):
+        while not said:
+            said = capfd.readouterr().err
+    assert said == "Contacting AWS…\n"
+    monkeypatch.setattr(output, "SILENCE_SECONDS", 3600)
+    with output.said_when_slow("Contacting AWS…"):
+        pass
+    assert capfd.readouterr().err == ""
 
 
 def test_run_gives_the_exit_code_instead_of_ending_the_process() -> None:

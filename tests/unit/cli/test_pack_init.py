@@ -54,7 +54,7 @@ def test_a_failed_pack_leaves_the_old_archive_and_nothing_beside_it(
     out.write_text("the old one")
     (project / "id_rsa").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
     answer = ferry("pack", str(project), "-o", str(out))
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert out.read_text() == "the old one"
     assert {path.name for path in project.parent.iterdir()} == {"demo", "out.tar.gz"}
 

@@ -79,6 +79,7 @@ def test_every_command_makes_do_with_the_documented_policy(
         "rollback": [("fleet", str(project))],
         "upload": [("fleet", str(project), "--wait")],
         "runs": [()],
+        "releases": [("fleet", "--project", "demo")],
         "status": [(finished,)],
         "logs": [(finished,), (finished, "-f")],
         "cancel": [(running,)],

@@ -131,10 +131,10 @@ def test_no_wait_returns_at_once_with_the_run(ferry: Any, world: Any, project: P
 def test_wait_timeout_stops_the_waiting_and_not_the_run(
     ferry: Any, world: Any, project: Path
 ) -> None:
-    """Exit 1, the commands to look again and to stop it, and a run that still runs."""
+    """Exit 5, the commands to look again and to stop it, and a run that still runs."""
     answer = ferry("push", "slow", str(project), "--wait-timeout", "1s")
     run_id = run_id_in(answer.err)
-    assert answer.exit == 1
+    assert answer.exit == 5
     assert f"ferry cancel {run_id} --stage local" in answer.err
     assert ferry("status", run_id, "--json").json()["status"] == "running"
     ferry("cancel", run_id, "--no-wait")
@@ -156,7 +156,7 @@ def test_a_target_without_instances_is_found_before_anything_is_packed(
     behind = ["--", "true"] if command == "run" else []
     before = (world.objects("archives/"), world.objects("inbox/"))
     answer = ferry(command, "nobody", str(what), *dry, *behind)
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert answer.err.endswith("Error: No instance matches.\n  Known: fleet\n")
     assert "Packing" not in answer.err
     assert (world.objects("archives/"), world.objects("inbox/")) == before
@@ -277,7 +277,7 @@ def test_a_missing_directory_is_named_with_exit_2(ferry: Any, world: Any) -> Non
     assert "'./nowhere' does not exist" in answer.err
 
 
-def test_an_empty_project_is_exit_1_and_nothing_is_uploaded(
+def test_an_empty_project_is_exit_4_and_nothing_is_uploaded(
     ferry: Any, world: Any, clean_environment: Path
 ) -> None:
     """ "No files to sync", and what was looked at."""
@@ -285,7 +285,7 @@ def test_an_empty_project_is_exit_1_and_nothing_is_uploaded(
     s3 = world.client("s3")
     before = s3.list_object_versions(Bucket=world.bucket, Prefix="archives/").get("Versions", [])
     answer = ferry("push", "fleet", "empty")
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert "No files to sync" in answer.err
     assert str(clean_environment / "empty") in answer.err
     after = s3.list_object_versions(Bucket=world.bucket, Prefix="archives/").get("Versions", [])
@@ -319,7 +319,7 @@ def test_strict_is_checked_before_the_upload(
     (project / "latest").symlink_to("pkg")
     before = world.objects("archives/")
     answer = ferry("push", "fleet", str(project), "--strict", *options)
-    assert answer.exit == (1 if missing else 0), answer.err
+    assert answer.exit == (4 if missing else 0), answer.err
     assert (world.objects("archives/") == before) == bool(missing)
     expected = f"Error: Not among what is packed, and expected: {missing}.\n"
     assert (expected in answer.err) == bool(missing)
@@ -331,7 +331,7 @@ def test_strict_without_the_commands_script_is_seen_before_the_upload(
     """What a run expects when it does not say; without --strict it goes on."""
     words = ["fleet", str(project), "--dry-run"]
     answer = ferry("run", *words, "--strict", "--", "python", "tain.py")
-    assert (answer.exit, "expected: tain.py" in answer.err) == (1, True)
+    assert (answer.exit, "expected: tain.py" in answer.err) == (4, True)
     assert ferry("run", *words, "--", "python", "tain.py").exit == 0
 
 
@@ -341,7 +341,7 @@ def test_secrets_are_refused_by_name_before_anything_lies_in_the_bucket(
     """A .env among the files stops the push and leaves no object."""
     (project / ".env").write_text("AWS_SECRET=hunter2\n")
     answer = ferry("push", "fleet", str(project), "--json")
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert answer.json()["error"]["code"] == "secrets_found"
     assert ".env" in answer.json()["error"]["message"]
     assert "hunter2" not in answer.out + answer.err

@@ -114,7 +114,7 @@ def test_releases_are_listed_from_the_reports(ferry: Any, world: Any) -> None:
     assert lines[1].split()[:3] == [DIGEST[:20], "2/2", "2/2"]
     nothing = ferry("releases", "fleet", "--project", "other")
     assert "No run has given a release of other to fleet." in nothing.err
-    assert ferry("releases", "nobody", "--project", "demo").exit == 1
+    assert ferry("releases", "nobody", "--project", "demo").exit == 4
 
 
 def test_a_rollback_takes_what_is_printed(ferry: Any, world: Any) -> None:

@@ -66,16 +66,19 @@ def report(outcomes: list[Any], **changes: Any) -> Any:
     } | changes
 
 
-def shown(document: Any) -> str:
+def shown(document: Any, output: Output | None = None, *, everybody: bool = False) -> str:
     with redirect_stdout(io.StringIO()) as out:
-        report_view.show(document, Output())
+        report_view.show(document, output or Output(), everybody=everybody)
     return out.getvalue()
 
 
-def test_those_that_failed_come_first() -> None:
-    """What needs a person is at the top of the table."""
+def test_those_that_failed_come_last() -> None:
+    """What needs a person is where a long table ends: still on the screen."""
     table = report_view.rows([outcome(1), failed(2, "full"), outcome(3)])
-    assert [row[0][0] for row in table] == ["✗", "✓", "✓"]
+    assert [row[0][0] for row in table] == ["✓", "✓", "✗"]
+    text = shown(report([failed(1, "No space."), outcome(2, warnings=["slow disk"])]))
+    last = f"1/2 instances have release {DIGEST[:20]}, 1 did not say"
+    assert text.splitlines()[-2:] == ["  Free some.", last]
 
 
 def test_a_roll_out_says_of_each_instance_its_wave_and_what_it_has_now() -> None:
@@ -90,12 +93,12 @@ def test_a_roll_out_says_of_each_instance_its_wave_and_what_it_has_now() -> None
         outcome(3, wave=2, error=ill, **fate | {"ran": {"tail": ""}}),
         outcome(4, wave=3, status="skipped", error=unsent, release_id="", files=0),
     ]
-    table = [(row[0][0], row[2], row[3]) for row in report_view.rows(found)]
+    table = [(row[0][0], row[3], row[4]) for row in report_view.rows(found)]
     assert table == [
-        ("✗", "health failed, returned", "b" * 20),
-        ("↩", "returned with its wave", "b" * 20),
-        ("-", "untouched", ""),
         ("✓", "applied", DIGEST[:20]),
+        ("-", "untouched", ""),
+        ("↩", "returned with its wave", "b" * 20),
+        ("✗", "health failed, returned", "b" * 20),
     ]
     line = report_view.outcome_line(found[2])
     assert line == "✗ wave 2: i-00000000000000003 web-3 It is ill. B is current again."
@@ -119,12 +122,22 @@ def test_different_reasons_stay_apart() -> None:
     ]
 
 
-def test_a_long_table_is_cut_with_a_word_about_the_rest() -> None:
-    """Ten thousand rows are for --json."""
-    text = shown(report([outcome(number) for number in range(1, 1001)]))
-    assert text.count("✓ i-") == 200
-    assert "and 800 more; all of them with --json" in text
-    assert "1,000/1,000 instances have release" in text
+def test_of_many_instances_counts_failures_and_a_command_are_shown() -> None:
+    """Two hundred lines of success drown three failures."""
+    many = [outcome(number) for number in range(1, 198)]
+    text = shown(report([*many, *(failed(n, "No space left.") for n in (198, 199, 200))]))
+    assert "197 applied, 3 disk full\nAll 200 instances: ferry status r --all\n" in text
+    assert text.count("✓ i-") == 0
+    assert text.count("✗ i-") == 3
+    assert text.splitlines()[-1].startswith("197/200 instances have release")
+
+
+def test_every_instance_is_shown_where_it_is_asked_for() -> None:
+    """With --all for people, in CSV always; up to twenty anyway."""
+    document = report([outcome(number) for number in range(1, 22)])
+    assert shown(document, everybody=True).count("✓ i-") == 21
+    assert shown(document, Output(form="csv")).count("\nsucceeded,i-") == 21
+    assert shown(report(document["instances"][:20])).count("✓ i-") == 20
 
 
 def test_warnings_of_run_verification_and_instances_are_all_shown() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from codeferry_cli.record import RunRecord
+
 HOSTILE = ["a b", "it's", "$x", ";id", "`id`", "", "new\nline", "--json", "--", "-h", "ü", "\\"]
 
 
@@ -46,7 +48,7 @@ def test_no_command_is_a_usage_error_with_an_example(
     before = world.objects("archives/")
     answer = ferry("run", "fleet", str(project), *arguments)
     assert answer.exit == 2
-    assert "ferry run TARGET -- python train.py" in answer.err
+    assert "ferry run TARGET -- python3 train.py" in answer.err
     assert world.objects("archives/") == before
 
 
@@ -77,7 +79,7 @@ def test_a_run_that_goes_well_shows_what_its_command_prints(
     assert answer.exit == 0, answer.err
     for number in (1, 2, 3):
         assert f"i-{number:017x} | running python train.py\n" in answer.err
-    assert r"| \x1b[31mdone\x1b[0m" in answer.err
+    assert "| done\n" in answer.err
     assert "codeferry_result" not in answer.err
     assert re.search(r"^run +\d+\.\d s$", answer.err, re.MULTILINE)
     assert "apply" not in answer.err
@@ -93,8 +95,33 @@ def test_a_command_that_fails_on_one_instance_is_exit_1_with_its_tail(
     assert answer.exit == 1
     assert re.search(r"^✗ i-0+3 +web-3 +exit code 3 ", answer.out, re.MULTILINE)
     assert "i-00000000000000003: exit code 3\n" in answer.out
-    assert "i-00000000000000003 printed last:\n  Traceback\n    \\x1b[31mbad" in answer.out
+    assert "i-00000000000000003 printed last:\n  Traceback\n    bad" in answer.out
     assert "Command succeeded on 2/3 instances" in answer.out
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_what_one_instance_prints_or_is_asked_for_raw_is_all_of_stdout(
+    ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch, raw: bool
+) -> None:
+    """As it can be piped on; the report is talk then."""
+    if not raw:
+        monkeypatch.setattr(RunRecord, "planned_instances", lambda _: 1)
+    words = ("--output", "raw") if raw else ()
+    answer = ferry("run", "fleet", str(project), *words, "--", "prog")
+    assert answer.exit == 0
+    assert sorted(answer.out.splitlines()) == ["done"] * 3 + ["running prog"] * 3
+    assert "Command succeeded on" in answer.err
+    assert "running prog" not in answer.err
+
+
+def test_the_table_of_one_instance_is_on_stdout_where_it_is_asked_for(
+    ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--output table says that the report is what is wanted."""
+    monkeypatch.setattr(RunRecord, "planned_instances", lambda _: 1)
+    answer = ferry("run", "fleet", str(project), "--output", "table", "--", "prog")
+    assert "Command succeeded on" in answer.out
+    assert "running prog" not in answer.out
 
 
 def test_no_output_shows_nothing_of_it(ferry: Any, world: Any, project: Path) -> None:
@@ -115,12 +142,12 @@ def test_json_is_one_document_without_any_output(ferry: Any, world: Any, project
 def test_output_of_too_many_instances_is_named_instead_of_shown(
     ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says so once, with the command that shows it; --output shows it all the same."""
-    monkeypatch.setattr("codeferry_cli.live_output.MOST_INSTANCES", 2)
+    """It says so once, with the command that shows it; --show-output shows it all the same."""
+    monkeypatch.setattr("codeferry_cli.live_output.MOST_ROWS", 2)
     answer = ferry("run", "fleet", str(project), "--", "prog")
     assert answer.err.count("The output of 3 instances is not shown. See it: ferry logs ") == 1
     assert "running prog" not in answer.err
-    asked = ferry("run", "fleet", str(project), "--output", "--", "prog")
+    asked = ferry("run", "fleet", str(project), "--show-output", "--", "prog")
     assert asked.err.count("| running prog") == 3
 
 

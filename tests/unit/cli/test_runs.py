@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import secrets
@@ -94,7 +96,7 @@ def test_runs_for_people_are_a_table(ferry: Any, begun: Any) -> None:
     run_id = begun("fleet", "by-hand-" + "x" * 60 + secrets.token_hex(6))
     lines = ferry("runs", "--limit", "1").out.splitlines()
     assert len(lines) == 2
-    assert lines[1].split()[:3] == [run_id, "succeeded", "fleet"]
+    assert lines[1].split()[:3] == [run_id, "✓", "succeeded"]
 
 
 def test_no_run_of_a_status_is_an_empty_answer(ferry: Any, world: Any) -> None:
@@ -265,8 +267,8 @@ def test_status_names_the_instances_at_work(ferry: Any, world: Any, begun: Any) 
     put(world, f"runs/{run_id}/instances/i-1.json", outcome("fleet", "i-1", ["x"], "sync"))
     answer = ferry("status", run_id)
     assert "Now: run, since" in answer.out
-    assert "  ✓ i-1" in answer.out
-    assert "  … i-2 at work" in answer.out
+    assert "✓ i-1" in answer.out
+    assert "… i-2 at work" in answer.out
     assert ferry("status", run_id, "--json").json()["at_work"] == ["i-2"]
 
 
@@ -382,3 +384,52 @@ def test_cancel_waits_for_the_report_of_the_abort(
     assert answer.exit == 0
     assert "3/3 instances have release" in answer.out
     assert f"{run_id} is cancelled" in answer.out
+
+
+def test_runs_as_csv_and_json_by_output(ferry: Any, begun: Any) -> None:
+    """--output csv is the whole table for programs; --output json is --json."""
+    run_id = begun("fleet")
+    (row,) = csv.DictReader(io.StringIO(ferry("runs", "--limit", "1", "--output", "csv").out))
+    assert (row["run"], row["status"], row["target"]) == (run_id, "succeeded", "fleet")
+    assert datetime.fromisoformat(row["started"]).tzinfo is not None
+    assert float(row["seconds"]) > 0
+    answer = ferry("runs", "--limit", "1", "--output=json")
+    assert answer.json()["runs"][0]["run_id"] == run_id
+
+
+@pytest.mark.parametrize("typed", [("--output", "json"), ("--output=json",)])
+def test_errors_are_json_by_output_as_well(ferry: Any, typed: tuple[str, ...]) -> None:
+    """One document in every case, however it was asked for."""
+    answer = ferry("runs", "--nonsense", *typed)
+    assert (answer.exit, answer.json()["error"]["code"]) == (2, "usage")
+
+
+def test_json_and_another_form_contradict_each_other(ferry: Any) -> None:
+    """Nothing is guessed."""
+    answer = ferry("runs", "--json", "--output", "csv")
+    assert answer.exit == 2
+    assert "contradict" in answer.json()["error"]["message"]
+
+
+def test_a_report_as_csv_is_the_table_and_nothing_else(ferry: Any, begun: Any) -> None:
+    """What is said beside it goes to stderr."""
+    run_id = begun("fleet")
+    answer = ferry("status", run_id, "--output", "csv")
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    assert {row["status"] for row in rows} == {"succeeded"}
+    assert "Started" in answer.err
+
+
+def test_times_are_utc_and_say_so(ferry: Any, begun: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the ids are, wherever the reader is."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        run_id = begun("fleet")
+        answer = ferry("status", run_id)
+        started = ferry("status", run_id, "--json").json()["started_at"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    utc = datetime.fromisoformat(started).astimezone(UTC)
+    assert f"Started {utc:%Y-%m-%d %H:%M:%S} UTC, took" in answer.out

@@ -188,7 +188,7 @@ def test_secrets_among_the_files_are_refused(ferry: Any, world: Any, script: Pat
     plant(script.parent / "files", **{".env": "AWS_SECRET=hunter2hunter2\n"})
     before = world.objects("archives/")
     answer = ferry("script", "fleet", str(script), "--json")
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert answer.json()["error"]["code"] == "secrets_found"
     assert "files/.env" in answer.json()["error"]["message"]
     assert world.objects("archives/") == before
@@ -201,7 +201,7 @@ def test_a_link_that_leaves_the_files_is_refused(ferry: Any, world: Any, script:
     files = plant(script.parent / "files")
     (files / "out").symlink_to("../setup.sh")
     answer = ferry("script", "fleet", str(script), "--json")
-    assert answer.exit == 1
+    assert answer.exit == 4
     assert answer.json()["error"]["code"] == "link_leaves_tree"
     assert "out -> ../setup.sh" in answer.json()["error"]["message"]
 

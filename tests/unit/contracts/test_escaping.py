@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_contracts.escaping import harmless, one_line
+from codeferry_contracts.escaping import as_drawn, coloured, harmless, one_line
 
 # Signs that precede numbers and words in Arabic, Syriac and Kaithi, and the layout of hieroglyphs:
 # format characters that are seen (Unicode's Prepended_Concatenation_Mark, and a block).
@@ -56,6 +56,39 @@ def test_ordinary_text_is_left_as_it_is(text: str) -> None:
 def test_what_a_terminal_acts_on_is_spelled_out(text: str, shown: str) -> None:
     """Escape sequences, returns, direction overrides and odd bytes become visible."""
     assert harmless(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[m plain", "\x1b[31mred\x1b[0m plain\x1b[0m"),
+        ("\x1b[1;38;5;208mnew", "\x1b[1;38;5;208mnew\x1b[0m"),
+        ("\x1b[38;2;1;2;3mx", "\x1b[38;2;1;2;3mx\x1b[0m"),
+        ("\x1b[8mhidden", "hidden\x1b[0m"),
+        ("\x1b[30;40mhidden", "\x1b[30mhidden\x1b[0m"),
+        ("\x1b[7;48;5;1mx", "x\x1b[0m"),
+        ("\x1b[2J\x1b]0;title\x07\x1b[1A", "\\x1b[2J\\x1b]0;title\\x07\\x1b[1A"),
+        ("no colour", "no colour"),
+    ],
+)
+def test_colours_pass_and_nothing_else_does(text: str, shown: str) -> None:
+    """Not what hides text, moves the cursor, or colours what comes after."""
+    assert coloured(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("10 %\r20 %\r30 %", "30 %"),
+        ("\r10 %\r20 %\r", "20 %"),
+        ("windows\r\nlines\r\n", "windows\nlines\n"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b[2K", "\x1b[2K"),
+    ],
+)
+def test_of_what_is_drawn_over_only_the_last_stays(text: str, left: str) -> None:
+    """As a terminal would have left it."""
+    assert as_drawn(text) == left
 
 
 def test_a_cell_stays_on_its_line() -> None:

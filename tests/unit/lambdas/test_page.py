@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codeferry_contracts.escaping import as_drawn
 from codeferry_contracts.report import Report
 from codeferry_lambdas import page, page_text, page_timeline
 from tests.browser.reports import (
@@ -374,9 +375,11 @@ def test_text_of_other_scripts_stays_itself() -> None:
 
 @given(st.text(st.characters(exclude_categories=()), max_size=200))
 def test_any_text_comes_out_as_that_text(words: str) -> None:
-    """Whatever a command prints, the parser reads back what ``visible`` makes of it."""
+    """Whatever a command prints, the parser reads back what is left of it, visible."""
     shown = rendered(report([failed(0, ran=ran(words + "."))]))
-    assert [text for _, text in shown.all("pre")] == ["\n" + page_text.visible(words + ".")]
+    assert [text for _, text in shown.all("pre")] == [
+        f"\n{page_text.visible(as_drawn(words + '.'))}"
+    ]
 
 
 def test_the_policy_lets_only_the_pages_own_style_and_script_in() -> None:

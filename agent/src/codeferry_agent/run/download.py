@@ -137,6 +137,10 @@ def file_digest(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+def _mb(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
 def check_space(directory: Path, size: int, unpacked: int, files: int) -> None:
     """Refuse when the archive and what comes out of it cannot fit."""
     disk = os.statvfs(directory)
@@ -145,5 +149,6 @@ def check_space(directory: Path, size: int, unpacked: int, files: int) -> None:
     if free < need or inodes < files + 16:
         raise Refused(
             "disk_full",
-            f"{free:,} bytes and {inodes:,} inodes are free, {need:,} and {files + 16:,} needed.",
+            f"It needs {_mb(need)} and {files + 16:,} inodes; {_mb(free)} and {inodes:,} inodes are"
+            f" free on {directory}.",
         )

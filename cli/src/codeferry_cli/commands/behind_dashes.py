@@ -41,7 +41,7 @@ class CommandBehindDashes(BehindDashes):
         if not any(behind[:1]) and not asks_for_help and not ctx.resilient_parsing:
             ctx.fail(
                 "What is to be run? Put the command behind --, for example:\n"
-                f"  {ctx.command_path} TARGET -- python train.py"
+                f"  {ctx.command_path} TARGET -- python3 train.py"
             )
         return super().parse_args(ctx, args)
 

@@ -19,9 +19,9 @@ from codeferry_cli.options import (
     access_options,
     config_option,
     dry_run_option,
-    output_options,
     project_of_run_option,
     run_argument,
+    table_options,
 )
 from codeferry_cli.output import Output
 from codeferry_cli.runs import Run, as_run, choose_run, status_word
@@ -37,7 +37,7 @@ from codeferry_contracts.report import Report
 @project_of_run_option
 @access_options
 @config_option
-@output_options
+@table_options
 def cancel(
     run: str,
     wait: bool,
@@ -92,7 +92,7 @@ def _tell_end(stage: DeployedStage, stopped: Execution, wait: bool, output: Outp
     execution = describe(stage, stopped.workflow, stopped.run_id)
     report = await_report(stage, execution) if wait else None
     if report:
-        report_view.show(report, output)
+        report_view.show(report, output, option=stage.option())
     said = "is cancelled" if execution.status == "ABORTED" else "had already ended: {status}"
     _answer(output, execution, said, cancelled=execution.status == "ABORTED", report=report)
 

@@ -43,6 +43,32 @@ COMMANDS = {
 }
 
 
+# What other tools call it.
+SYNONYMS = {
+    "ls": "runs",
+    "ps": "runs",
+    "list": "runs",
+    "history": "runs",
+    "show": "status",
+    "deploy": "push",
+    "sync": "push",
+    "send": "push",
+    "exec": "run",
+    "ssh": "run",
+    "tail": "logs",
+    "log": "logs",
+    "stop": "cancel",
+    "kill": "cancel",
+    "abort": "cancel",
+    "undo": "rollback",
+    "revert": "rollback",
+    "check": "doctor",
+    "config": "init",
+    "cp": "s3",
+    "archive": "pack",
+}
+
+
 class LazyGroup(click.Group):
     """A group whose commands are modules of this package or entry points of others."""
 
@@ -67,10 +93,16 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            if args == ["help"]:
+                click.echo(ctx.get_help())
+                ctx.exit()
+            if args[0] == "help":  # `ferry help push` is `ferry push --help`
+                return self.resolve_command(ctx, [*args[1:], "--help"])
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            meant = f" Did you mean '{near[0]}'?" if near else ""
+            name = SYNONYMS.get(args[0]) or next(iter(near), "")
+            meant = f" Did you mean '{name}'?" if name else ""
             ctx.fail(f"No such command '{args[0]}'.{meant}")
         return super().resolve_command(ctx, args)
 

@@ -8,7 +8,7 @@ import click
 
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.config import FILE_NAME
-from codeferry_cli.errors import ConfigExists
+from codeferry_cli.errors import ConfigExists, OutputRefused
 from codeferry_cli.options import dry_run_option, output_options
 from codeferry_cli.output import Output
 from codeferry_cli.sample import sample
@@ -52,4 +52,10 @@ def _write(path: Path, text: str, force: bool) -> None:
     except FileExistsError as error:
         raise ConfigExists(
             f"{path} is already there.", hint="Overwrite it: ferry init --force"
+        ) from error
+    except PermissionError as error:
+        raise OutputRefused(
+            f"{path} cannot be written: {error.strerror}.",
+            hint=f"You may not write into {path.parent.resolve()}. Name another directory:"
+            " ferry init DIR; or print it: ferry init --dry-run",
         ) from error

@@ -17,7 +17,7 @@ from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.errors import LogsMissing
 from codeferry_cli.execution import Execution
 from codeferry_cli.live_output import Colours
-from codeferry_cli.log_lines import Line
+from codeferry_cli.log_lines import Line, Throttle
 from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
 from codeferry_cli.options import (
     Access,
@@ -32,7 +32,9 @@ from codeferry_cli.params import DURATION
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import choose_run
 from codeferry_cli.stage import DeployedStage, find_stage
-from codeferry_contracts.escaping import harmless
+from codeferry_contracts.escaping import coloured
+
+_BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
 
 
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
@@ -82,7 +84,7 @@ def logs(
     if output.json:
         _document(execution, pages)
     else:
-        _tell(execution, pages, output, prefixed=instance is None)
+        _tell(execution, pages, output, prefixed=instance is None, follow=follow)
 
 
 def _require_instance(stage: DeployedStage, execution: Execution, instance: str | None) -> None:
@@ -103,19 +105,28 @@ def _require_instance(stage: DeployedStage, execution: Execution, instance: str 
 
 
 def _tell(
-    execution: Execution, pages: Iterable[list[Line]], output: Output, *, prefixed: bool
+    execution: Execution,
+    pages: Iterable[list[Line]],
+    output: Output,
+    *,
+    prefixed: bool,
+    follow: bool,
 ) -> None:
     """Page by page: a call for each of half a million lines takes longer than to fetch them."""
-    colours, count = Colours(), 0
+    colours, count, throttle = Colours(), 0, Throttle(_BAR_SECONDS if follow else 0)
     for page in pages:
-        count += len(page)
-        click.echo("\n".join(_shown(line, colours, prefixed) for line in page))
+        lines = [shown for line in page for shown in throttle.of(line)]
+        count += len(lines)
+        if lines:
+            click.echo("\n".join(_shown(line, colours, prefixed) for line in lines))
+    for line in throttle.rest():
+        click.echo(_shown(line, colours, prefixed))
     if not count:
         output.note(f"Nothing is kept of what the run {execution.run_id} printed, if it did.")
 
 
 def _shown(line: Line, colours: Colours, prefixed: bool) -> str:
-    text = harmless(line.text)
+    text = coloured(line.text)
     if not prefixed:
         return text
     return f"{click.style(f'{line.instance} |', fg=colours.of(line.instance))} {text}"

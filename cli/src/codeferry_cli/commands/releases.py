@@ -15,15 +15,24 @@ from codeferry_cli.options import (
     access_options,
     config_option,
     option,
-    output_options,
+    table_options,
     target_argument,
 )
 from codeferry_cli.output import Output
 from codeferry_cli.params import PROJECT
 from codeferry_cli.releases import Release, list_releases
+from codeferry_cli.report_view import SHORT_RELEASE
 from codeferry_cli.stage import find_stage
+from codeferry_cli.table import Cell, Column, Row
 
-_HEADS = ("release", "current on", "had by", "given by run", "who", "started")
+_COLUMNS = (
+    Column("release", short=SHORT_RELEASE),
+    Column("current on"),
+    Column("had by", drops=2),
+    Column("given by run", drops=1),
+    Column("who", drops=4, shrinks=True),
+    Column("started", drops=3),
+)
 
 
 @click.command(cls=FerryCommand, short_help="List a project's releases on a target.")
@@ -31,7 +40,7 @@ _HEADS = ("release", "current on", "had by", "given by run", "who", "started")
 @option("--project", type=PROJECT, help="The project, instead of this directory's.")
 @access_options
 @config_option
-@output_options
+@table_options
 def releases(
     target: str, project: str | None, access: Access, config_file: Path | None, output: Output
 ) -> None:
@@ -55,13 +64,13 @@ def releases(
     name = here(project).project
     found = list_releases(stage, name, ids)
     if found:
-        output.table(_HEADS, (_row(release, len(ids)) for release in found))
+        output.table(_COLUMNS, (_row(release, len(ids)) for release in found))
     else:
         output.note(f"No run has given a release of {name} to {target}.")
     output.document({"project": name, "releases": [release.to_json() for release in found]})
 
 
-def _row(release: Release, total: int) -> tuple[str, ...]:
+def _row(release: Release, total: int) -> Row:
     execution = release.given.execution
     return (
         release.release_id,
@@ -69,5 +78,5 @@ def _row(release: Release, total: int) -> tuple[str, ...]:
         f"{len(release.instances):,}/{total:,}",
         execution.run_id,
         who(release.given.by),
-        amounts.when(execution.started),
+        Cell(amounts.when(execution.started), execution.started.isoformat()),
     )

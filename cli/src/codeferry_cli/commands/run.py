@@ -13,9 +13,9 @@ from codeferry_cli.options import (
     Access,
     Packing,
     Waiting,
+    command_start_options,
     directory_argument,
     packing_options,
-    start_options,
     target_argument,
 )
 from codeferry_cli.output import Output
@@ -31,7 +31,7 @@ from codeferry_contracts.names import SYNC
 @command_options
 @variables_option
 @show_option
-@start_options
+@command_start_options
 def run(
     target: str,
     directory: Path | None,
@@ -54,8 +54,8 @@ def run(
 
     \b
     Examples:
-      ferry run gpu-workers -- python train.py --epochs 10
-      ferry run gpu-workers --install --env WANDB_API_KEY -- python train.py
+      ferry run gpu-workers -- python3 train.py --epochs 10
+      ferry run gpu-workers --install --env WANDB_API_KEY -- python3 train.py
       ferry run all ./service --timeout 2m -- sh -c 'nvidia-smi | head -5'
       ferry run gpu-workers --dry-run -- ./scripts/check.sh
     """

@@ -10,12 +10,26 @@ from codeferry_cli import amounts
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.here import who
-from codeferry_cli.options import Access, access_options, config_option, output_options
+from codeferry_cli.options import Access, access_options, config_option, table_options
 from codeferry_cli.output import Output
+from codeferry_cli.report_view import MARKS
 from codeferry_cli.runs import STATUSES, Run, list_runs
 from codeferry_cli.stage import find_stage
+from codeferry_cli.table import Cell, Column, Row
 
-_HEADS = ("run", "status", "target", "project", "who", "from", "started", "took")
+# What the id of a run says itself goes first where there is no room: its start, its project.
+_COLUMNS = (
+    Column("run"),
+    Column(""),
+    Column("status", drops=1),
+    Column("target", drops=2, shrinks=True),
+    Column("project", drops=4, shrinks=True),
+    Column("who", drops=6, shrinks=True),
+    Column("from", drops=7),
+    Column("started", drops=5),
+    Column("took", drops=3, key="seconds"),
+)
+_MARKS = {"succeeded": MARKS["succeeded"], "running": ("…", "yellow"), "cancelled": ("-", "")}
 
 
 @click.command(cls=FerryCommand, short_help="List runs, newest first.")
@@ -23,7 +37,7 @@ _HEADS = ("run", "status", "target", "project", "who", "from", "started", "took"
 @click.option("--status", type=click.Choice(list(STATUSES)), help="Only runs of this status.")
 @access_options
 @config_option
-@output_options
+@table_options
 def runs(
     limit: int, status: str | None, access: Access, config_file: Path | None, output: Output
 ) -> None:
@@ -34,24 +48,28 @@ def runs(
       ferry runs
       ferry runs --status failed --limit 5
       ferry runs --stage prod --json
+      ferry runs --limit 100 --output csv > runs.csv
     """
     stage = find_stage(Aws(access))
     found = list_runs(stage, limit, status)
     if found:
-        output.table(_HEADS, map(_row, found))
+        output.table(_COLUMNS, map(_row, found))
     else:
         output.note("No runs." if status is None else f"No run is {status}.")
     output.document({"runs": [run.to_json() for run in found]})
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: Run) -> Row:
+    mark, colour = _MARKS.get(run.status, MARKS["failed"])
+    started = run.execution.started
     return (
         run.execution.run_id,
+        Cell(mark, "", colour),
         run.status,
         run.target,
         run.project,
         who(run.by),
         run.source,
-        amounts.when(run.execution.started),
-        amounts.seconds(run.seconds) if run.seconds is not None else "",
+        Cell(amounts.when(started), started.isoformat()),
+        Cell(amounts.seconds(run.seconds), f"{run.seconds:.3f}") if run.seconds is not None else "",
     )

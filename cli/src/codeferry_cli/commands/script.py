@@ -14,9 +14,9 @@ from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options import (
     Access,
     Waiting,
+    command_start_options,
     option,
     script_argument,
-    start_options,
     target_argument,
 )
 from codeferry_cli.output import Output
@@ -47,7 +47,7 @@ from codeferry_contracts.names import SCRIPT, project_name
 @script_options
 @variables_option
 @show_option
-@start_options
+@command_start_options
 def script(
     target: str,
     script: Path,

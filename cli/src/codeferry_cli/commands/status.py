@@ -16,9 +16,9 @@ from codeferry_cli.options import (
     Access,
     access_options,
     config_option,
-    output_options,
     project_of_run_option,
     run_argument,
+    table_options,
 )
 from codeferry_cli.output import Output
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
@@ -28,20 +28,20 @@ from codeferry_cli.runs import Run, as_run, choose_run
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.report import Outcome
 
-_MOST_NAMED = 20
-
 
 @click.command(cls=FerryCommand, short_help="Show how a run went or is going.")
 @run_argument
 @click.option("--open", "show_page", is_flag=True, help="Open the report's page in the browser.")
 @project_of_run_option
+@click.option("--all", "everybody", is_flag=True, help="Every instance, however many.")
 @access_options
 @config_option
-@output_options
+@table_options
 def status(
     run: str,
     show_page: bool,
     project: str | None,
+    everybody: bool,
     access: Access,
     config_file: Path | None,
     output: Output,
@@ -57,6 +57,7 @@ def status(
       ferry status latest
       ferry status 20261120-1604
       ferry status latest --open
+      ferry status latest --all
       ferry status latest --json
     """
     stage = find_stage(Aws(access))
@@ -70,9 +71,9 @@ def status(
     found = as_run(execution)
     _show_heading(found, timeline, output)
     if execution.running:
-        _show_running(stage, found, timeline, output)
+        _show_running(stage, found, timeline, output, everybody=everybody)
     else:
-        _show_ended(stage, found, timeline, output)
+        _show_ended(stage, found, timeline, output, everybody=everybody)
 
 
 def _show_heading(run: Run, timeline: Timeline, output: Output) -> None:
@@ -90,19 +91,21 @@ def _show_heading(run: Run, timeline: Timeline, output: Output) -> None:
         output.line(f"Phases: {', '.join(spans)}")
 
 
-def _show_running(stage: DeployedStage, run: Run, timeline: Timeline, output: Output) -> None:
+def _show_running(
+    stage: DeployedStage, run: Run, timeline: Timeline, output: Output, *, everybody: bool
+) -> None:
     record = RunRecord(stage, run.execution.run_id)
     outcomes: list[Outcome] = record.outcomes(list(record.finished_instances()))
     finished = {outcome["instance_id"] for outcome in outcomes}
     reached = [i for _, command in record.commands() for i in command["instances"]]
     at_work = [instance_id for instance_id in reached if instance_id not in finished]
     output.line(f"Now: {_now(run, timeline)}")
-    for outcome in outcomes:
-        output.line(f"  {report_view.outcome_line(outcome)}")
-    for instance_id in at_work[:_MOST_NAMED]:
-        output.line(f"  … {instance_id} at work")
-    if len(at_work) > _MOST_NAMED:
-        output.line(f"  … and {len(at_work) - _MOST_NAMED:,} more at work")
+    report_view.show_outcomes(outcomes, run.execution.run_id, output, everybody, stage.option())
+    most = len(at_work) if everybody else report_view.MOST_ROWS
+    for instance_id in at_work[:most]:
+        output.line(f"… {instance_id} at work")
+    if len(at_work) > most:
+        output.line(f"… and {len(at_work) - most:,} more at work")
     output.document(
         run.to_json()
         | {"phase": timeline.current, "phases": timeline.to_json()}
@@ -117,11 +120,13 @@ def _now(run: Run, timeline: Timeline) -> str:
     return f"{label(timeline.current, command=run.command)}, since {since}"
 
 
-def _show_ended(stage: DeployedStage, run: Run, timeline: Timeline, output: Output) -> None:
+def _show_ended(
+    stage: DeployedStage, run: Run, timeline: Timeline, output: Output, *, everybody: bool
+) -> None:
     report = RunRecord(stage, run.execution.run_id).report()
     error = report["error"] if report else cause_of_death(run.execution)
     if report:
-        report_view.show(report, output)
+        report_view.show(report, output, everybody=everybody, option=stage.option())
     if error:
         output.line(f"Failed: {error['message']}")
         output.line(f"  {error['hint']}")

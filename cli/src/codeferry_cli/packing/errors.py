@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from codeferry_cli.errors import REFUSED, USAGE
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import one_line
 
@@ -30,12 +31,14 @@ class PackError(CodeferryError):
     """The tree cannot be packed as asked."""
 
     code = "pack_failed"
+    exit_code = REFUSED
 
 
 class RootMissing(PackError):
     """The start directory or ``--root`` is not an existing directory."""
 
     code = "root_missing"
+    exit_code = USAGE
 
 
 class NoFiles(PackError):

@@ -26,7 +26,7 @@ def show_listing(
     count = size = 0
     for page in _pages(s3, place, one_level=one_level):
         for prefix in page.prefixes:
-            output.line(f"{'':>10}  {'':19}  {one_line(prefix)}")
+            output.line(f"{'':>10}  {'':23}  {one_line(prefix)}")
             directories.append(prefix)
         for found in page.objects:
             if meant(found.key.removeprefix(place.directory.path)):

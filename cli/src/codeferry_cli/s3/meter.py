@@ -46,7 +46,8 @@ class Meter:
 
     def _state(self, done: int, share: float) -> str:
         tally, more = self._tally, "" if self._tally.plan_complete else "+"
-        files = f"{tally.files:,} of {tally.planned_files:,}{more} files"
+        many = "file" if (tally.planned_files, more) == (1, "") else "files"
+        files = f"{tally.files:,} of {tally.planned_files:,}{more} {many}"
         size = f"{amounts.size(done)} of {amounts.size(tally.planned_bytes)}{more}"
         return ", ".join([files, size, *self._speed(done)]) + f" ({share:.0%})"
 
