@@ -31,6 +31,7 @@ from codeferry_local.emulator import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
 from codeferry_local.home import Home, State, write_state
 from codeferry_local.instances import launch
+from codeferry_local.ssm.permissions import ask_iam
 from codeferry_local.ssm.server import SsmServer
 
 STAGE = Stage("local")
@@ -104,6 +105,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             account_id=ACCOUNT,
             aws_endpoint=local_url(port),
             time_scale=wish.time_scale,
+            authorize=ask_iam(local_url(port)),
         )
         variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION} | wish.variables
         emulator = Emulator.start(port, home.temporary, log, variables)

@@ -26,6 +26,7 @@ from codeferry_local.ssm.log_stream import LogShipper
 from codeferry_local.ssm.operations.commands import CommandOperations
 from codeferry_local.ssm.operations.documents import DocumentOperations
 from codeferry_local.ssm.operations.instances import InstanceOperations
+from codeferry_local.ssm.permissions import Authorize, check_allowed
 from codeferry_local.ssm.scheduler import Scheduler
 from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
 from codeferry_local.ssm.shell import ShellExecutor
@@ -44,6 +45,7 @@ class SsmServer:
     workers: how many steps run at once over all instances.
     disk_cap: bytes of each output file of a step; the rest is not written.
     output_limit: bytes of a step's output in ListCommandInvocations.
+    authorize: asked before every operation whether the caller may; without it everybody may.
     """
 
     def __init__(
@@ -60,8 +62,11 @@ class SsmServer:
         disk_cap: int = 64 * 1024 * 1024,
         grace_seconds: float = 5.0,
         output_limit: int = AGENT_OUTPUT_LIMIT,
+        authorize: Authorize | None = None,
     ) -> None:
         self._account = account_id
+        self._region = region
+        self._authorize = authorize
         self._time_scale = time_scale
         self.documents = DocumentStore()
         self.faults = Faults()
@@ -162,7 +167,7 @@ class SsmServer:
     def call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         """Do one operation of the API and note it in the journal."""
         try:
-            answer = self._call(operation, body)
+            answer = self._call(operation, body, headers)
         except SsmError as error:
             self._note(operation, body, headers, error.code)
             raise
@@ -175,9 +180,19 @@ class SsmServer:
         """Do one control request."""
         return self._control.handle(method, name, body)
 
-    def _call(self, operation: str, body: Any) -> dict[str, Any]:
+    def _call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         if operation not in self._operations:
             raise UnknownOperationException(f"The local SSM has no operation {operation!r}.")
+        if self._authorize is not None:
+            check_allowed(
+                self._authorize,
+                call_journal.access_key(headers.get("Authorization", "")),
+                operation,
+                body if isinstance(body, dict) else {},
+                fleet=self.fleet,
+                region=self._region,
+                account=self._account,
+            )
         if self.faults.throttles(operation):
             raise ThrottlingException("Rate exceeded")
         return serialize(operation, self._operations[operation](check_request(operation, body)))
