@@ -319,6 +319,7 @@ MACHINES = {
         ),
         "Step Functions waits for the end of an execution that a state has started.",
     ),
+    "states:StartExecution": "Only a failed wave of a roll-out is returned: tests/workflow.",
 }
 
 

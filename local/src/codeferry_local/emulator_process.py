@@ -16,6 +16,7 @@ def main() -> None:
 
     from codeferry_local import emulator_states
     from codeferry_local.call_journal import keep_journal
+    from codeferry_local.emulator_faults import accept_faults
     from codeferry_local.emulator_gaps import close_gaps
     from codeferry_local.emulator_iam import enforce_policies
 
@@ -23,6 +24,7 @@ def main() -> None:
     close_gaps()
     keep_journal()
     enforce_policies()
+    accept_faults()
     sys.argv[1:] = []
     serve()
 

@@ -118,6 +118,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         assembly = synth.result()
     with _step(report, "Deploying with the CDK CLI"):
         deployment.deploy(assembly)
+        deployment.put_lifecycles(assembly)
         deployment.register_documents(assembly, ssm.url)
     with _step(report, f"Starting {wish.instances} instances"):
         records = launch(

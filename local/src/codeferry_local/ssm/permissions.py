@@ -78,11 +78,9 @@ def _document(place: str, name: str) -> str:
 
 def _instance(place: str, fleet: Fleet, instance_id: str) -> tuple[str, dict[str, str]]:
     """An instance of EC2 and its tags, under SSM's own condition key and the global one."""
-    found = fleet.get(instance_id)
-    tags = found.tags if found is not None else {}
     keys = {
         f"{prefix}/{tag}": value
         for prefix in ("aws:ResourceTag", "ssm:resourceTag")
-        for tag, value in tags.items()
+        for tag, value in fleet.tags(instance_id).items()
     }
     return f"{place.format(service='ec2')}instance/{instance_id}", keys

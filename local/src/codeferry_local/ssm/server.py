@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from codeferry_local.lifecycle import expire
 from codeferry_local.ssm import journal as call_journal
 from codeferry_local.ssm.agent import Agent
 from codeferry_local.ssm.announcer import Announcer
-from codeferry_local.ssm.aws_clients import Clients
+from codeferry_local.ssm.aws_clients import Clients, Refusing
 from codeferry_local.ssm.control import Control
 from codeferry_local.ssm.documents import DocumentStore
 from codeferry_local.ssm.errors import SsmError, ThrottlingException, UnknownOperationException
@@ -74,7 +75,7 @@ class SsmServer:
         self.journal = Journal()
         clients = Clients(endpoint=aws_endpoint, region=region, account=account_id)
         self._sink = event_sink or (RuleEvents(clients) if aws_endpoint else NoEvents())
-        self._logs = LogShipper(lambda: clients("logs")) if aws_endpoint else None
+        self._logs = LogShipper(lambda: self._logs_client(clients)) if aws_endpoint else None
         announcer = Announcer(
             self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
         )
@@ -98,6 +99,7 @@ class SsmServer:
             journal=self.journal,
             started=announcer.announce_start,
             advance=self.advance,
+            expire=lambda *what: expire(clients("s3"), *what),
         )
         self._http = HttpServer((host, port), self)
         self._thread = threading.Thread(
@@ -175,6 +177,10 @@ class SsmServer:
         if self.faults.drops_response(operation):
             raise DropResponse
         return answer
+
+    def _logs_client(self, clients: Clients) -> Any:
+        how = self.faults.plan.logs
+        return clients("logs") if how == "accept" else Refusing(how)
 
     def control(self, method: str, name: str, body: Any) -> Any:
         """Do one control request."""
