@@ -422,3 +422,15 @@ STATEMENT = {
 def test_a_statement_is_read_as_iam_reads_it(change, allowed):
     """The judge itself: action, resource with wildcards, and the tag have to match."""
     assert (refused([STATEMENT | change], [NEED]) == []) is allowed
+
+
+def test_a_narrowing_refuses_and_a_double_does_not():
+    """The narrowing itself: each refuses what the statement was for, unless another allows it."""
+    how = [name for name, _ in narrowings(STATEMENT)]
+    assert how == ["removed", "condition", f"not {STATEMENT['Resource']}", CONDITION]
+    for _, narrowed in narrowings(STATEMENT):
+        assert refused(narrowed, [NEED]) == [NEED]
+        assert refused([STATEMENT, *narrowed], [NEED]) == []
+
+
+CONDITION = "StringLike aws:ResourceTag/t"
