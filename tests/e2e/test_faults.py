@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import urllib.request
 
 import pytest
 
@@ -182,3 +183,50 @@ def test_no_log_holds_a_signature(aws, project):
     assert run_id in text
     assert "X-Amz-Signature" not in text
     assert "X-Amz-Credential" not in text
+
+
+def test_an_archive_that_expires_between_waves_fails_those_after_it(aws, project):
+    """The lifecycle takes what a slow first wave has kept waiting: the first instance has the
+    release, the others say that the archive is gone, and the run does not call itself a success."""
+    first, *others = sorted(record.instance_id for record in aws.state.instances)
+    aws.control("POST", "faults", {"slow": {first: 250}})
+    with aws.ferry_running(
+        "push", "demo", project, "--max-concurrency", "1", "--max-errors", "100%"
+    ) as push:
+        until(lambda: sent_to(aws, first))
+        aged = {"bucket": aws.bucket, "days": 2, "prefix": "archives/"}
+        assert aws.control("POST", "lifecycle", aged)["expired"]
+        aws.control("POST", "clock", {"advance": 250})
+        said, _ = push.communicate(timeout=PATIENCE)
+    assert push.returncode == 1, said
+    assert any(instance in said for instance in others)
+
+
+def sent_to(aws, instance_id):
+    """A command that the instance has not answered yet."""
+    found = aws.client("ssm").list_command_invocations(InstanceId=instance_id)
+    return [i for i in found["CommandInvocations"] if i["Status"] == "InProgress"]
+
+
+def test_an_agent_out_of_memory_fails_its_instance_alone(aws, project):
+    """Away for 90 s with what it ran, and then Failed; the others have done it."""
+    starved = aws.state.instances[0].instance_id
+    aws.control("POST", "faults", {"oom": {starved: 0}})
+    ran = aws.ferry("run", "demo", project, "--", "sleep", "1", timeout=PATIENCE)
+    assert ran.exit == 1
+    assert "2/3" in ran.out + ran.err
+    assert starved in ran.out + ran.err
+
+
+def test_throttled_logs_are_read_all_the_same(aws, project):
+    """CloudWatch Logs allows few looks a second; the next one comes later."""
+    ran = aws.ferry("run", "demo", project, "--json", "--", "echo", "here")
+    assert ran.exit == 0, ran.err
+    request = urllib.request.Request(
+        f"{aws.state.endpoints['aws']}/_codeferry/faults",
+        data=json.dumps({"throttle_first": {"logs:FilterLogEvents": 2}}).encode(),
+    )
+    urllib.request.urlopen(request).close()
+    logs = aws.ferry("logs", ran.json["run_id"])
+    assert logs.exit == 0, logs.err
+    assert "here" in logs.out

@@ -1,4 +1,8 @@
-"""Each function's role against the calls it makes: enough for every one, and no more."""
+"""Each role of the stage against the calls made with it: enough for every one, and no more.
+
+The embedded IAM refuses what a role does not allow, so that a run here has been allowed
+everything; ``test_a_statement_less_and_the_run_fails`` asks the same of every narrower role.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
 
 from codeferry_contracts.layout import ReleaseKeys
 from codeferry_contracts.names import WORKFLOWS, inbox_run_id
@@ -25,6 +30,7 @@ from stacks.permissions import (
 )
 from tests.e2e.conftest import until
 from tests.e2e.needs import Need, journal, refused, statements_of, unused
+from tests.unit.stacks.iam_judge import listed
 
 pytestmark = pytest.mark.e2e
 
@@ -36,47 +42,24 @@ ACCOUNT = "000000000000"
 
 
 def needs_since(aws, start):
-    """Everything the functions needed since ``start``, in the emulator and in the local SSM."""
-    emulated = journal(aws.state.endpoints["aws"])
-    ssm = aws.control("GET", "calls")["calls"]
-    found = {need for call in emulated if call["time"] >= start for need in _emulated(aws, call)}
-    return found | {need for call in ssm if call["time"] >= start for need in _ssm(aws, call)}
+    """All that IAM was asked about the functions and state machines since ``start``."""
+    calls = journal(aws.state.endpoints["aws"])
+    return {need for call in calls if call["time"] >= start for need in _needs(aws, call)}
 
 
-def _emulated(aws, call):
-    function = _function(call)
-    if function and call["action"].startswith("states:SendTask"):
+def _needs(aws, call):
+    name = _of_the_stage(call)
+    context = sorted((key, value) for key, value in call["context"].items() if value == str(value))
+    if name and call["action"].startswith("states:SendTask"):
         # A token is authorised as the state machine that waits for it, which is any of ours.
         for machine in aws.state.state_machines.values():
-            yield Need(function, call["action"], machine)
-    elif function:
-        yield Need(function, call["action"], call["resource"])
+            yield Need(name, call["action"], machine)
+    elif name:
+        yield Need(name, call["action"], call["resource"], tuple(context))
 
 
-def _ssm(aws, call):
-    function, action = _function(call), f"ssm:{call['operation']}"
-    if not function:
-        return
-    named = call["resources"]
-    document = named.get("DocumentName") or (named.get("Name") if "Document" in action else None)
-    if document:
-        region = aws.state.region
-        yield Need(function, action, f"arn:aws:ssm:{region}:{ACCOUNT}:document/{document}")
-    if action == "ssm:SendCommand":
-        yield from (_instance(aws, function, action, i) for i in named["InstanceIds"])
-    elif not document:
-        yield Need(function, action, "*")
-
-
-def _instance(aws, function, action, instance_id):
-    arn = f"arn:aws:ec2:{aws.state.region}:{ACCOUNT}:instance/{instance_id}"
-    (tags,) = [r.tags for r in aws.state.instances if r.instance_id == instance_id]
-    context = sorted((f"aws:ResourceTag/{key}", value) for key, value in tags.items())
-    return Need(function, action, arn, tuple(context))
-
-
-def _function(call):
-    """The function whose credentials were used, for a presigned URL by somebody else."""
+def _of_the_stage(call):
+    """The function, or state machine, whose role was used: also by who has a presigned URL."""
     key = call["access_key"]
     return key.removeprefix(FUNCTION) if key.startswith(FUNCTION) else ""
 
@@ -85,13 +68,21 @@ def _function(call):
 
 
 def deployed_statements(aws):
-    """Every function's statements, from the role it was deployed with."""
-    functions, iam = aws.client("lambda").list_functions()["Functions"], aws.client("iam")
+    """Each function's and state machine's statements, from the role it was deployed with."""
+    iam, states = aws.client("iam"), aws.client("stepfunctions")
+    roles = {
+        function["FunctionName"]: function["Role"]
+        for function in aws.client("lambda").list_functions()["Functions"]
+    }
+    for arn in aws.state.state_machines.values():
+        roles[arn.rpartition(":")[2]] = states.describe_state_machine(stateMachineArn=arn)[
+            "roleArn"
+        ]
     found = {}
-    for function in functions:
-        role = function["Role"].rpartition("/")[2]
+    for name, arn in roles.items():
+        role = arn.rpartition("/")[2]
         assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
-        found[function["FunctionName"].removeprefix(FUNCTION)] = statements_of(iam, role)
+        found[name.removeprefix(FUNCTION)] = statements_of(iam, role)
     return found
 
 
@@ -294,6 +285,44 @@ def test_nothing_is_allowed_that_is_never_used_without_a_reason(aws, seen):
     assert all(excuses().values())
 
 
+# Step Functions' own, beside the calls of the definition.
+MACHINES = {
+    **dict.fromkeys(
+        (
+            "logs:CreateLogDelivery",
+            "logs:GetLogDelivery",
+            "logs:UpdateLogDelivery",
+            "logs:DeleteLogDelivery",
+            "logs:ListLogDeliveries",
+            "logs:PutResourcePolicy",
+            "logs:DescribeResourcePolicies",
+            "logs:DescribeLogGroups",
+        ),
+        "Step Functions delivers the execution's log.",
+    ),
+    **dict.fromkeys(
+        (
+            "xray:PutTraceSegments",
+            "xray:PutTelemetryRecords",
+            "xray:GetSamplingRules",
+            "xray:GetSamplingTargets",
+        ),
+        "Step Functions traces the execution.",
+    ),
+    **dict.fromkeys(
+        (
+            "states:DescribeExecution",
+            "states:StopExecution",
+            "events:PutTargets",
+            "events:PutRule",
+            "events:DescribeRule",
+        ),
+        "Step Functions waits for the end of an execution that a state has started.",
+    ),
+    "states:StartExecution": "Only a failed wave of a roll-out is returned: tests/workflow.",
+}
+
+
 def excuses():
     """Function and action to the reason why it is granted though nothing here uses it."""
     arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*", "*", "*")
@@ -305,9 +334,65 @@ def excuses():
         for action, why in permission.unseen.items()
     }
     found |= {(f, action): why for f in granted for action, why in EVERY_FUNCTION.items()}
+    found |= {(machine, action): why for machine in WORKFLOWS for action, why in MACHINES.items()}
     return found | {
         (f, action): why for f in EVENT_FUNCTIONS for action, why in INVOKED_BY_EVENTS.items()
     }
+
+
+def test_a_statement_less_and_the_run_fails(aws, seen):
+    """Each statement of each role taken away, each of its resources made another one, its
+    condition made false: every time a call of those runs is refused, or the grant says why not."""
+    excused, unnoticed = excuses(), []
+    for name, statements in deployed_statements(aws).items():
+        needs = [need for need in seen if need.who == name]
+        for statement in statements:
+            spare = [action for action in listed(statement["Action"]) if (name, action) in excused]
+            rest = [other for other in statements if other is not statement]
+            for how, narrowed in narrowings(statement):
+                if not refused([*rest, *narrowed], needs) and spare != listed(statement["Action"]):
+                    unnoticed.append((name, how, statement))
+    assert unnoticed == []
+
+
+NEVER = {"StringEquals": {"aws:PrincipalTag/codeferry:nobody": "has this tag"}}
+
+
+def narrowings(statement):
+    """What is left of a statement that allows less, each with how."""
+    yield "removed", []
+    yield "condition", [statement | {"Condition": {**statement.get("Condition", {}), **NEVER}}]
+    resources = listed(statement["Resource"])
+    for index, resource in enumerate(resources):
+        others = [*resources[:index], f"{resource}-another", *resources[index + 1 :]]
+        if resource == "*":
+            others = ["arn:aws:s3:::another"]
+        yield f"not {resource}", [statement | {"Resource": others}]
+    for operator, terms in statement.get("Condition", {}).items():
+        for key in terms:
+            false = {**statement["Condition"], operator: {**terms, key: "of-another"}}
+            yield f"{operator} {key}", [statement | {"Condition": false}]
+
+
+def test_both_judges_are_of_one_mind(aws, seen):
+    """What judges here and what enforces in the embedded AWS decide alike, for every call seen
+    and every role."""
+    for name, statements in deployed_statements(aws).items():
+        parsed = parse_policy_document({"Statement": statements})
+        refusals = set(refused(statements, seen))
+        for need in seen:
+            context = {key.lower(): value for key, value in need.context}
+            asked = EvalContext(
+                "arn:aws:sts::0:assumed-role/r/s",
+                "AssumedRole",
+                ACCOUNT,
+                need.action,
+                need.resource,
+                aws.state.region,
+                service_context=context,
+            )
+            allowed = evaluate(asked, [parsed]).decision == "Allow"
+            assert allowed is (need not in refusals), (name, need)
 
 
 NEED = Need(
@@ -337,3 +422,15 @@ STATEMENT = {
 def test_a_statement_is_read_as_iam_reads_it(change, allowed):
     """The judge itself: action, resource with wildcards, and the tag have to match."""
     assert (refused([STATEMENT | change], [NEED]) == []) is allowed
+
+
+def test_a_narrowing_refuses_and_a_double_does_not():
+    """The narrowing itself: each refuses what the statement was for, unless another allows it."""
+    how = [name for name, _ in narrowings(STATEMENT)]
+    assert how == ["removed", "condition", f"not {STATEMENT['Resource']}", CONDITION]
+    for _, narrowed in narrowings(STATEMENT):
+        assert refused(narrowed, [NEED]) == [NEED]
+        assert refused([STATEMENT, *narrowed], [NEED]) == []
+
+
+CONDITION = "StringLike aws:ResourceTag/t"

@@ -20,6 +20,7 @@ import platformdirs
 from codeferry_contracts.names import Stage
 from codeferry_local.emulator import tail
 from codeferry_local.errors import StartFailed
+from codeferry_local.lifecycle import rules_of
 from codeferry_local.sources import cdk_cli, checkout, fingerprint, node
 
 ACCOUNT = "000000000000"
@@ -51,10 +52,26 @@ class Deployment:
             "--method=direct",
         )
 
+    def put_lifecycles(self, assembly: Path) -> None:
+        """Give the buckets the rules of their template, which MiniStack's CloudFormation drops."""
+        stack = self.client("cloudformation").list_stack_resources(
+            StackName=self.stage.storage_stack
+        )
+        names = {
+            r["LogicalResourceId"]: r["PhysicalResourceId"] for r in stack["StackResourceSummaries"]
+        }
+        for logical_id, bucket in _resources(assembly, self.stage.storage_stack, "AWS::S3::Bucket"):
+            if "LifecycleConfiguration" in bucket:
+                self.client("s3").put_bucket_lifecycle_configuration(
+                    Bucket=names[logical_id],
+                    LifecycleConfiguration={"Rules": rules_of(bucket)},
+                )
+
     def register_documents(self, assembly: Path, ssm_url: str) -> None:
         """Hand the synthesised documents to the local SSM."""
         ssm = self.client("ssm", ssm_url)
-        for document in _documents(assembly, self.stage):
+        documents = _resources(assembly, self.stage.documents_stack, "AWS::SSM::Document")
+        for _, document in documents:
             ssm.create_document(
                 Name=document["Name"],
                 DocumentType=document["DocumentType"],
@@ -133,8 +150,9 @@ def run_logged(
         )
 
 
-def _documents(assembly: Path, stage: Stage) -> Iterator[dict[str, Any]]:
-    template = json.loads((assembly / f"{stage.documents_stack}.template.json").read_text())
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::SSM::Document":
-            yield resource["Properties"]
+def _resources(assembly: Path, stack: str, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each resource of a kind in the stack's template: its logical id and its properties."""
+    template = json.loads((assembly / f"{stack}.template.json").read_text())
+    for logical_id, resource in template["Resources"].items():
+        if resource["Type"] == kind:
+            yield logical_id, resource["Properties"]

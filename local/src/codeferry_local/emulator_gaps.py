@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from codeferry_local.emulator_iam import session
 from codeferry_local.emulator_logs import by_prefix
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -197,13 +198,7 @@ def of_its_own(
     def give(function: Mapping[str, Any]) -> dict[str, str]:
         name, role = function["FunctionName"], function["Role"].rpartition("/")[2]
         account = function["FunctionArn"].split(":")[4]
-        session = {
-            "Arn": f"arn:aws:sts::{account}:assumed-role/{role}/{name}",
-            "UserId": f"{role}:{name}",
-            "SecretAccessKey": name,
-            "SessionToken": name,
-        }
-        register_session(name, session)
+        register_session(name, session(name, account, role))
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         return credentials(function) | dict.fromkeys(keys, name)
 

@@ -14,11 +14,17 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from ministack.app import main as serve  # heavy, and only wanted here
 
+    from codeferry_local import emulator_states
     from codeferry_local.call_journal import keep_journal
+    from codeferry_local.emulator_faults import accept_faults
     from codeferry_local.emulator_gaps import close_gaps
+    from codeferry_local.emulator_iam import enforce_policies
 
+    emulator_states.close_gaps()
     close_gaps()
     keep_journal()
+    enforce_policies()
+    accept_faults()
     sys.argv[1:] = []
     serve()
 

@@ -34,6 +34,7 @@ from codeferry_local.home import Home, State, write_state
 from codeferry_local.instances import launch
 from codeferry_local.signing import make_key
 from codeferry_local.ssm.instances import POLLING
+from codeferry_local.ssm.permissions import ask_iam
 from codeferry_local.ssm.server import SsmServer
 
 STAGE = Stage("local")
@@ -123,6 +124,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             time_scale=wish.time_scale,
             paced=wish.paced,
             executor=POLLING if wish.agent else "shell",
+            authorize=ask_iam(local_url(port)),
         )
         variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION} | wish.variables
         emulator = Emulator.start(port, home.temporary, log, variables)
@@ -139,6 +141,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         assembly = synth.result()
     with _step(report, "Deploying with the CDK CLI"):
         deployment.deploy(assembly)
+        deployment.put_lifecycles(assembly)
         deployment.register_documents(assembly, ssm.url)
     with _step(report, f"Starting {wish.instances} instances"):
         records = launch(

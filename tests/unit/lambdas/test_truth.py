@@ -131,7 +131,11 @@ def test_no_line_contradicts_another_or_the_record(
     made = report(fates, rolled_out=rolled_out, command=command, back=back and not stays)
     now = truth(made, fates)
     have, unknown, total = now.count(NEW), now.count(None), len(now)
-    lines = [*report_view._lines(made), report_view.summary(made)]
+    lines = [
+        *report_view._facts(made),
+        *report_view._troubles(made),
+        report_view.summary(made),
+    ]
     text = "\n".join(lines)
     last = lines[-1]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 # Logs and events are best effort: a neighbour that is down must not hold them up for long.
 _CONFIG = Config(
@@ -33,3 +34,19 @@ class Clients:
                 make: Any = self._session.client
                 self._clients[service] = make(service, endpoint_url=self._endpoint, config=_CONFIG)
             return self._clients[service]
+
+
+class Refusing:
+    """Stands for a client of CloudWatch Logs that is throttled, or has no route to it."""
+
+    def __init__(self, how: str) -> None:
+        self._how = how
+
+    def __getattr__(self, operation: str) -> Any:
+        def refuse(**_: Any) -> None:
+            if self._how == "unreachable":
+                raise EndpointConnectionError(endpoint_url="https://logs")
+            error: Any = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
+            raise ClientError(error, operation)
+
+        return refuse

@@ -17,7 +17,8 @@ _INSTANCE_FIELDS = {"instance_id", "root", "tags", "name", "executor"}
 class Control:
     """GET, POST and DELETE of ``faults``, ``instances`` (``instances/<id>``) and ``calls``, and
     POST of ``started/<id>``, which makes EC2's event that the instance is running, and of
-    ``clock``, by whose ``{"advance": seconds}`` time passes at once."""
+    ``clock``, by whose ``{"advance": seconds}`` time passes at once, and of ``lifecycle``, by whose
+    ``{"bucket", "days", "prefix"}`` a bucket's rules do so many days' work."""
 
     def __init__(
         self,
@@ -28,11 +29,13 @@ class Control:
         started: Callable[[str], None],
         advance: Callable[[float], None],
         executor: str,
+        expire: Callable[[str, int, str], list[str]],
     ) -> None:
         self._executor = executor
         self._faults = faults
         self._started = started
         self._advance = advance
+        self._expire = expire
         self._fleet = fleet
         self._journal = journal
         self._routes: dict[tuple[str, str], Callable[[str, Any], Any]] = {
@@ -44,6 +47,7 @@ class Control:
             ("DELETE", "instances"): lambda instance_id, body: self._remove(instance_id, body),
             ("POST", "started"): lambda instance_id, _: self._announce(instance_id),
             ("POST", "clock"): lambda _, body: self._pass_time(body),
+            ("POST", "lifecycle"): lambda _, body: self._age(_object(body)),
             ("GET", "calls"): lambda _, __: {"calls": journal.to_json()},
             ("DELETE", "calls"): lambda _, __: self._forget_calls(),
         }
@@ -87,6 +91,12 @@ class Control:
             raise ValidationException('The clock takes {"advance": seconds}.')
         self._advance(seconds)
         return {"advanced": seconds}
+
+    def _age(self, body: dict[str, Any]) -> dict[str, Any]:
+        bucket, days, prefix = body.get("bucket"), body.get("days"), body.get("prefix", "")
+        if not isinstance(bucket, str) or not isinstance(days, int) or not isinstance(prefix, str):
+            raise ValidationException('The lifecycle takes {"bucket": …, "days": …, "prefix": …}.')
+        return {"expired": self._expire(bucket, days, prefix)}
 
     def _forget_calls(self) -> dict[str, Any]:
         self._journal.clear()

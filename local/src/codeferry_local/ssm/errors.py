@@ -6,6 +6,7 @@ CodeferryError
     ├── SerializationException      the body is no JSON object, or a member has another type
     ├── UnknownOperationException   no such operation (here)
     ├── ThrottlingException         too many calls
+    ├── AccessDeniedException       the caller's policies do not allow it
     ├── InternalServerError         HTTP 500
     ├── InvalidDocument, InvalidDocumentContent, InvalidDocumentSchemaVersion,
     │   InvalidDocumentVersion, DocumentAlreadyExists, DuplicateDocumentContent,
@@ -53,6 +54,12 @@ class ThrottlingException(SsmError):
     """Too many calls; only ever raised because a fault asks for it."""
 
     code = "ThrottlingException"
+
+
+class AccessDeniedException(SsmError):
+    """The caller's policies do not allow the call."""
+
+    code = "AccessDeniedException"
 
 
 class InternalServerError(SsmError):

@@ -15,6 +15,9 @@ from typing import Any
 
 from codeferry_local.ssm.errors import ValidationException
 
+# RestartSec of packaging/linux/amazon-ssm-agent.service in the agent's repository.
+AGENT_RESTART_SECONDS = 90
+
 
 @dataclass(frozen=True, kw_only=True)
 class FaultPlan:
@@ -23,6 +26,9 @@ class FaultPlan:
     offline: instance ids that do not answer (ConnectionLost; commands wait).
     lost: instance id -> seconds after a step's start at which its process is killed
         and the instance goes offline, its result never reported.
+    oom: instance id -> seconds after a step's start at which a lack of memory has its process
+        killed and, with systemd's ``OOMPolicy=stop``, the agent's unit ended. The agent is away
+        for ``AGENT_RESTART_SECONDS``; then it fails what it finds interrupted.
     slow: instance id -> seconds before a command starts there.
     hidden_polls: how many GetCommandInvocation/ListCommandInvocations calls per
         command do not see its invocations yet.
@@ -30,6 +36,8 @@ class FaultPlan:
     throttle_probability, throttle_seed, throttle_operations: throttle at random,
         all operations when the list is empty.
     drop_response: operation -> of how many next calls the answer is never sent.
+    logs: "accept", or what CloudWatch Logs does to the agent instead: "throttle", or
+        "unreachable", as without a route to it.
     events: "deliver" or "suppress"; event_delay: seconds before delivery.
 
     Seconds are scaled by the server's ``time_scale``.
@@ -37,6 +45,7 @@ class FaultPlan:
 
     offline: frozenset[str] = frozenset()
     lost: Mapping[str, float] = field(default_factory=dict)
+    oom: Mapping[str, float] = field(default_factory=dict)
     slow: Mapping[str, float] = field(default_factory=dict)
     hidden_polls: int = 0
     throttle_first: Mapping[str, int] = field(default_factory=dict)
@@ -44,6 +53,7 @@ class FaultPlan:
     throttle_seed: int = 0
     throttle_operations: frozenset[str] = frozenset()
     drop_response: Mapping[str, int] = field(default_factory=dict)
+    logs: str = "accept"
     events: str = "deliver"
     event_delay: float = 0.0
 
@@ -57,10 +67,12 @@ class FaultPlan:
 
 
 _SETS = ("offline", "throttle_operations")
+_CHOICES = {"events": ("deliver", "suppress"), "logs": ("accept", "throttle", "unreachable")}
 _TYPES: dict[str, tuple[type, ...]] = {
     "offline": (frozenset,),
     "throttle_operations": (frozenset,),
     "lost": (dict,),
+    "oom": (dict,),
     "slow": (dict,),
     "throttle_first": (dict,),
     "drop_response": (dict,),
@@ -68,6 +80,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "throttle_seed": (int,),
     "throttle_probability": (int, float),
     "event_delay": (int, float),
+    "logs": (str,),
     "events": (str,),
 }
 
@@ -116,11 +129,20 @@ class Faults:
         return self._changed()
 
     def lose(self, instance_id: str) -> None:
-        """An instance armed by ``lost`` is gone now: offline, and not armed any more."""
+        """An instance armed by ``lost`` or ``oom`` is gone now: offline, and not armed any more."""
         with self._lock:
-            lost = {key: after for key, after in self._plan.lost.items() if key != instance_id}
+            lost, oom = (
+                {key: after for key, after in armed.items() if key != instance_id}
+                for armed in (self._plan.lost, self._plan.oom)
+            )
             offline = self._plan.offline | {instance_id}
-            self._plan = replace(self._plan, lost=lost, offline=offline)
+            self._plan = replace(self._plan, lost=lost, oom=oom, offline=offline)
+        self._changed()
+
+    def come_back(self, instance_id: str) -> None:
+        """An instance that was gone answers again."""
+        with self._lock:
+            self._plan = replace(self._plan, offline=self._plan.offline - {instance_id})
         self._changed()
 
     def offline(self, instance_id: str) -> bool:
@@ -167,6 +189,6 @@ def _checked(name: str, value: Any) -> Any:
     given = frozenset(value) if name in _SETS and isinstance(value, list | set) else value
     if not isinstance(given, _TYPES[name]):
         raise ValidationException(f"Fault {name} cannot be {value!r}.")
-    if name == "events" and given not in ("deliver", "suppress"):
-        raise ValidationException("Fault events is either 'deliver' or 'suppress'.")
+    if name in _CHOICES and given not in _CHOICES[name]:
+        raise ValidationException(f"Fault {name} is one of {', '.join(_CHOICES[name])}.")
     return given

@@ -12,12 +12,13 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from codeferry_local.ssm.agent import Agent
 from codeferry_local.ssm.announcer import Announcer
 from codeferry_local.ssm.commands import Command, Invocation
 from codeferry_local.ssm.executors import Reason
-from codeferry_local.ssm.faults import Faults
+from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS, Faults
 from codeferry_local.ssm.instances import Fleet, LocalInstance
 from codeferry_local.ssm.polling_agents import PollingAgents
 from codeferry_local.ssm.status import Detail, rolled_up
@@ -28,6 +29,13 @@ logger = logging.getLogger(__name__)
 # CommandWorkersLimit and CommandWorkerBufferLimit of the agent (appconfig/constants.go), and how
 # long it waits before it offers a command again that found the buffer full.
 AGENT_WORKERS, AGENT_BUFFER, OFFER_SECONDS = 5, 5, 10
+# What a document's first step shows, with code 0, when its worker has gone without an answer
+# (generateUnexpectedFailResult in agent/framework/processor/executer/outofproc/master.go, the
+# error of Messaging in messaging/messaging.go beside it).
+WORKER_LOST = (
+    "document process failed unexpectedly: ipc messaging received timeout signal , "
+    "check [ssm-document-worker]/[ssm-session-worker] log for crash reason"
+)
 
 
 class Scheduler:
@@ -271,20 +279,48 @@ class Scheduler:
                 self._wake(instance.instance_id)
 
     def _arm_loss(self, invocation: Invocation) -> None:
-        after = self._faults.plan.lost.get(invocation.instance_id)
-        if after is not None:
+        instance_id, plan = invocation.instance_id, self._faults.plan
+        if (after := plan.lost.get(instance_id)) is not None:
             self.timers.after(after * self._scale, lambda: self._lose(invocation))
+        if (after := plan.oom.get(instance_id)) is not None:
+            self.timers.after(after * self._scale, lambda: self._starve(invocation))
 
     def _lose(self, invocation: Invocation) -> None:
         with self.lock:
-            armed = invocation.instance_id in self._faults.plan.lost
-            if invocation not in self._running or not armed:
+            if invocation.instance_id in self._faults.plan.lost:
+                self._kill_all(invocation)
+
+    def _starve(self, invocation: Invocation) -> None:
+        with self.lock:
+            if invocation.instance_id not in self._faults.plan.oom:
                 return
-            # Offline before anything ends there, or what ends would let the next one start.
-            self._faults.lose(invocation.instance_id)
-            for running in self._running:
-                if running.instance_id == invocation.instance_id:
-                    running.interrupt.set(Reason.LOST)
+            killed = self._kill_all(invocation)
+            self.timers.after(
+                AGENT_RESTART_SECONDS * self._scale,
+                lambda: self._restart(invocation.instance_id, killed),
+            )
+
+    def _kill_all(self, invocation: Invocation) -> list[Invocation]:
+        """The instance is gone, if the invocation still runs there; what ran there with it."""
+        if invocation not in self._running:
+            return []
+        # Offline before anything ends there, or what ends would let the next one start.
+        self._faults.lose(invocation.instance_id)
+        killed = [i for i in self._running if i.instance_id == invocation.instance_id]
+        for running in killed:
+            running.interrupt.set(Reason.LOST)
+        return killed
+
+    def _restart(self, instance_id: str, killed: Collection[Invocation]) -> None:
+        """The agent is back, and fails what it finds half done: no step is run again."""
+        with self.lock:
+            for invocation in killed:
+                if not invocation.detail.terminal:
+                    first = invocation.steps[0]
+                    first.detail, first.stdout = Detail.FAILED, WORKER_LOST
+                    first.exit_code, first.finished = 0, datetime.now(UTC)
+                    self._settle(invocation, Detail.FAILED)
+        self._faults.come_back(instance_id)
 
     # Ending
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from codeferry_local.lifecycle import expire
 from codeferry_local.ssm import journal as call_journal
 from codeferry_local.ssm.agent import Agent
 from codeferry_local.ssm.announcer import Announcer
-from codeferry_local.ssm.aws_clients import Clients
+from codeferry_local.ssm.aws_clients import Clients, Refusing
 from codeferry_local.ssm.control import Control
 from codeferry_local.ssm.documents import DocumentStore
 from codeferry_local.ssm.errors import (
@@ -35,6 +36,7 @@ from codeferry_local.ssm.operations.instances import InstanceOperations
 from codeferry_local.ssm.operations.messages import POLL_SECONDS, MessageOperations
 from codeferry_local.ssm.operations.parameter_store import parameter_operations
 from codeferry_local.ssm.output import BOTH_LIMIT
+from codeferry_local.ssm.permissions import Authorize, check_allowed
 from codeferry_local.ssm.polling_agents import PollingAgents
 from codeferry_local.ssm.scheduler import Scheduler
 from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
@@ -59,6 +61,7 @@ class SsmServer:
         for so many commands. Everything else is as the genuine agent has it always.
     executor: what carries commands out on instances that are registered without saying.
     poll_seconds: how long an agent's call for messages is held where there are none.
+    authorize: asked before every operation whether the caller may; without it everybody may.
     """
 
     def __init__(
@@ -77,9 +80,12 @@ class SsmServer:
         paced: bool = True,
         executor: str = "shell",
         poll_seconds: float = POLL_SECONDS,
+        authorize: Authorize | None = None,
     ) -> None:
         self._executor = executor
         self._account = account_id
+        self._region = region
+        self._authorize = authorize
         self._time_scale = time_scale
         self.documents = DocumentStore()
         self.faults = Faults()
@@ -88,7 +94,9 @@ class SsmServer:
         clients = Clients(endpoint=aws_endpoint, region=region, account=account_id)
         self._sink = event_sink or (RuleEvents(clients) if aws_endpoint else NoEvents())
         pace = time_scale if paced else None
-        self._logs = LogShipper(lambda: clients("logs"), pace=pace) if aws_endpoint else None
+        self._logs = None
+        if aws_endpoint:
+            self._logs = LogShipper(lambda: self._logs_client(clients), pace=pace)
         announcer = Announcer(
             self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
         )
@@ -127,6 +135,7 @@ class SsmServer:
             started=announcer.announce_start,
             advance=self.advance,
             executor=executor,
+            expire=lambda *what: expire(clients("s3"), *what),
         )
         self._http = HttpServer((host, port), self)
         self._thread = threading.Thread(
@@ -197,7 +206,7 @@ class SsmServer:
     def call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         """Do one operation of the API and note it in the journal."""
         try:
-            answer = self._call(operation, body)
+            answer = self._call(operation, body, headers)
         except SsmError as error:
             self._note(operation, body, headers, error.code)
             raise
@@ -206,15 +215,29 @@ class SsmServer:
             raise DropResponse
         return answer
 
+    def _logs_client(self, clients: Clients) -> Any:
+        how = self.faults.plan.logs
+        return clients("logs") if how == "accept" else Refusing(how)
+
     def control(self, method: str, name: str, body: Any) -> Any:
         """Do one control request."""
         return self._control.handle(method, name, body)
 
-    def _call(self, operation: str, body: Any) -> dict[str, Any]:
+    def _call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         if operation in self._of_agents:
             return self._of_agents[operation](_object(body))
         if operation not in self._operations:
             raise UnknownOperationException(f"The local SSM has no operation {operation!r}.")
+        if self._authorize is not None:
+            check_allowed(
+                self._authorize,
+                call_journal.access_key(headers.get("Authorization", "")),
+                operation,
+                body if isinstance(body, dict) else {},
+                fleet=self.fleet,
+                region=self._region,
+                account=self._account,
+            )
         if self.faults.throttles(operation):
             raise ThrottlingException("Rate exceeded")
         return serialize(operation, self._operations[operation](check_request(operation, body)))

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from codeferry_local.ssm import InvocationContext, NullExecutor
+from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS
+from codeferry_local.ssm.scheduler import WORKER_LOST
 from tests.unit.local.ssm.conftest import INSTANCE, OTHERS, Bench, alive, pid_in, until
 
 
@@ -82,6 +84,30 @@ def test_lost_instance_leaves_the_invocation_in_progress(bench: Bench) -> None:
     bench.server.advance(350)
     command = bench.ended(command_id)
     assert (command["Status"], command["StatusDetails"]) == ("TimedOut", "DeliveryTimedOut")
+
+
+def test_an_agent_that_runs_out_of_memory_is_away_and_fails_what_it_finds(bench: Bench) -> None:
+    """Killed with what it ran: InProgress while systemd waits (RestartSec=90), then Failed, in the
+    agent's own words and with no second step run; what was sent meanwhile is delivered then."""
+    pid_file, second = bench.root / "pid", bench.root / "second"
+    first = {"name": "first", "inputs": {"runCommand": [f"echo $$ > {pid_file}; sleep 1000"]}}
+    then = {"name": "second", "inputs": {"runCommand": [f"touch {second}"]}}
+    steps = [{"action": "aws:runShellScript", **step} for step in (first, then)]
+    bench.create({"schemaVersion": "2.2", "mainSteps": steps})
+    command_id = bench.send(TimeoutSeconds=3_600)
+    pid = pid_in(pid_file)
+    bench.server.faults.set(oom={INSTANCE: 0})
+    until(lambda: not alive(pid))
+    assert bench.invocations(command_id)[INSTANCE]["Status"] == "InProgress"
+    assert bench.server.faults.plan.offline == {INSTANCE}
+    bench.document("true", name="other-doc")
+    meanwhile = bench.send(DocumentName="other-doc", TimeoutSeconds=3_600)
+    bench.server.advance(AGENT_RESTART_SECONDS)
+    assert bench.ended(command_id)["StatusDetails"] == "Failed"
+    first_step = bench.invocations(command_id)[INSTANCE]["CommandPlugins"][0]
+    assert (first_step["Status"], first_step["Output"]) == ("Failed", WORKER_LOST)
+    assert not second.exists()
+    assert bench.ended(meanwhile)["StatusDetails"] == "Success"
 
 
 def test_loss_can_be_armed_before_the_command(bench: Bench) -> None:

@@ -130,6 +130,23 @@ def test_log_group_can_be_named(cloud: Bench, ministack: str) -> None:
     assert messages(ministack, "/aws/ssm/demo-doc", f"{quiet}/{INSTANCE}/apply/stdout") == []
 
 
+@pytest.mark.parametrize("how", ["throttle", "unreachable"])
+def test_logs_can_be_out_of_reach(
+    cloud: Bench, ministack: str, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """The command succeeds, and nothing of it is logged; what comes later is."""
+    cloud.document("echo here")
+    logged = {"CloudWatchOutputEnabled": True, "CloudWatchLogGroupName": f"/{how}"}
+    cloud.server.faults.set(logs=how)
+    assert cloud.ran(CloudWatchOutputConfig=logged)["Status"] == "Success"
+    until(lambda: "not logged" in caplog.text)
+    cloud.server.faults.clear()
+    command_id = cloud.ran(CloudWatchOutputConfig=logged)["CommandId"]
+    until(lambda: messages(ministack, f"/{how}", f"{command_id}/{INSTANCE}/apply/stdout"))
+    streams = aws("logs", ministack).describe_log_streams(logGroupName=f"/{how}")["logStreams"]
+    assert {stream["logStreamName"].partition("/")[0] for stream in streams} == {command_id}
+
+
 def test_unreachable_aws_never_fails_the_command(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
