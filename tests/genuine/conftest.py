@@ -43,7 +43,7 @@ class Commands:
         self.ssm = aws.client("ssm")
         self.instance = aws.state.instances[0]
 
-    def step(self, *lines, name="one", step=None, **inputs):
+    def step(self, *lines, name="main", step=None, **inputs):
         return {
             "action": "aws:runShellScript",
             "name": name,
@@ -79,7 +79,7 @@ class Commands:
     def ran(self, *steps, **given):
         return self.ended(self.send(*steps, **given))
 
-    def details(self, command_id, name="one"):
+    def details(self, command_id, name="main"):
         return self.ssm.get_command_invocation(
             CommandId=command_id, InstanceId=self.instance.instance_id, PluginName=name
         )

@@ -37,12 +37,14 @@ _PLACES = ("/etc/amazon", "/var/lib/amazon", "/var/log/amazon")
 _PROGRAMS = ("unshare", "openssl")
 _START_SECONDS = 60
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# The first process of the namespace; it takes over whatever other processes leave behind.
+# The first process of the namespace; it takes over whatever other processes leave behind. A step
+# that ends with 194 makes the agent shut the machine down: it shall not be this one.
 _INIT = """\
 root=$1 agent=$2
 for place in /etc/amazon /var/lib/amazon /var/log/amazon /etc/hosts; do
   mount --bind "$root$place" "$place" || exit 1
 done
+test ! -e /sbin/shutdown || mount --bind /bin/true /sbin/shutdown || exit 1
 "$agent" &
 wait
 """
@@ -185,7 +187,7 @@ class GenuineAgents:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd="/",
+                cwd=_SYSTEM,  # the WorkingDirectory of the package's unit
                 env=self._environment(instance),
                 start_new_session=True,
             )
@@ -210,7 +212,8 @@ class GenuineAgents:
         )
 
     def _environment(self, instance: LocalInstance) -> dict[str, str]:
-        """As systemd starts it, and where its instance and its (made up) credentials lie."""
+        """As systemd starts it, and where its instance, its (made up) credentials and the relay's
+        certificate lie."""
         return {
             "PATH": _PATH,
             "LANG": "C.UTF-8",

@@ -198,6 +198,8 @@ def test_each_instance_has_its_agent_and_nothing_is_left(tmp_path, package, plai
         "ls /proc | grep -c '^[0-9]' > /var/log/amazon/processes",
         f"setsid sh -c 'sleep 600; : {mark}' &",
         "env > /var/lib/amazon/env",
+        "test ! -e /sbin/shutdown || cmp /sbin/shutdown /bin/true",
+        "pwd > /var/lib/amazon/cwd",
         "grep logs.eu-west-1.localhost /etc/hosts > /var/lib/amazon/hosts",
         ": > /var/lib/amazon/done",
         f"sleep 600; : {shlex.quote(mark)}",
@@ -226,6 +228,7 @@ def test_each_instance_has_its_agent_and_nothing_is_left(tmp_path, package, plai
             assert "127.0.0.1" in (data / "hosts").read_text()
             environment = (data / "env").read_text()
             assert f"CODEFERRY_ROOT={root}/opt/codeferry" in environment
+            assert (data / "cwd").read_text() == "/usr/bin\n"
             assert "AWS_SECRET_ACCESS_KEY" not in environment
         assert len(started_with(mark)) == 2
         fleet.remove("i-00000000000000000")
