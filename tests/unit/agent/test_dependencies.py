@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import os
@@ -193,6 +194,33 @@ def test_without_uv_the_venv_is_pythons_own(here: Machine) -> None:
     venv = here.project / "shared/venv"
     assert _install(here, "1.0").output.endswith(f"1.0 {venv}\n".encode())
     assert "uv = " not in (venv / "pyvenv.cfg").read_text()
+
+
+# As Debian and Ubuntu ship Python: what venv needs is another package's.
+WITHOUT = """import importlib.util, runpy
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "ensurepip" else find(name, *more)
+runpy.run_path({launch!r}, run_name="__main__")
+"""
+
+
+def test_a_python_without_ensurepip_is_named_with_the_remedy(here: Machine) -> None:
+    """It is no failure of the installation, whose output would be all there is to see."""
+    script = here.root / "launch.py"
+    script.write_text(WITHOUT.format(launch=str(here.script)))
+    there = dataclasses.replace(here, script=script)
+    ending = _install(there, "1.0")
+    assert (ending.code, ending.ran.ending, ending.output) == ("venv_missing", "not_started", b"")
+    assert "has no ensurepip" in ending.message
+    assert ending.last.error is not None
+    assert "apt-get install python3-venv" in ending.last.error["hint"]
+
+
+def test_uv_needs_no_ensurepip(with_uv: Machine) -> None:
+    """It brings what it needs."""
+    script = with_uv.root / "launch.py"
+    script.write_text(WITHOUT.format(launch=str(with_uv.script)))
+    assert _install(dataclasses.replace(with_uv, script=script), "1.0").exit == 0
 
 
 def test_dependencies_are_installed_without_a_command(with_uv: Machine) -> None:

@@ -209,6 +209,9 @@ def test_a_secret_is_seen_by_nobody_but_the_command(here: Machine) -> None:
     (command,) = wait_until(lambda: processes_with(PASSWORD))
     assert b"PASSWORD=" in Path(f"/proc/{command}/environ").read_bytes()
     assert not _files_with(here.root, PASSWORD)
+    ps = subprocess.run(["ps", "-eo", "args", "ww"], capture_output=True, text=True, check=True)
+    assert str(gate) in ps.stdout
+    assert "variables.json" not in ps.stdout
     gate.write_text("\n")
     ending = here.wait(front, payload)
     assert ending.exit == 1

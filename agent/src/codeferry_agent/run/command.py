@@ -356,6 +356,8 @@ class CommandRun(Run):
         active = dependencies.variables(venv, variables["PATH"])
         uid = uid_of(self.owner)
         steps = dependencies.missing(plan, venv, uid, read_json(marker))
+        if steps and not uv:
+            dependencies.require_venv(sys.executable)
         with self.phase("install", "installing dependencies"):
             for step in steps:
                 self.install_step(step, output, {**variables, **active}, account)

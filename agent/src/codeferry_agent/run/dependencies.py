@@ -7,6 +7,7 @@ name it change.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -37,6 +38,18 @@ def find_uv(path: str, home: str) -> str | None:
     """uv on the PATH, or where its installers put it."""
     places = f"{path}:{home}/.local/bin:{home}/.cargo/bin"
     return shutil.which("uv", path=places)
+
+
+def require_venv(python: str) -> None:
+    """Refused where our Python cannot make environments: Debian and Ubuntu have the parts for it in
+    a package of its own, which their images lack."""
+    lacking = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise Refused(
+            "venv_missing",
+            f"The instance has no uv, and its {python} has no {lacking[0]}: no environment can be "
+            "made to install into.",
+        )
 
 
 def plan(

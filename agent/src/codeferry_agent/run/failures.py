@@ -53,6 +53,7 @@ HINTS = {
     "timed_out": "Allow more with options.timeout_seconds.",
     "url_expired": "Start the run again; else the signer lacks s3:GetObjectVersion.",
     "user_unknown": "Name a user of the instance in options.user, or none.",
+    "venv_missing": "apt-get install python3-venv (Debian, Ubuntu), or put uv on the instance.",
     "wrong_architecture": "Build it for the instance's processor.",
 }
 ERRNO_CODES = {
