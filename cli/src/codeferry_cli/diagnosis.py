@@ -190,6 +190,7 @@ def _instances(access: Access, stage: DeployedStage, target: str) -> Iterator[Ch
     for entry in unreachable:
         yield Check(entry["instance_id"], "warn", entry["reason"], entry["fix"], of_target=True)
     yield from _stages(stage, asked.found.get("of_every_stage", []))
+    yield from _agents(asked.found.get("old_agents", {}))
 
 
 def _stages(stage: DeployedStage, ids: list[str], named: int = 20) -> Iterator[Check]:
@@ -199,6 +200,18 @@ def _stages(stage: DeployedStage, ids: list[str], named: int = 20) -> Iterator[C
         shown = " ".join(ids[:named]) + (" …" if len(ids) > named else "")
         fix = _CLOSE.format(ids=shown, stage=stage.name)
         yield Check("stages", "warn", said, fix, of_target=True)
+
+
+def _agents(old: dict[str, str], named: int = 20) -> Iterator[Check]:
+    """A version before 3.3.40 takes commands through an endpoint that newer Regions have not got,
+    and that a fleet's own network has not."""
+    if old:
+        listed = [f"{id_} ({version})" for id_, version in sorted(old.items())]
+        shown = ", ".join(listed[:named]) + (", …" if len(listed) > named else "")
+        said = f"{shown}: older than 3.3.40, and takes commands by the endpoint ec2messages alone"
+        ids = " ".join(sorted(old)[:named])
+        fix = f"aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids {ids}"
+        yield Check("SSM agents", "warn", said, fix, of_target=True)
 
 
 def _instance_id(entry: Any) -> str:

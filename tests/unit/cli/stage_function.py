@@ -72,6 +72,8 @@ def check(target: str) -> dict[str, Any]:
     lost = {"instance_id": IDS[1], "reason": "It is stopped.", "fix": "Start it: aws ec2 start"}
     reachable = [] if target == "unreachable" else [IDS[0]]
     found = {"reachable": reachable, "unreachable": [lost]}
+    if target == "old":
+        found["old_agents"] = {IDS[0]: "3.1.1"}
     return found | ({"of_every_stage": [IDS[0]]} if target == "open" else {})
 
 
