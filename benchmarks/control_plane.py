@@ -23,8 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from codeferry_contracts.cost import estimate
 from codeferry_contracts.local_stage import HOME_VARIABLE
-from codeferry_lambdas.cost import estimate
 from codeferry_lambdas.waves import schedule
 from codeferry_local.home import Home
 from codeferry_local.process import Supervisor

@@ -30,6 +30,7 @@ from codeferry_contracts.entry import entry_script
 from codeferry_contracts.layout import archive_key, environment_key
 from codeferry_contracts.names import SYNC, new_run_id
 from codeferry_contracts.request import Archive, Environment, RunRequest
+from codeferry_contracts.target import parse_target
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _rehearse(plan: Launch, output: Output) -> None:
     said: dict[str, Any] = {"request": plan.request.to_json()}
     if plan.variables.values:
         said["variables"] = plan.variables.names
-    rehearse(plan.prepared, output, said)
+    named = parse_target(plan.request.target).instances
+    rehearse(plan.prepared, output, said, len(named) or None)
 
 
 def _launch(

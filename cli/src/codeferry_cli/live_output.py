@@ -44,7 +44,8 @@ class LiveOutput:
         self._later = later
         self._colours = Colours()
 
-    def show_news(self) -> None:
+    def show_news(self, *, ended: bool = False) -> None:
+        """What one command has printed since; once the run has ``ended``, what all have."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         if self._wanted is False:
@@ -54,12 +55,12 @@ class LiveOutput:
             if self._wanted is None and len(self._tail.instances) > MOST_INSTANCES:
                 self._stop(f"The output of {len(self._tail.instances):,} instances is not shown")
                 return
-            self._show()
+            self._show(ended=ended)
         except (BotoCoreError, ClientError) as error:
             self._stop(f"The output cannot be shown: {error}")
 
-    def _show(self) -> None:
-        for page in self._tail.fresh():
+    def _show(self, *, ended: bool) -> None:
+        for page in self._tail.rest() if ended else self._tail.fresh():
             for line in page:
                 colour = self._colours.of(line.instance)
                 self._progress.output(line.instance, colour, line.text)

@@ -9,11 +9,15 @@ from typing import Any
 from codeferry_cli import amounts, packing_view
 from codeferry_cli.archive import Prepared, measure
 from codeferry_cli.output import Output
+from codeferry_contracts.cost import nat_usd, of_a_run
 from codeferry_contracts.escaping import one_line
 
 
-def rehearse(prepared: Prepared, output: Output, plan: Mapping[str, Any]) -> None:
-    """Pack to nowhere, and say what would go out; ``plan`` is what would be done with it.
+def rehearse(
+    prepared: Prepared, output: Output, plan: Mapping[str, Any], instances: int | None = None
+) -> None:
+    """Pack to nowhere, and say what would go out; ``plan`` is what would be done with it, on so
+    many ``instances`` (None where nobody knows).
 
     Packing is done in full: only that finds the secrets, and the release it would be.
     """
@@ -28,12 +32,33 @@ def rehearse(prepared: Prepared, output: Output, plan: Mapping[str, Any]) -> Non
         output.line(f"  {amounts.size(file.size):>9}  {one_line(packing_view.spelled(file.path))}")
     for name, value in plan.items():
         output.line(f"{name.capitalize()}: {_text(value)}")
+    priced = price(instances, packed.size)
+    output.line(_price_line(priced))
     output.document(
         {"dry_run": True}
         | packing_view.to_json(prepared, packed)
         | {"largest": packing_view.largest_json(prepared)}
         | dict(plan)
+        | {"price": priced}
     )
+
+
+def price(instances: int | None, archive_bytes: int) -> dict[str, Any]:
+    """What the run costs at list price, without the free tier, and what NAT would add, in dollars.
+    Where the instances are not known, for one."""
+    known = 1 if instances is None else instances
+    return {
+        "instances": instances,
+        "usd": of_a_run(known, archive_bytes)["usd"],
+        "nat_usd": nat_usd(known, archive_bytes),
+    }
+
+
+def _price_line(priced: Mapping[str, Any]) -> str:
+    known = priced["instances"]
+    of = "one instance" if known is None else amounts.counted(known, "instance")
+    nat = f"; through a NAT gateway ${priced['nat_usd']:.2f} more" if priced["nat_usd"] else ""
+    return f"Price: about ${priced['usd']:.4f} for {of} at list price{nat}"
 
 
 def _text(value: Any) -> str:
