@@ -31,9 +31,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from codeferry_agent.run.signed import Trust
 from codeferry_cli.signing import sign_request
+from codeferry_contracts.cost import estimate
 from codeferry_contracts.local_stage import HOME_VARIABLE
 from codeferry_contracts.request import Archive, RunRequest
-from codeferry_lambdas.cost import estimate
 from codeferry_lambdas.waves import schedule
 from codeferry_local.home import Home
 from codeferry_local.process import Supervisor

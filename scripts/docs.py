@@ -129,10 +129,9 @@ def _deploying() -> Iterator[str]:
     yield from ("", "# Whoever deploys", "")
     yield "`codeferry-<stage>-<region>-plan`, `-inspect` and `-deploy` are taken by GitHub's"
     yield "workflows. What CloudFormation then does, for `-deploy` or for a laptop, it may do by"
-    yield "policies that the"
-    yield "bootstrap makes (`cdk-hnb659fds-codeferry-<part>-<region>`). The sources are"
-    yield "`stacks/gitops_permissions.py` and `stacks/cloudformation_permissions.py`; who is"
-    yield "trusted, and how far every role reaches at most, is in"
+    yield "policies that the bootstrap makes (`cdk-hnb659fds-codeferry-<part>-<region>`). The"
+    yield "sources are `stacks/gitops_permissions.py` and `stacks/cloudformation_permissions.py`;"
+    yield "who is trusted, and how far every role reaches at most, is in"
     yield "[gitops.md](gitops.md#who-may-do-what)."
     yield from _table("## GitHub: plan", plan_permissions(PLACE))
     yield from _table("## GitHub: inspect", inspect_permissions(PLACE))

@@ -64,6 +64,8 @@ class FleetStack(Stack):
         ).role
         template = self._launch_template(network, role, self._user_data(agent, storage))
         group = self._group(network, template, self._unfit_alarm(alarms))
+        # The first instances need both, and a group refers to neither.
+        group.node.add_dependency(network, role)
         Tags.of(group).add(TARGET_TAG, fleet.target, apply_to_launched_instances=True)
         CfnOutput(self, "Group", value=group.auto_scaling_group_name)
         CfnOutput(self, "Target", value=fleet.target)
@@ -106,7 +108,8 @@ class FleetStack(Stack):
             user_data=data,
             require_imdsv2=True,
             http_put_response_hop_limit=1,
-            detailed_monitoring=True,
+            # Each minute's metrics of an instance cost; nobody reads them.
+            detailed_monitoring=False,
             instance_initiated_shutdown_behavior=ec2.InstanceInitiatedShutdownBehavior.TERMINATE,
             block_devices=[
                 ec2.BlockDevice(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aws_cdk import Stack
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
@@ -9,10 +11,9 @@ from constructs import Construct
 from stacks.acknowledgements import acknowledge
 from stacks.settings import FleetSettings
 
-# What an instance without a route to the Internet calls: Systems Manager's three (the last is
-# for agents before 3.3.40), its logs, and who it is; and, at its first start, CloudFormation
-# and Auto Scaling, which wait for its word.
-_SERVICES = ("ssm", "ssmmessages", "ec2messages", "logs", "sts", "cloudformation", "autoscaling")
+# What an instance without a route to the Internet calls: Systems Manager's two, its logs, and who
+# it is; and, at its first start, CloudFormation and Auto Scaling, which wait for its word.
+_SERVICES = ("ssm", "ssmmessages", "logs", "sts", "cloudformation", "autoscaling")
 _HTTPS = 443
 # Of the network of its own, which is connected to nothing it could collide with.
 _RANGE = "10.64.0.0/16"
@@ -27,7 +28,7 @@ class FleetNetwork(Construct):
 
     def __init__(self, scope: Construct, id_: str, *, settings: FleetSettings) -> None:
         super().__init__(scope, id_)
-        self.vpc = self._given(settings) if settings.vpc else self._own()
+        self.vpc = self._given(settings) if settings.vpc else self._own(settings.zones)
         self.security_group = ec2.SecurityGroup(
             self,
             "Instances",
@@ -48,12 +49,14 @@ class FleetNetwork(Construct):
             private_subnet_ids=list(settings.subnets),
         )
 
-    def _own(self) -> ec2.Vpc:
+    def _own(self, zones: tuple[str, ...]) -> ec2.Vpc:
+        # Not every zone has every endpoint service and instance type, and a template cannot ask.
+        chosen: dict[str, Any] = {"availability_zones": list(zones)} if zones else {"max_azs": 2}
         vpc = ec2.Vpc(
             self,
             "Own",
             ip_addresses=ec2.IpAddresses.cidr(_RANGE),
-            max_azs=2,
+            **chosen,
             nat_gateways=0,
             restrict_default_security_group=False,
             subnet_configuration=[

@@ -9,6 +9,7 @@ name that is written out in the template.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
@@ -43,7 +44,9 @@ class FleetStorageStack(Stack):
         self.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
         stage = settings.stage
         name = settings.named_in_iam(self, "break-glass")
-        break_glass = BreakGlass(self, "BreakGlass", name=name)
+        break_glass = BreakGlass(
+            self, "BreakGlass", name=name, permission_set=settings.break_glass_permission_set
+        )
         self.permanent = PermanentBucket(
             self,
             "Permanent",
@@ -96,9 +99,13 @@ class FleetStorageStack(Stack):
 
 
 class BreakGlass(Construct):
-    """The one role that can delete what is permanent: taken by a person, with a second factor."""
+    """The one role that can delete what is permanent: taken by a person, with a second factor.
 
-    def __init__(self, scope: Construct, id_: str, *, name: str) -> None:
+    AWS says of a session whether it had one only where IAM itself asked for it. Sessions of
+    Identity Center, which asks at its own door, say nothing; so one permission set may be named.
+    """
+
+    def __init__(self, scope: Construct, id_: str, *, name: str, permission_set: str) -> None:
         super().__init__(scope, id_)
         self.role = iam.Role(
             self,
@@ -106,10 +113,18 @@ class BreakGlass(Construct):
             role_name=name,
             description="Deletes permanent data. Every use of it should be explained.",
             max_session_duration=Duration.hours(1),
-            assumed_by=iam.AccountRootPrincipal().with_conditions(
-                {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
-            ),
+            assumed_by=iam.CompositePrincipal(*self._trusted(permission_set)),
         )
+
+    def _trusted(self, permission_set: str) -> Iterator[iam.PrincipalBase]:
+        account = iam.AccountRootPrincipal()
+        yield account.with_conditions({"Bool": {"aws:MultiFactorAuthPresent": "true"}})
+        if permission_set:
+            stack = Stack.of(self)
+            # "Referencing permission sets in resource policies", IAM Identity Center User Guide.
+            role = f"aws-reserved/sso.amazonaws.com/*AWSReservedSSO_{permission_set}_*"
+            arn = f"arn:{stack.partition}:iam::{stack.account}:role/{role}"
+            yield account.with_conditions({"ArnLike": {"aws:PrincipalArn": arn}})
 
     def open(self, bucket: s3.Bucket) -> None:
         """Let the role look into ``bucket`` and delete from it and itself."""

@@ -28,6 +28,10 @@ from stacks.permissions import Permission
 from stacks.settings import GitOpsSettings, Settings
 from stacks.statements import accept_wildcards, statement
 
+# Credentials as long as their job (.github/workflows/deploy.yml): an Auto Scaling refresh takes
+# longer than the hour that is the default.
+LOOKING, DEPLOYING = Duration.hours(1), Duration.hours(4)
+
 
 class GitOpsStack(Stack):
     """The provider (unless the account has it already) and the roles."""
@@ -60,6 +64,7 @@ class GitOpsStack(Stack):
                 provider_arn=provider_arn,
                 trusted=trusted,
                 permissions=permissions,
+                duration=DEPLOYING if purpose == "deploy" else LOOKING,
             ).role
             CfnOutput(self, f"{purpose.capitalize()}RoleArn", value=role.role_arn)
 
@@ -91,6 +96,7 @@ class GitHubRole(Construct):
         provider_arn: str,
         trusted: tuple[str, ...],
         permissions: Sequence[Permission],
+        duration: Duration,
     ) -> None:
         super().__init__(scope, id_)
         policy = self._policy(name, permissions)
@@ -99,7 +105,7 @@ class GitHubRole(Construct):
             "Role",
             role_name=name,
             description=f"GitHub Actions: {name}",
-            max_session_duration=Duration.hours(1),
+            max_session_duration=duration,
             assumed_by=iam.WebIdentityPrincipal(provider_arn, trust_conditions(trusted)),
             managed_policies=[policy],
             permissions_boundary=policy,

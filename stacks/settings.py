@@ -31,10 +31,13 @@ _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # "CreatePolicy", IAM API reference.
 _POLICY = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+# "CreatePermissionSet", IAM Identity Center API reference.
+_PERMISSION_SET = re.compile(r"[\w+=,.@-]{1,32}", re.ASCII)
 _ADDRESS = re.compile(r'[^\s@"<>,;]+@[^\s@"<>,;]+\.[^\s@"<>,;.]+')
 KMS = "kms"
 _SIGNING = re.compile(rf"{KMS}|file")
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d")
+_ZONE = re.compile(_REGION.pattern + r"[a-z]")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -47,7 +50,8 @@ class SettingInvalid(CodeferryError):
 @dataclass(frozen=True)
 class FleetSettings:
     """The fleet: ``target`` is its instances' tag, ``models`` a prefix of the permanent bucket
-    that they fetch at their first start ("" for none), ``image`` an SSM parameter with an AMI."""
+    that they fetch at their first start ("" for none), ``image`` an SSM parameter with an AMI.
+    ``zones`` are those of the network of its own; () for the region's first two."""
 
     target: str
     types: tuple[str, ...] = ("t4g.small",)
@@ -56,6 +60,7 @@ class FleetSettings:
     spot: bool = False
     vpc: str = ""
     subnets: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
     image: str = ""
     disk_gib: int = 30
     models: str = ""
@@ -98,6 +103,7 @@ class Settings:
     empty_on_destroy: bool = True
     permanent_bucket: str = ""
     permissions_boundary: str = ""
+    break_glass_permission_set: str = ""
     require_stage_tag: bool = False
     signing: str = ""
     signing_key: str = ""
@@ -123,9 +129,10 @@ class Settings:
     def from_context(cls, app: App) -> Settings:
         """Read every setting from the context; SettingInvalid for one that makes no sense."""
         context = _Context(app)
+        region = context.text("region", pattern=_REGION)
         return cls(
             stage=Stage(context.text("stage") or DEFAULT_STAGE.name),
-            region=context.text("region", pattern=_REGION),
+            region=region,
             log_days=context.number("log_days", cls.log_days),
             record_days=context.number("record_days", cls.record_days),
             max_archive_gib=context.number("max_archive_gib", cls.max_archive_gib),
@@ -134,11 +141,14 @@ class Settings:
             empty_on_destroy=context.switch("empty_on_destroy", cls.empty_on_destroy),
             permanent_bucket=context.text("permanent_bucket", pattern=_BUCKET),
             permissions_boundary=context.text("permissions_boundary", pattern=_POLICY),
+            break_glass_permission_set=context.text(
+                "break_glass_permission_set", pattern=_PERMISSION_SET
+            ),
             require_stage_tag=context.switch("require_stage_tag", cls.require_stage_tag),
             **_signing(context),
             alarm_email=context.address("alarm_email"),
             notify=context.address("notify"),
-            fleet=_fleet(context),
+            fleet=_fleet(context, region),
             gitops=_gitops(context),
         )
 
@@ -234,7 +244,7 @@ class _Context:
         return value == "true"
 
 
-def _fleet(context: _Context) -> FleetSettings | None:
+def _fleet(context: _Context, region: str) -> FleetSettings | None:
     """The fleet, when the context names its target (``-c fleet=gpu-workers``)."""
     target = context.text("fleet")
     if not target:
@@ -247,12 +257,13 @@ def _fleet(context: _Context) -> FleetSettings | None:
         spot=context.switch("fleet_spot", FleetSettings.spot),
         vpc=context.text("fleet_vpc"),
         subnets=context.words("fleet_subnets"),
+        zones=context.words("fleet_zones"),
         image=context.text("fleet_image"),
         disk_gib=context.number("fleet_disk_gib", FleetSettings.disk_gib),
         models=context.text("fleet_models", pattern=_PREFIX).strip("/"),
         agent=ROOT / context.text("agent_pyz", AGENT),
     )
-    _check_fleet(settings)
+    _check_fleet(settings, region)
     return settings
 
 
@@ -266,11 +277,20 @@ def _target(name: str) -> str:
     return name
 
 
-def _check_fleet(fleet: FleetSettings) -> None:
+def _check_fleet(fleet: FleetSettings, region: str) -> None:
+    regions = {zone[:-1] for zone in fleet.zones} | ({region} if region and fleet.zones else set())
     problems = {
         "fleet_min is above fleet_max.": fleet.minimum > fleet.maximum,
         "fleet_types mixes arm64 and x86_64.": len({architecture(t) for t in fleet.types}) > 1,
         "fleet_vpc and fleet_subnets go together.": bool(fleet.vpc) != bool(fleet.subnets),
+        "fleet_zones is for the network of its own: fleet_subnets have their zones.": bool(
+            fleet.zones and fleet.vpc
+        ),
+        "fleet_zones names what is no zone, like eu-west-1a, or one twice.": not all(
+            map(_ZONE.fullmatch, fleet.zones)
+        )
+        or len(set(fleet.zones)) < len(fleet.zones),
+        "fleet_zones names zones of several regions.": len(regions) > 1,
     }
     for problem, found in problems.items():
         if found:

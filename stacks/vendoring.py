@@ -41,11 +41,20 @@ def lambda_asset() -> Path:
     """
     directory = Path(tempfile.mkdtemp(prefix="codeferry-lambdas-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    directory.chmod(0o755)
     for package in PACKAGES:
         shutil.copytree(package, directory / package.name, ignore=_ignored)
     for library in sorted(closure(REQUIRED_BY) - OURS):
         _copy(distribution(library), directory)
+    _open(directory)
     return directory
+
+
+def _open(directory: Path) -> None:
+    """Whatever the umask here: a function runs as another user than the zip's, and has to read it
+    ("AWS Lambda troubleshoot: Deployment", on permissions)."""
+    for path in directory.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def closure(name: str) -> set[str]:

@@ -30,7 +30,6 @@ AWS_TROUBLE = {
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
     "AwsUnavailable",
 }
 
@@ -52,6 +51,25 @@ def leads_to(machine: Machine, name: str, goal: str) -> bool:
         return True
     following = targets(machine["States"][name])
     return bool(following) and all(leads_to(machine, n, goal) for n in following)
+
+
+def test_a_batch_hands_on_a_constant() -> None:
+    """What a Map collects of its batches is part of a state's 256 KiB, however its batch ended."""
+    (batches,) = [m for m in machines(MACHINE) if "Dispatch" in m["States"]]
+    ends = [state for state in batches["States"].values() if not targets(state) or "End" in state]
+    assert len(ends) == 3
+    for state in ends:
+        assert state.get("ResultSelector", state.get("Result")) == {"finished": True}
+        assert state.get("ResultPath", "$") == "$"
+
+
+@pytest.mark.parametrize("name", LAMBDAS)
+def test_a_new_accounts_concurrency_of_ten_is_survived(name: str) -> None:
+    """Forty batches at once are throttled by Lambda again and again, and wait for minutes."""
+    (busy,) = [
+        r for r in STATES[name]["Retry"] if "Lambda.TooManyRequestsException" in r["ErrorEquals"]
+    ]
+    assert (busy["MaxAttempts"], busy["MaxDelaySeconds"]) == (15, 30)
 
 
 def test_names() -> None:

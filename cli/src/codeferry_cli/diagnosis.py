@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from codeferry_cli import aws_problems
 from codeferry_cli.aws import Aws
+from codeferry_cli.deep_checks import deep_checks
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.local_state import state_path
 from codeferry_cli.options import Access
@@ -23,6 +24,7 @@ from codeferry_contracts.errors import CodeferryError
 Status = Literal["ok", "warn", "fail"]
 
 OLDEST_PYTHON = (3, 11)
+_DEEP = 20  # instances that IAM is asked about, one by one
 
 _TAG_ONE = (
     "Mend one that is listed, or tag another:\n"
@@ -56,15 +58,17 @@ def examine(
     target: str | None,
     problem: ConfigInvalid | None = None,
     files: tuple[Path, ...] = (),
+    *,
+    deep: bool = False,
 ) -> Iterator[Check]:
     """All checks, each as soon as it is made; a check that needs a failed one is left out."""
     yield python_version(sys.version_info[:2])
     yield git()
     yield configuration(problem, files)
-    yield from _outside(access, target)
+    yield from _outside(access, target, deep)
 
 
-def _outside(access: Access, target: str | None) -> Iterator[Check]:
+def _outside(access: Access, target: str | None, deep: bool) -> Iterator[Check]:
     opened = _Attempt(access, lambda: _open(access))
     yield opened.check("local stage" if access.is_local else "AWS configuration", _where)
     if not access.is_local:
@@ -79,18 +83,26 @@ def _outside(access: Access, target: str | None) -> Iterator[Check]:
     deployed = _Attempt(access, lambda: find_stage(aws))
     yield deployed.check("stage", lambda stage: f"'{stage.name}' is deployed in {aws.region}")
     if deployed.found is not None:
-        yield from _stage_parts(access, deployed.found, target)
+        yield from _stage_parts(access, deployed.found, target, deep)
 
 
-def _stage_parts(access: Access, stage: DeployedStage, target: str | None) -> Iterator[Check]:
+def _stage_parts(
+    access: Access, stage: DeployedStage, target: str | None, deep: bool
+) -> Iterator[Check]:
     reachable = _Attempt(access, lambda: _bucket(stage))
     yield reachable.check("bucket", str)
     active = _Attempt(access, lambda: _machine(stage))
     yield active.check("state machine", str)
     if stage.signing:
         yield _signing(access, stage)
+    asked = None
     if target is not None:
-        yield from _instances(access, stage, target)
+        asked = _Attempt(access, lambda: ask_check_function(stage, target))
+        yield from _instances(asked, stage, target)
+    if deep:
+        reached = asked.found["reachable"] if asked and asked.found else []
+        for found in deep_checks(stage, [_instance_id(entry) for entry in reached[:_DEEP]]):
+            yield Check(found.name, found.status, found.said, found.fix)
 
 
 def _signing(access: Access, stage: DeployedStage) -> Check:
@@ -191,8 +203,7 @@ def _machine(stage: DeployedStage) -> str:
     return f"{' and '.join(names)} are active"
 
 
-def _instances(access: Access, stage: DeployedStage, target: str) -> Iterator[Check]:
-    asked = _Attempt(access, lambda: ask_check_function(stage, target))
+def _instances(asked: _Attempt, stage: DeployedStage, target: str) -> Iterator[Check]:
     if asked.found is None:
         yield asked.check(f"target {target}", str)
         return
@@ -206,6 +217,7 @@ def _instances(access: Access, stage: DeployedStage, target: str) -> Iterator[Ch
     for entry in unreachable:
         yield Check(entry["instance_id"], "warn", entry["reason"], entry["fix"], of_target=True)
     yield from _stages(stage, asked.found.get("of_every_stage", []))
+    yield from _agents(asked.found.get("old_agents", {}))
 
 
 def _stages(stage: DeployedStage, ids: list[str], named: int = 20) -> Iterator[Check]:
@@ -215,6 +227,18 @@ def _stages(stage: DeployedStage, ids: list[str], named: int = 20) -> Iterator[C
         shown = " ".join(ids[:named]) + (" …" if len(ids) > named else "")
         fix = _CLOSE.format(ids=shown, stage=stage.name)
         yield Check("stages", "warn", said, fix, of_target=True)
+
+
+def _agents(old: dict[str, str], named: int = 20) -> Iterator[Check]:
+    """A version before 3.3.40 takes commands through an endpoint that newer Regions have not got,
+    and that a fleet's own network has not."""
+    if old:
+        listed = [f"{id_} ({version})" for id_, version in sorted(old.items())]
+        shown = ", ".join(listed[:named]) + (", …" if len(listed) > named else "")
+        said = f"{shown}: older than 3.3.40, and takes commands by the endpoint ec2messages alone"
+        ids = " ".join(sorted(old)[:named])
+        fix = f"aws ssm send-command --document-name AWS-UpdateSSMAgent --instance-ids {ids}"
+        yield Check("SSM agents", "warn", said, fix, of_target=True)
 
 
 def _instance_id(entry: Any) -> str:

@@ -116,7 +116,7 @@ class Follower:
         self._timeline = read_history(self._stage, self._workflow, self._run_id, self._timeline)
         timeline, current = self._timeline, self._timeline.current
         if self._output and "dispatch" in timeline.spans:
-            self._output.show_news()
+            self._output.show_news(ended=not execution.running)
         for phase in timeline.over() if execution.running else timeline.begun():
             self._tell_end_of(phase)
         if current and execution.running:

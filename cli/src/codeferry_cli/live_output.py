@@ -56,7 +56,8 @@ class LiveOutput:
         """Whether stdout has what the command printed, and so should have nothing else."""
         return bool(self._bare) and self._wanted is not False
 
-    def show_news(self) -> None:
+    def show_news(self, *, ended: bool = False) -> None:
+        """What one command has printed since; once the run has ``ended``, what all have."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         if self._wanted is False:
@@ -68,12 +69,12 @@ class LiveOutput:
             if self._wanted is None and not self._bare and len(self._tail.instances) > MOST_ROWS:
                 self._stop(f"The output of {len(self._tail.instances):,} instances is not shown")
                 return
-            self._show()
+            self._show(ended=ended)
         except (BotoCoreError, ClientError) as error:
             self._stop(f"The output cannot be shown: {error}")
 
-    def _show(self) -> None:
-        for page in self._tail.fresh():
+    def _show(self, *, ended: bool) -> None:
+        for page in self._tail.rest() if ended else self._tail.fresh():
             for line in page:
                 if self._bare:
                     self._progress.bare(line)

@@ -23,6 +23,7 @@ OVERLAP_MS = 10_000
 CLOCK_MS = 3_600_000  # how far behind an instance's clock may be, which stamps its lines
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 0.5, 2.0  # seconds
 _GROWTH = 1.3
+_PACE = 0.25  # seconds between requests where there are many: 4 of the account's 5 a second
 _PAGE_LINES = 1000
 # What is still on its way when the run ends; older runs have nothing on its way.
 _SETTLING_SECONDS = 2.0
@@ -114,16 +115,41 @@ class LogTail:
         self._instance = instance
         self._since = since
         self._commands: dict[str, _CommandTail] = {}
+        self._looks = 0
         self.instances: list[str] = []
 
+    @property
+    def commands(self) -> int:
+        """How many commands the run has so far."""
+        return len(self._commands)
+
     def fresh(self) -> Iterator[list[Line]]:
-        """The new lines in pages, of each command in order of time."""
+        """The new lines of one command, in pages and in order of time; another one's each time.
+
+        An account may ask FilterLogEvents 5 times a second, all its followers together, so one
+        look is one request however many commands there are. Every other look is at the newest
+        command, which in a roll-out is the one that runs.
+        """
         self.look_for_commands()
-        for command in self._commands.values():
-            for page in command.fresh():
-                lines = [line for line in page if self._instance in (None, line.instance)]
-                if lines:
-                    yield lines
+        commands = list(self._commands.values())
+        if commands:
+            turn, newest = divmod(self._looks, 2)
+            self._looks += 1
+            yield from self._fresh_of(commands[-1 if newest else turn % len(commands)])
+
+    def rest(self, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[Line]]:
+        """The new lines of every command, one after the other and not faster than is allowed."""
+        self.look_for_commands()
+        for number, command in enumerate(self._commands.values()):
+            if number:
+                sleep(_PACE)
+            yield from self._fresh_of(command)
+
+    def _fresh_of(self, command: _CommandTail) -> Iterator[list[Line]]:
+        for page in command.fresh():
+            lines = [line for line in page if self._instance in (None, line.instance)]
+            if lines:
+                yield lines
 
     def planned_instances(self) -> int | None:
         """How many instances the run is about; None until that is known."""
@@ -205,13 +231,14 @@ def follow_lines(
     while True:
         execution = describe(stage, execution.workflow, execution.run_id)
         found = False
-        for page in tail.fresh():
+        for page in tail.fresh() if execution.running else tail.rest(sleep):
             found = True
             yield page
         if not execution.running:
             break
         interval = _SHORTEST_INTERVAL if found else min(interval * _GROWTH, _LONGEST_INTERVAL)
-        sleep(interval)
+        # With more commands to look at in turns, none waits longer than it has to.
+        sleep(max(_SHORTEST_INTERVAL, interval / max(1, tail.commands)))
     if execution.stopped and clock() - execution.stopped.timestamp() < _SETTLED_AFTER:
         sleep(_SETTLING_SECONDS)
-        yield from tail.fresh()
+        yield from tail.rest(sleep)

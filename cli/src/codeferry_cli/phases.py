@@ -16,6 +16,8 @@ _PHASE_OF_STATE = {
     "Await15": "apply",
     "Await60": "apply",
     "AwaitLong": "apply",
+    "AwaitHourly": "apply",
+    "AwaitRarely": "apply",
     "Collect": "apply",
     "CollectFailure": "apply",
     "Verify": "verify",

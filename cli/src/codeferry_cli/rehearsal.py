@@ -9,6 +9,7 @@ from typing import Any
 from codeferry_cli import amounts, packing_view
 from codeferry_cli.archive import Prepared, measure
 from codeferry_cli.output import Output
+from codeferry_contracts.cost import nat_usd, of_a_run
 from codeferry_contracts.escaping import one_line
 
 
@@ -16,10 +17,10 @@ def rehearse(
     prepared: Prepared,
     output: Output,
     plan: Mapping[str, Any],
-    more: Mapping[str, Any] | None = None,
+    reached: Mapping[str, Any] | None = None,
 ) -> None:
     """Pack to nowhere, and say what would go out; ``plan`` is what would be done with it, and
-    ``more`` what only the ``--json`` answer says as well.
+    ``reached`` whom the stage's check function reaches (None where it was not asked).
 
     Packing is done in full: only that finds the secrets, and the release it would be.
     """
@@ -34,13 +35,34 @@ def rehearse(
         output.line(f"  {amounts.size(file.size):>9}  {one_line(packing_view.spelled(file.path))}")
     for name, value in plan.items():
         output.line(f"{name.capitalize()}: {_text(value)}")
+    known = len(reached["reachable"]) if reached else None
+    priced = price(known, packed.size)
+    output.line(_price_line(priced))
     output.document(
         {"dry_run": True}
         | packing_view.to_json(prepared, packed)
         | {"largest": packing_view.largest_json(prepared)}
         | dict(plan)
-        | dict(more or {})
+        | {"instances": reached, "price": priced}
     )
+
+
+def price(instances: int | None, archive_bytes: int) -> dict[str, Any]:
+    """What the run costs at list price, without the free tier, and what NAT would add, in dollars.
+    Where the instances are not known, for one."""
+    known = 1 if instances is None else instances
+    return {
+        "instances": instances,
+        "usd": of_a_run(known, archive_bytes)["usd"],
+        "nat_usd": nat_usd(known, archive_bytes),
+    }
+
+
+def _price_line(priced: Mapping[str, Any]) -> str:
+    known = priced["instances"]
+    of = "one instance" if known is None else amounts.counted(known, "instance")
+    nat = f"; through a NAT gateway ${priced['nat_usd']:.2f} more" if priced["nat_usd"] else ""
+    return f"Price: about ${priced['usd']:.4f} for {of} at list price{nat}"
 
 
 def _text(value: Any) -> str:

@@ -14,9 +14,9 @@ from codeferry_lambdas.settings import Settings
 @entry
 def handler(event: Event) -> dict[str, Any]:
     """Takes ``target``; returns ids that are ``reachable`` with their ``names``, those of them
-    that are ``of_every_stage`` of the account and, for each ``unreachable`` one, its reason and
-    fix; of a target of which nothing is reachable also ``why``. ``request`` are the keys that
-    this version's run request may have. TargetInvalid for what is no target."""
+    that are ``of_every_stage`` of the account or have ``old_agents`` (id to version) and, for
+    each ``unreachable`` one, its reason and fix; of a target of which nothing is reachable also
+    ``why``. ``request`` are the keys that this version's run request may have. TargetInvalid for what is no target."""
     settings, target = Settings.from_env(), parse_target(str(event.get("target", "")))
     of_run = target.kind in ("run", "wave")  # whose instances its record knows
     found = Fleet((), (), ()) if of_run else resolve(target, settings)
@@ -24,6 +24,7 @@ def handler(event: Event) -> dict[str, Any]:
         "reachable": [instance.instance_id for instance in found.reachable],
         "names": {i.instance_id: i.name for i in found.reachable if i.name},
         "of_every_stage": list(found.of_every_stage),
+        "old_agents": dict(found.old_agents),
         "unreachable": [
             {"instance_id": o.instance_id, "name": o.name, "reason": o.reason, "fix": o.fix}
             for o in (*found.unreachable, *found.left_out)

@@ -18,9 +18,19 @@ if TYPE_CHECKING:
     from types_boto3_stepfunctions import SFNClient
 
 
+# A client's connections; who uses one from more threads would make them anew for every request.
+MOST_THREADS = 16
+
+
 def _config(**more: Any) -> Config:
     retries: Any = {"mode": "standard", "total_max_attempts": 8}
-    return Config(retries=retries, connect_timeout=5, read_timeout=30, **more)
+    return Config(
+        retries=retries,
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=MOST_THREADS,
+        **more,
+    )
 
 
 @cache

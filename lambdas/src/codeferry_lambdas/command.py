@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from codeferry_lambdas.archive_object import version_of
 from codeferry_lambdas.errors import THROTTLED
 from codeferry_lambdas.ledger import BatchEntry
 from codeferry_lambdas.observability import logger
+from codeferry_lambdas.outcomes import ssm_status
 from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Plan, Run
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.waves import DELIVERY_SECONDS
@@ -61,7 +62,7 @@ def prints(plan: Plan) -> bool:
 
 
 def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
-    """Send, and again only when SSM says that it did not: it was too busy."""
+    """Send, and again only when SSM says that it did not: it was too busy, or has too many."""
     for pause in (*_BUSY_SECONDS, None):
         try:
             answer = clients.sending_ssm().send_command(InstanceIds=list(instance_ids), **arguments)
@@ -70,8 +71,16 @@ def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
                 raise
             time.sleep(pause)
         else:
-            return answer["Command"]["CommandId"]
+            if pause is None or not over_quota(answer["Command"]):
+                return answer["Command"]["CommandId"]
+            time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
+
+
+def over_quota(sent: Mapping[str, Any]) -> bool:
+    """Whether SSM took the command and cancelled it before any instance had it, because too many
+    wait in the account ("Understanding command statuses", Systems Manager User Guide)."""
+    return ssm_status(sent) == "RateExceeded"
 
 
 def archive_url_seconds(plan: Plan) -> int:
@@ -110,7 +119,8 @@ def find_command(plan: Plan, run: Run, number: int, reserved: BatchEntry) -> str
         for command in page["Commands"]:
             sent_to = set(command.get("InstanceIds", ()))
             # An earlier attempt may have left out instances SSM no longer knew.
-            if command.get("Comment") == run.id and sent_to and sent_to <= ids:
+            ours = command.get("Comment") == run.id and sent_to and sent_to <= ids
+            if ours and not over_quota(command):
                 logger.info("Adopted a command.", extra={"command_id": command["CommandId"]})
                 return command["CommandId"]
     return None

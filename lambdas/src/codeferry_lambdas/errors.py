@@ -21,6 +21,7 @@ CodeferryError
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from botocore.exceptions import ClientError
@@ -38,6 +39,7 @@ THROTTLED = {
     "TooManyRequestsException",
 }
 _TRANSIENT = THROTTLED | {"InternalError", "PriorRequestNotComplete", "RequestTimeout"}
+_DENIED_ON = re.compile(r"on resource: (arn:[\w:/*.-]+)")
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 
 
@@ -106,7 +108,8 @@ class VerificationFailed(WorkflowError):
 def from_aws(error: ClientError) -> WorkflowError:
     """AWS's answer as an error of ours.
 
-    A refused SendCommand is named without AWS's text, which may quote the parameters.
+    A refused SendCommand is named without AWS's text, which may quote the parameters; of one that
+    a policy denies, with what it was denied on.
     """
     answer = error.response.get("Error", {})
     code, text = answer.get("Code", "Unknown"), answer.get("Message", "")
@@ -115,9 +118,23 @@ def from_aws(error: ClientError) -> WorkflowError:
     said = f"{call} failed: {code}." if call == "SendCommand" else f"{call} failed: {code}: {text}"
     if code in _TRANSIENT or status >= 500:
         return AwsUnavailable(said, hint="Run it again: AWS was busy for longer than we waited.")
+    if code in _DENIED and call == "SendCommand":
+        return _send_denied(text)
     if code in _DENIED:
         return AwsRefused(said, hint=f"The function's role lacks the permission for {call}.")
     return AwsRefused(said)
+
+
+def _send_denied(text: str) -> AwsRefused:
+    """Tells what IAM stands against apart from what SSM or the instance does."""
+    named = _DENIED_ON.search(text)
+    return AwsRefused(
+        f"A policy denies SendCommand{f' on {named[1]}' if named else ''}.",
+        hint="dispatch may send the stage's documents, to instances that carry the tag "
+        "codeferry:target and no other stage's codeferry:stage: a tag that has changed meanwhile, "
+        "or a policy of the organisation or account, stands against it. "
+        "ferry doctor TARGET --deep asks IAM.",
+    )
 
 
 def told(error: CodeferryError) -> CodeferryError:

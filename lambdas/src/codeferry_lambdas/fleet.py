@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -37,12 +37,13 @@ class Instance:
 class Fleet:
     """``unreachable`` instances run, so they were asked for and failed; ``left_out`` ones
     do not run, so nobody expects code on them. ``of_every_stage`` are the reachable ones that no
-    tag puts into a stage, by id."""
+    tag puts into a stage, by id; ``old_agents`` those whose agent is, with its version."""
 
     reachable: tuple[Instance, ...]
     unreachable: tuple[Unreachable, ...]
     left_out: tuple[Unreachable, ...]
     of_every_stage: tuple[str, ...] = ()
+    old_agents: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(target: Target, settings: Settings) -> Fleet:
@@ -138,7 +139,14 @@ def _agents(chunk: Sequence[str]) -> list[tuple[str, Agent]]:
         for page in pages.paginate(Filters=wanted, PaginationConfig={"PageSize": _CHUNK})
     )
     return [
-        (item["InstanceId"], Agent(item.get("PingStatus", ""), item.get("PlatformType", "")))
+        (
+            item["InstanceId"],
+            Agent(
+                item.get("PingStatus", ""),
+                item.get("PlatformType", ""),
+                item.get("AgentVersion", ""),
+            ),
+        )
         for item in found
     ]
 
@@ -168,4 +176,9 @@ def judge(
         tuple(unreachable),
         tuple(left_out),
         tuple(i.instance_id for i in reachable if i.instance_id in of_every_stage),
+        {i.instance_id: agents[i.instance_id].version for i in reachable if _old(agents, i)},
     )
+
+
+def _old(agents: Mapping[str, Agent], instance: Instance) -> bool:
+    return agents[instance.instance_id].is_old

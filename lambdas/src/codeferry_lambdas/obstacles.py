@@ -13,6 +13,11 @@ from codeferry_lambdas.errors import NoInstances
 from codeferry_lambdas.settings import Settings
 
 _MOST_KNOWN = 20
+_WITHOUT_EC2MESSAGES = [3, 3, 40]
+UPDATE_AGENT = (
+    "Update its agent: aws ssm send-command --document-name AWS-UpdateSSMAgent "
+    "--instance-ids {id}; if that does not arrive, on the instance: dnf update amazon-ssm-agent"
+)
 GONE = ("shutting-down", "terminated")
 
 
@@ -42,10 +47,19 @@ class Machine:
 
 @dataclass(frozen=True)
 class Agent:
-    """An instance as SSM knows it."""
+    """An instance as SSM knows it; ``version`` is its agent's, "" where SSM does not say."""
 
     ping: str
     platform: str
+    version: str = ""
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it takes commands by way of ec2messages alone, an endpoint that newer Regions
+        have not got ("Reference: ec2messages, ssmmessages, and other API operations", Systems
+        Manager User Guide)."""
+        numbers = [int(part) for part in self.version.split(".") if part.isdigit()]
+        return bool(numbers) and numbers < _WITHOUT_EC2MESSAGES
 
 
 def is_elsewhere(machine: Machine, settings: Settings) -> bool:
@@ -71,13 +85,16 @@ def obstacle_of(machine: Machine, agent: Agent | None, settings: Settings) -> Un
     if agent is None:
         fix = (
             "Attach AmazonSSMManagedInstanceCore to its role, check that the SSM agent runs, "
-            "and that it reaches SSM (NAT or VPC endpoints ssm, ssmmessages, ec2messages; and logs "
-            "for the output of commands)."
+            "and that it reaches SSM (NAT or VPC endpoints ssm, ssmmessages; and logs for the "
+            "output of commands)."
         )
         return _obstacle(machine, "not_managed", "is not known to Systems Manager", fix)
     if agent.ping != "Online":
         reason = f"has an SSM agent that is not online ({agent.ping})"
         fix = "Check its network and restart the agent: systemctl restart amazon-ssm-agent"
+        if agent.is_old:
+            reason += f" and older than ssmmessages ({agent.version})"
+            fix = f"{fix}. {UPDATE_AGENT.format(id=machine.instance_id)}"
         return _obstacle(machine, "agent_offline", reason, fix)
     if agent.platform != "Linux":
         reason = f"runs {agent.platform or 'an unknown platform'}, not Linux"

@@ -19,7 +19,10 @@ from codeferry_lambdas.obstacles import Unreachable
 
 PENDING = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
 
-_NETWORK = "Check the instance's network and its SSM agent, then run again."
+_NETWORK = (
+    "Check the instance's network (endpoints ssm, ssmmessages) and that its SSM agent is not old: "
+    "ferry doctor TARGET. Then run again."
+)
 _LOGS = "ferry logs shows what the step printed."
 _WORDS = 300  # characters at most that are quoted of an agent
 # amazon-ssm-agent, outofproc/master.go: its worker, or the instance, is gone.
@@ -50,6 +53,11 @@ _STATUSES: Mapping[str, tuple[str, str, str]] = {
         "SSM denied the command access to the instance.",
         "The instance must carry the tag codeferry:target and a role with "
         "AmazonSSMManagedInstanceCore.",
+    ),
+    "RateExceeded": (
+        "ssm_rate_exceeded",
+        "SSM cancelled the command before it began: too many wait in this account.",
+        "Nothing was done on the instance. Run it again later, or with a lower --max-concurrency.",
     ),
     "Cancelled": ("cancelled", "The command was cancelled before it ended here.", ""),
     "Terminated": (

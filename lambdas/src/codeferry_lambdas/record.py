@@ -20,7 +20,7 @@ from codeferry_lambdas.errors import WorkflowError
 from codeferry_lambdas.fleet import Instance
 from codeferry_lambdas.obstacles import Unreachable
 
-_THREADS = 16
+_THREADS = clients.MOST_THREADS
 
 
 @dataclass(frozen=True)

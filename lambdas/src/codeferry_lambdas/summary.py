@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codeferry_contracts.cost import estimate
 from codeferry_contracts.names import return_run_id
 from codeferry_contracts.report import (
     ArchiveRecord,
@@ -20,7 +21,6 @@ from codeferry_contracts.report import (
     Verification,
 )
 from codeferry_lambdas import outcomes, rollout
-from codeferry_lambdas.cost import estimate
 from codeferry_lambdas.errors import WaveFailed, read_failure
 from codeferry_lambdas.record import Plan, Run
 
@@ -86,7 +86,12 @@ def _cost(plan: Plan | None) -> Cost | None:
     if plan is None:
         return None
     instances = sum(len(batch) for batch in plan.batches)
-    return estimate(batches=len(plan.batches), waves=len(plan.waves), instances=instances)
+    return estimate(
+        batches=len(plan.batches),
+        waves=len(plan.waves),
+        instances=instances,
+        archive_bytes=plan.archive.size if plan.archive else 0,
+    )
 
 
 def all_outcomes(known: Known) -> list[Outcome]:

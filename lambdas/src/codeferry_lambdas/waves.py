@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import ceil
 
-BATCH_LIMIT = 50  # instance ids in one SendCommand
+from codeferry_contracts.cost import BATCH_LIMIT
+
 MOST_BATCHES = 200  # beyond which batches grow rather than multiply
 DELIVERY_SECONDS = 600
 # How often a long wait looks whether the command has ended although no event said so: the

@@ -77,6 +77,8 @@ def check(target: str) -> dict[str, Any]:
     if target == "nobody":
         why = {"code": "no_instances", "message": "No instance matches.", "hint": "Known: fleet"}
         found |= {"unreachable": [], "why": why}
+    if target == "old":
+        found["old_agents"] = {IDS[0]: "3.1.1"}
     return found | ({"of_every_stage": [IDS[0]]} if target == "open" else {})
 
 

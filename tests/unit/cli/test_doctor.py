@@ -54,6 +54,14 @@ def test_instances_that_every_stage_can_reach_are_told_with_how_to_close_that(
     assert "stages" not in by_name(ferry("doctor", "fleet", "--json"))
 
 
+def test_an_old_agent_is_a_warning_with_the_command_that_updates_it(ferry: Any, world: Any) -> None:
+    """It needs an endpoint that AWS retires."""
+    answer = ferry("doctor", "old")
+    assert answer.exit == 0
+    assert "! SSM agents: i-00000000000000001 (3.1.1): older than 3.3.40" in answer.out
+    assert "AWS-UpdateSSMAgent --instance-ids i-00000000000000001" in answer.out
+
+
 def test_a_target_without_a_reachable_instance_is_exit_1(ferry: Any, world: Any) -> None:
     """Everything else is in order, so the failure is the target's."""
     answer = ferry("doctor", "unreachable", "--json")

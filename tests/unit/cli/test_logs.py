@@ -377,6 +377,45 @@ def test_what_is_far_behind_is_forgotten(stage: DeployedStage, begin: Begin) -> 
     assert len(command._seen) == logs.OVERLAP_MS / 1000 + 1
 
 
+class Looked:
+    """A command that remembers when it was looked at."""
+
+    def __init__(self, name: str, looks: list[str]) -> None:
+        self._name, self._looks = name, looks
+
+    def fresh(self) -> Iterator[list[Line]]:
+        self._looks.append(self._name)
+        yield [Line(self._name, 0, self._name)]
+
+
+def test_many_commands_are_looked_at_in_turns(
+    stage: DeployedStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request a look, every other one at the newest; the account's quota is five a second."""
+    looks: list[str] = []
+    tail = LogTail(stage, "run", since=0)
+    monkeypatch.setattr(tail, "look_for_commands", lambda: None)
+    tail._commands = {name: Looked(name, looks) for name in "abc"}  # type: ignore[misc]
+    for _ in range(6):
+        assert len(list(tail.fresh())) == 1
+    assert looks == ["a", "c", "b", "c", "c", "c"]
+
+
+def test_at_the_end_all_commands_are_read_at_the_pace_that_is_allowed(
+    stage: DeployedStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, and a pause between two."""
+    looks: list[str] = []
+    pauses: list[float] = []
+    tail = LogTail(stage, "run", since=0)
+    monkeypatch.setattr(tail, "look_for_commands", lambda: None)
+    tail._commands = {name: Looked(name, looks) for name in "abc"}  # type: ignore[misc]
+    assert len(list(tail.rest(pauses.append))) == 3
+    assert looks == ["a", "b", "c"]
+    assert len(pauses) == 2
+    assert min(pauses) >= 1 / 5
+
+
 def test_commands_of_other_runs_are_not_ours(stage: DeployedStage, begin: Begin) -> None:
     """A stage has one log group for all of them."""
     one, two = begin(), begin(group="/codeferry/shared")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_cli.phases import NOTHING_YET, PHASES, advance, label
+from codeferry_cli.phases import _PHASE_OF_STATE, NOTHING_YET, PHASES, advance, label
 
 T0 = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 
@@ -115,3 +118,17 @@ def test_every_phase_name_is_one_a_state_can_lead_to() -> None:
     whole = advance(NOTHING_YET, WHOLE)
     assert set(whole.spans) == set(PHASES) - {"return"}
     assert set(advance(whole, returned).spans) == set(PHASES)
+
+
+def test_every_state_that_works_is_in_a_phase() -> None:
+    """Each task of the definition, and no state that it has not: what runs has a line."""
+    definition = Path(__file__).resolve().parents[3] / "stacks/definitions/run.asl.json"
+    assert set(_PHASE_OF_STATE) == set(tasks(json.loads(definition.read_text())))
+
+
+def tasks(part: Any) -> Iterator[str]:
+    """The names of the Task states anywhere in a definition."""
+    for name, state in part.get("States", {}).items():
+        if state["Type"] == "Task":
+            yield name
+        yield from tasks(state.get("ItemProcessor", {}))

@@ -20,6 +20,7 @@ from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.here import started_by
 from codeferry_cli.options import Access, Packing
 from codeferry_cli.progress import PlainProgress
+from codeferry_cli.rehearsal import _price_line, price
 from codeferry_cli.stage import find_stage
 from codeferry_cli.start import await_arrival
 
@@ -256,6 +257,24 @@ def test_dry_run_says_what_would_be_packed_and_calls_nothing(ferry: Any, project
     assert "Would pack 3 files, 318 B, of demo" in answer.out
     assert "300 B  pkg/model.py" in answer.out
     assert '"target": "tag:Role=web"' in answer.out
+
+
+def test_dry_run_says_the_price_before(ferry: Any, project: Path) -> None:
+    """At list price, for the instances as far as they are known, and what NAT would add."""
+    answer = ferry("push", "tag:Role=web", str(project), "--dry-run")
+    assert "Price: about $0.0066 for one instance at list price\n" in answer.out
+    named = ",".join(f"i-{number:017x}" for number in range(3))
+    found = ferry("push", named, str(project), "--dry-run", "--json").json()["price"]
+    assert found["instances"] == 3
+    assert found["usd"] > 0.0066
+
+
+def test_the_price_names_what_a_nat_gateway_asks() -> None:
+    """It is most of it, for a large archive."""
+    priced = price(100, 3_000_000_000)
+    assert _price_line(priced).endswith(
+        "for 100 instances at list price; through a NAT gateway $13.50 more"
+    )
 
 
 @pytest.mark.parametrize("target", ["i-123", "vol-1", "tag:", "asg:", ""])

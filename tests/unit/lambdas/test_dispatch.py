@@ -103,6 +103,28 @@ def test_throttled_send_is_repeated(
     assert sent(run)["id"] == COMMAND
 
 
+def test_a_command_over_the_accounts_quota_is_sent_again(
+    planned: Plan, ssm: Stubber, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSM answers with a command that it has cancelled before any instance had it."""
+    monkeypatch.setattr(command, "_BUSY_SECONDS", (0.0, 0.0))
+    refused = {"CommandId": "1" * 36, "Status": "Failed", "StatusDetails": "Rate Exceeded"}
+    ssm.add_response("send_command", {"Command": refused})
+    expect_send(ssm, ids(planned))
+    assert sent(run)["id"] == COMMAND
+
+
+def test_a_command_over_the_quota_is_not_taken_for_one_whose_answer_was_lost(
+    planned: Plan, ssm: Stubber, run: Run, ledger: Ledger
+) -> None:
+    """It is ours by run and instances, and nobody will ever answer it."""
+    ledger.reserve(run.id, 0)
+    refused = {"CommandId": "1" * 36, "Comment": run.id, "InstanceIds": ids(planned)}
+    ssm.add_response("list_commands", {"Commands": [refused | {"StatusDetails": "RateExceeded"}]})
+    expect_send(ssm, ids(planned))
+    assert sent(run)["id"] == COMMAND
+
+
 def test_other_errors_are_not_repeated(planned: Plan, ssm: Stubber, run: Run) -> None:
     """After an error that leaves it open whether it was sent, nothing is sent blindly."""
     ssm.add_client_error("send_command", "InternalServerError", http_status_code=500)

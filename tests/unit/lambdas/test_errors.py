@@ -118,3 +118,17 @@ def test_denied_names_the_permission() -> None:
     """An access denied says which call the role lacks."""
     error = from_aws(client_error("AccessDeniedException", "DescribeDocument"))
     assert "DescribeDocument" in error.hint
+
+
+def test_a_policy_that_denies_sending_is_told_apart_with_what_it_denies() -> None:
+    """By the ARN in AWS's words, of which nothing else is repeated."""
+    denied = client_error("AccessDeniedException", "SendCommand")
+    arn = "arn:aws:ec2:eu-west-1:111122223333:instance/i-1"
+    denied.response["Error"]["Message"] = (
+        "User: arn:aws:sts::1:assumed-role/x/y is not authorized to perform: ssm:SendCommand on "
+        f"resource: {arn} because no identity-based policy allows the ssm:SendCommand action"
+    )
+    error = from_aws(denied)
+    assert error.message == f"A policy denies SendCommand on {arn}."
+    assert "--deep" in error.hint
+    assert from_aws(client_error("AccessDenied", "SendCommand")).message.endswith("SendCommand.")

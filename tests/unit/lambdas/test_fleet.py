@@ -112,6 +112,21 @@ def test_obstacles(state: str, tags: dict[str, str], agent: Any, code: str | Non
     assert all(o.fix and o.reason for o in obstacles)
 
 
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [("3.3.39.0", True), ("2.3.1319.0", True), ("3.3.40.0", False), ("4.0.0", False), ("", False)],
+)
+def test_an_agent_too_old_for_ssmmessages_is_named(version: str, old: bool) -> None:
+    """Where it is not online that may be why; where it is, doctor warns."""
+    machine = Machine("i-1", "running", TAGGED)
+    lost = Agent("ConnectionLost", "Linux", version)
+    (obstacle,) = fleet.judge([machine], {"i-1": lost}, DEV, alone=False).unreachable
+    assert ("AWS-UpdateSSMAgent" in obstacle.fix) is old
+    assert (bool(version) and version in obstacle.reason) is old
+    online = fleet.judge([machine], {"i-1": Agent("Online", "Linux", version)}, DEV, alone=False)
+    assert online.old_agents == ({"i-1": version} if old else {})
+
+
 def test_terminated_ones_are_silent_unless_named() -> None:
     """An instance that is gone is not worth a word, unless it is the target itself."""
     gone = Machine("i-1", "terminated", {"codeferry:target": "x"})

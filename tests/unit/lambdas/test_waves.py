@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codeferry_contracts.cost import BATCH_LIMIT
 from codeferry_contracts.request import SCHEMA
 from codeferry_lambdas.errors import RunTooLarge
 from codeferry_lambdas.limits import sweep_for
-from codeferry_lambdas.waves import BATCH_LIMIT, MOST_BATCHES, amount, history_events, schedule
+from codeferry_lambdas.waves import MOST_BATCHES, amount, history_events, schedule
 
 fleets = st.integers(1, 10_000)
 concurrencies = st.one_of(

@@ -126,6 +126,16 @@ def test_only_jobs_behind_the_environment_take_the_deploy_role():
     assert others == {"deploy"}
 
 
+def test_the_credentials_of_a_deployment_last_as_long_as_its_job():
+    """And the role gives them for so long: the action's default is an hour."""
+    from stacks.gitops import DEPLOYING
+
+    job = read("deploy.yml")["jobs"]["deploy"]
+    (taken,) = [s["with"] for s in job["steps"] if "AWS_DEPLOY_ROLE" in json.dumps(s)]
+    lasts = taken["role-duration-seconds"]
+    assert job["timeout-minutes"] * 60 <= lasts <= DEPLOYING.to_seconds()
+
+
 def test_no_job_of_a_pull_request_takes_more_than_the_plan_role():
     """Whoever opens one brings its workflows; what these ask for is what the roles are made for."""
     jobs = read("deploy.yml")["jobs"]

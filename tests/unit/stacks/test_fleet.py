@@ -229,9 +229,42 @@ def test_the_own_network_has_no_way_out_but_its_endpoints(found):
         plain(e["Properties"]["ServiceName"]).rpartition(".")[2]
         for e in found("Fleet", "AWS::EC2::VPCEndpoint").values()
     }
-    assert {"s3", "ssm", "ssmmessages", "ec2messages", "logs"} <= services
+    assert {"s3", "ssm", "ssmmessages", "logs"} <= services
+    # AWS has it no more in its newer Regions, and no agent of the image needs it.
+    assert "ec2messages" not in services
     # What the first start reports to.
     assert {"cloudformation", "autoscaling"} <= services
+
+
+def test_the_group_waits_for_all_that_its_first_instances_need(everything):
+    """The endpoints by which they report, and the policy by which they may."""
+    template = json.loads((everything / "Codeferry-prod-Fleet.template.json").read_text())
+    resources = template["Resources"]
+    needed = {
+        id_
+        for id_, r in resources.items()
+        if r["Type"] in ("AWS::EC2::VPCEndpoint", "AWS::IAM::Policy")
+    }
+    assert len(needed) > 6
+    assert needed <= set(resources["Group"]["DependsOn"])
+
+
+def test_nobody_pays_for_metrics_by_the_minute_that_nobody_reads(only):
+    """Detailed monitoring; the group's own metrics are free."""
+    data = only("Fleet", "AWS::EC2::LaunchTemplate")["LaunchTemplateData"]
+    assert data["Monitoring"] == {"Enabled": False}
+
+
+def test_the_own_network_is_in_the_zones_that_were_chosen(synthesise, tmp_path):
+    """A region's first two may lack an instance type, or a service's endpoint."""
+    agent = tmp_path / "agent.pyz"
+    agent.write_bytes(b"agent")
+    context = {"fleet": "a", "agent_pyz": str(agent), "fleet_zones": "eu-west-1b,eu-west-1c"}
+    synthesise(tmp_path / "out", stage="prod", **context)
+    template = json.loads((tmp_path / "out/Codeferry-prod-Fleet.template.json").read_text())
+    subnets = [r for r in template["Resources"].values() if r["Type"] == "AWS::EC2::Subnet"]
+    zones = [subnet["Properties"]["AvailabilityZone"] for subnet in subnets]
+    assert zones == ["eu-west-1b", "eu-west-1c"]
 
 
 def test_a_fleet_can_live_in_subnets_of_yours(synthesise, tmp_path):

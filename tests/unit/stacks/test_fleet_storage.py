@@ -132,6 +132,25 @@ def test_breaking_the_glass_takes_a_second_factor(found):
     assert role["MaxSessionDuration"] == 3600
 
 
+def test_one_permission_set_of_identity_center_may_break_the_glass_too(synthesise, tmp_path):
+    """Its sessions carry no key about a second factor; no other set's, and nobody of that name."""
+    synthesise(tmp_path, stage="prod", break_glass_permission_set="BreakGlass")
+    template = json.loads((tmp_path / "Codeferry-prod-FleetStorage.template.json").read_text())
+    (role,) = [
+        r["Properties"] for r in template["Resources"].values() if "RoleName" in r["Properties"]
+    ]
+    trust = plain(role["AssumeRolePolicyDocument"]["Statement"])
+    roles = "arn:aws:iam::111122223333:role"
+    reserved = f"{roles}/aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO"
+    for principal, allowed in (
+        (f"{reserved}_BreakGlass_0123456789abcdef", True),
+        (f"{reserved}_Administrator_0123456789abcdef", False),
+        (f"{roles}/AWSReservedSSO_BreakGlass_0123456789abcdef", False),
+    ):
+        asked = Request("sts:AssumeRole", context={"aws:PrincipalArn": principal})
+        assert decide(trust, asked) is allowed
+
+
 def test_ephemeral_buckets_expire_and_go_with_their_stack(found, permanent):
     """Outputs after 30 days, checkpoints after 14; unfinished uploads after one."""
     days = []

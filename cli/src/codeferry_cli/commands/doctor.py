@@ -26,6 +26,11 @@ _MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 @click.command(cls=FerryCommand, short_help="Find what is missing, and how to fix it.")
 @click.argument("target", type=TARGET, required=False, envvar=TARGET_VARIABLE)
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Ask AWS too: policies by IAM's simulator, quotas, VPC endpoints, the clock.",
+)
 @access_options
 @examined_config_option
 @output_options
@@ -33,6 +38,7 @@ _MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 def doctor(
     ctx: click.Context,
     target: str | None,
+    deep: bool,
     access: Access,
     config_file: Path | None,
     output: Output,
@@ -46,11 +52,12 @@ def doctor(
     Examples:
       ferry doctor
       ferry doctor gpu-workers
+      ferry doctor gpu-workers --deep
       ferry doctor all --stage prod --json
     """
     checks = []
     configured = ctx.meta.get(CONFIG_PROBLEM), ctx.meta.get(CONFIG_FILES, ())
-    for check in examine(access, target, *configured):
+    for check in examine(access, target, *configured, deep=deep):
         checks.append(check)
         _show(check, output)
     _judge(checks, output)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_lambdas.cost import estimate
+from codeferry_contracts.cost import METRICS, PER_METRIC_HOUR, estimate, nat_usd, of_a_run
 
 DEFINITION = Path(__file__).parents[3] / "stacks" / "definitions" / "run.asl.json"
 
@@ -46,4 +46,31 @@ def test_each_instance_has_one_record_and_one_download() -> None:
 def test_the_price_is_that_of_the_calls() -> None:
     """The largest part of a large fleet's run is named right: writes and transitions."""
     usd = estimate(batches=200, waves=1, instances=10_000)["usd"]
-    assert usd == pytest.approx(0.0816, abs=0.002)
+    assert usd == pytest.approx(0.0898, abs=0.002)
+
+
+def test_metrics_are_most_of_a_small_runs_price_and_are_counted() -> None:
+    """Fifteen of 30 cents a month, by the hour: $0.006 beside calls of $0.0005."""
+    usd = of_a_run(1, 0)["usd"]
+    metrics = METRICS * PER_METRIC_HOUR
+    assert metrics == pytest.approx(0.00616, abs=0.0001)
+    assert usd - metrics == pytest.approx(0.0005, abs=0.0001)
+
+
+@pytest.mark.parametrize(
+    ("size", "requests"), [(0, 0), (8 << 20, 0), ((8 << 20) + 1, 3), (80 << 20, 11)]
+)
+def test_the_parts_of_an_upload_are_writes(size: int, requests: int) -> None:
+    """Each part, and the end; what is one PUT is among the others already."""
+    assert of_a_run(1, size)["s3_writes"] - of_a_run(1, 0)["s3_writes"] == requests
+
+
+def test_nat_is_dearer_than_all_the_rest() -> None:
+    """3 GB to 100 instances; an S3 gateway endpoint would carry them for nothing."""
+    assert nat_usd(100, 3_000_000_000) == 13.5
+
+
+def test_the_metrics_that_are_priced_are_those_that_are_emitted() -> None:
+    """By the table of docs/fleet.md, which the tests of metrics hold to the code."""
+    page = (DEFINITION.parents[2] / "docs/fleet.md").read_text()
+    assert f"at most\n{METRICS} metrics by workflow" in page

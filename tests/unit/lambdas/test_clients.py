@@ -1,0 +1,17 @@
+"""The AWS clients that all functions share."""
+
+from __future__ import annotations
+
+import pytest
+
+from codeferry_lambdas import clients, fleet, kept, record
+
+
+@pytest.mark.parametrize("client", [clients.s3, clients.ssm])
+def test_a_client_has_a_connection_for_each_thread(
+    client: object, environment: dict[str, str]
+) -> None:
+    """urllib3 throws away what does not fit into its pool, handshakes and all."""
+    assert callable(client)
+    most = max(module._THREADS for module in (fleet, kept, record))
+    assert client().meta.config.max_pool_connections >= most
