@@ -20,7 +20,7 @@ from codeferry_lambdas.obstacles import Unreachable
 PENDING = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
 
 _NETWORK = "Check the instance's network and its SSM agent, then run again."
-_LOGS = "ferry logs shows what the step printed."
+_LOGS = "See what the step printed: ferry logs RUN"
 _STATUSES: Mapping[str, tuple[str, str, str]] = {
     "Undeliverable": ("undeliverable", "SSM could not deliver the command.", _NETWORK),
     "DeliveryTimedOut": (

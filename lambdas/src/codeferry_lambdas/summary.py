@@ -19,6 +19,7 @@ from codeferry_contracts.report import (
     StarterRecord,
     Verification,
 )
+from codeferry_contracts.wording import remedy
 from codeferry_lambdas import outcomes, rollout
 from codeferry_lambdas.cost import estimate
 from codeferry_lambdas.errors import WaveFailed, read_failure
@@ -57,6 +58,7 @@ def build_report(known: Known) -> Report:
     rolled_out = rollout.describe(known.plan, instances, known.state) if known.plan else None
     if known.plan:
         instances = rollout.returned(known.plan, instances, known.state)
+    instances = [_remedied(known, outcome) for outcome in instances]
     counts = count(instances)
     error = known.stopped or state_error(known.state) or instances_error(known, instances, counts)
     return {
@@ -77,9 +79,18 @@ def build_report(known: Known) -> Report:
         "verification": known.verification,
         "rollout": rolled_out,
         "warnings": _warnings(known),
-        "error": error,
+        "error": _with_remedy(known, error) if error else None,
         "cost": _cost(known.plan),
     }
+
+
+def _remedied(known: Known, outcome: Outcome) -> Outcome:
+    error = outcome["error"]
+    return {**outcome, "error": _with_remedy(known, error)} if error else outcome
+
+
+def _with_remedy(known: Known, error: ErrorRecord) -> ErrorRecord:
+    return {**error, "hint": remedy(str(error["hint"]), known.run.id, known.stage)}
 
 
 def _cost(plan: Plan | None) -> Cost | None:

@@ -274,3 +274,24 @@ def test_abort_of_a_timeout(
     assert made["status"] == "FAILED"
     assert made["error"] is not None
     assert made["error"]["code"] == "run_timed_out"
+
+
+@pytest.mark.parametrize(
+    ("hint", "stage", "told"),
+    [
+        ("Raise options.timeout_seconds.", "dev", "Raise --timeout (options.timeout_seconds)."),
+        ("See what it printed: ferry logs RUN", "dev", "See what it printed: ferry logs run-1"),
+        ("Stop it: ferry cancel 1-b", "prod", "Stop it: ferry cancel 1-b --stage prod"),
+        ("ferry status r --stage prod", "prod", "ferry status r --stage prod"),
+        ("ferry logs RUN", "prod", "ferry logs run-1 --stage prod"),
+        ("ferry logs RUN", "dev", "ferry logs run-1"),
+    ],
+)
+def test_a_hint_is_what_one_can_type(hint: str, stage: str, told: str) -> None:
+    """Options by their flags, the run by its id, the stage where it is not the default; in the
+    instances' errors and so in the run's."""
+    error = {"code": "exit_code", "message": "m", "hint": hint}
+    made = build_report(known(stage=stage, outcomes=[outcome(ONE, status="failed", error=error)]))
+    assert made["instances"][0]["error"] == error | {"hint": told}
+    assert made["error"] is not None
+    assert made["error"]["hint"] == told

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from codeferry_cli.options import DEFAULT_STAGE, VARIABLES, Access
+from codeferry_cli.options import VARIABLES, Access
 from codeferry_contracts.escaping import harmless
+from codeferry_contracts.names import DEFAULT_STAGE
 
 
 class FerryCommand(click.Command):
