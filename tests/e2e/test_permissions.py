@@ -296,7 +296,7 @@ def test_nothing_is_allowed_that_is_never_used_without_a_reason(aws, seen):
 
 def excuses():
     """Function and action to the reason why it is granted though nothing here uses it."""
-    arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*", "*", "*")
+    arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*", "*", "*", "*")
     granted = permissions(arns)
     found = {
         (function, action): why

@@ -18,6 +18,7 @@ from codeferry_contracts.errors import NameInvalid
 
 SYNC, SCRIPT, ROLLBACK = "sync", "script", "rollback"
 WORKFLOWS = (SYNC, SCRIPT, ROLLBACK)
+RECORD = "record"  # the document that asks what instances have on record of a run
 
 DEFAULT_STAGE = "dev"  # what ferry means without --stage
 STAGE_PATTERN = r"^[a-z][a-z0-9-]{0,15}$"

@@ -137,9 +137,9 @@ def _outcome(
         return failed(known, otherwise or _still_running(status))
     result = _result(invocation, run_id)
     if isinstance(result, InstanceResult):
-        known = _with_result(known, result)
+        known = with_result(known, result)
         if result.status == "failed" and status in ("Success", "Failed"):
-            return failed(known, _reported(result))
+            return failed(known, reported(result))
         if result.status == "running" and status in ("Success", "Failed"):
             return failed(known, _interrupted())
         if status == "Success":
@@ -175,7 +175,8 @@ def _last_result(invocation: Mapping[str, Any]) -> InstanceResult:
     return parse_result(outputs[0] if outputs else "")
 
 
-def _with_result(outcome: Outcome, result: InstanceResult) -> Outcome:
+def with_result(outcome: Outcome, result: InstanceResult) -> Outcome:
+    """The outcome with all that the instance says of itself."""
     return {
         **outcome,
         "release_id": result.release_id,
@@ -209,7 +210,8 @@ def _unexplained(known: Outcome, status: str, result: InstanceResult | ResultInv
     return failed(known, _error(code, message, hint))
 
 
-def _reported(result: InstanceResult) -> ErrorRecord:
+def reported(result: InstanceResult) -> ErrorRecord:
+    """The error that the instance has reported."""
     error = result.error or {}
     message = error.get("message") or "The instance failed without a reason."
     return _error(error.get("code") or "instance_failed", message, error.get("hint") or "")

@@ -31,6 +31,11 @@ NOT_REACHED: ErrorRecord = {
     "message": "The run ended before this instance's answer was recorded.",
     "hint": "Run it again: an instance that has the release already says so.",
 }
+NEVER_SENT: ErrorRecord = {
+    "code": "not_reached",
+    "message": "The run was stopped before anything was sent to this instance.",
+    "hint": "",
+}
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,9 @@ def all_outcomes(known: Known) -> list[Outcome]:
         return []
     recorded = {outcome["instance_id"]: outcome for outcome in known.outcomes}
     wrong = known.verification["mismatched"] if known.verification else ()
+    absent = NEVER_SENT if known.stopped else NOT_REACHED
     planned = [
-        recorded.get(i.instance_id) or outcomes.skipped(outcomes.blank(i), NOT_REACHED)
+        recorded.get(i.instance_id) or outcomes.skipped(outcomes.blank(i), absent)
         for batch in known.plan.batches
         for i in batch
     ]
