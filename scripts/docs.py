@@ -43,6 +43,7 @@ ARNS = Arns(
     state_machines=dict.fromkeys(WORKFLOWS, "the stage's state machines"),
     event_bus="the default event bus",
     stage="the stage",
+    record_document="the stage's document for records",
     agents=f"the CDK's assets/*{AGENT_SUFFIX}",
 )
 PLACE = Place("aws", "REGION", "ACCOUNT", Stage("stage"))

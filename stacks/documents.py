@@ -34,20 +34,22 @@ class DocumentTooLarge(CodeferryError):
 
 
 class DocumentsStack(Stack):
-    """One document per workflow, under a fixed name, updated in place as new versions."""
+    """One document per workflow and one that asks for records, each under a fixed name, updated in
+    place as new versions."""
 
     def __init__(self, scope: Construct, id_: str, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(scope, id_, description="Codeferry: SSM command documents", **kwargs)
-        for workflow in STEPS:
+        contents = {workflow: document(workflow, settings) for workflow in STEPS}
+        for name, content in {**contents, names.RECORD: record_document()}.items():
             ssm.CfnDocument(
                 self,
-                workflow.capitalize(),
-                name=settings.stage.document(workflow),
+                name.capitalize(),
+                name=settings.stage.document(name),
                 document_type="Command",
                 document_format="JSON",
                 target_type="/AWS::EC2::Instance",
                 update_method="NewVersion",
-                content=document(workflow, settings),
+                content=content,
             )
 
 
@@ -75,6 +77,29 @@ def document(workflow: str, settings: Settings) -> dict[str, Any]:
             ],
         }
     )
+
+
+def record_document() -> dict[str, Any]:
+    """The content of the document that has instances say what they have on record of a run."""
+    return {
+        "schemaVersion": "2.2",
+        "description": "Codeferry: what is on record of a run.",
+        "parameters": {
+            parameters.RUN_ID_PARAMETER: _parameters()[parameters.RUN_ID_PARAMETER],
+            parameters.PROJECT_PARAMETER: {
+                "type": "String",
+                "description": "The run's project.",
+                "allowedPattern": names.PROJECT_PATTERN,
+            },
+        },
+        "mainSteps": [
+            _step(
+                names.RECORD,
+                (FRAMES / "record.sh").read_text(),
+                {"timeoutSeconds": str(RESULT_SECONDS)},
+            )
+        ],
+    }
 
 
 def program(workflow: str, settings: Settings) -> str:

@@ -29,6 +29,7 @@ class Arns:
     event_bus: str
     agents: str
     stage: str
+    record_document: str
     require_stage_tag: bool = False
     signed: bool = False
 
@@ -95,6 +96,13 @@ def permissions(arns: Arns) -> dict[str, list[Permission]]:
             *_delete_archive(arns),
             _close(arns),
             _stop_running(),
+            Permission(
+                ("ssm:SendCommand",),
+                (arns.record_document,),
+                "Asks instances what a stopped run has left on them.",
+            ),
+            _send_to_instances(arns),
+            _look_at_invocations(),
             _write_record(arns),
             _announce(arns),
         ],
@@ -216,16 +224,7 @@ def _dispatch(arns: Arns) -> list[Permission]:
         Permission(
             ("ssm:SendCommand",), arns.documents, "Sends the stage's own documents, no others."
         ),
-        Permission(
-            ("ssm:SendCommand",),
-            (arns.instances,),
-            f"Only instances that carry the tag {TARGET_TAG} can be reached, and none that is of "
-            f"another stage by its tag {STAGE_TAG}.",
-            conditions={
-                "StringLike": {f"aws:ResourceTag/{TARGET_TAG}": "?*"},
-                _of_stage(arns): {f"aws:ResourceTag/{STAGE_TAG}": arns.stage},
-            },
-        ),
+        _send_to_instances(arns),
         Permission(
             ("ssm:ListCommands", "ssm:CancelCommand", "ssm:DescribeInstanceInformation"),
             ("*",),
@@ -260,6 +259,19 @@ def _look_at_documents(arns: Arns) -> list[Permission]:
         return []
     why = "Sees that the pinned version asks for a signature: earlier ones may not."
     return [Permission(("ssm:DescribeDocument",), arns.documents, why)]
+
+
+def _send_to_instances(arns: Arns) -> Permission:
+    return Permission(
+        ("ssm:SendCommand",),
+        (arns.instances,),
+        f"Only instances that carry the tag {TARGET_TAG} can be reached, and none that is of "
+        f"another stage by its tag {STAGE_TAG}.",
+        conditions={
+            "StringLike": {f"aws:ResourceTag/{TARGET_TAG}": "?*"},
+            _of_stage(arns): {f"aws:ResourceTag/{STAGE_TAG}": arns.stage},
+        },
+    )
 
 
 def _of_stage(arns: Arns) -> str:

@@ -94,6 +94,7 @@ class WorkflowStack(Stack):
             event_bus=self._arn("events", "event-bus", "default"),
             agents=f"arn:{self.partition}:s3:::{self._agents}/*{AGENT_SUFFIX}",
             stage=self._stage.name,
+            record_document=self._arn("ssm", "document", self._stage.document(names.RECORD)),
             require_stage_tag=settings.require_stage_tag,
             signed=bool(settings.signing_key),
         )

@@ -325,7 +325,7 @@ MACHINES = {
 
 def excuses():
     """Function and action to the reason why it is granted though nothing here uses it."""
-    arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*", "*", "*")
+    arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*", "*", "*", "*")
     granted = permissions(arns)
     found = {
         (function, action): why

@@ -127,9 +127,18 @@ def test_a_second_run_is_refused(aws, project, one, waiting):
 
 
 def test_cancel_ends_the_command(aws, waiting):
-    """No process is left, the run is cancelled, and its archive is gone."""
+    """No process is left, the run is cancelled, its archive is gone, and the report has what the
+    instance has: the release, the end of the output, nothing running."""
     ran = aws.ferry("cancel", waiting)
     assert ran.exit == 0, ran.err
+    (outcome,) = aws.report(waiting)["instances"]
+    assert outcome["error"]["code"] == "cancelled"
+    assert outcome["release_id"]
+    assert outcome["ran"]["ending"] == "cancelled"
+    assert f"1/1 instances have release {outcome['release_id']}" in ran.out or (
+        f"in release {outcome['release_id']}" in ran.out
+    )
+    assert "Run it again" not in ran.out
     until(lambda: not processes_of(waiting))
     status = aws.ferry("status", waiting, "--json")
     assert status.json["status"] == "cancelled"

@@ -18,7 +18,7 @@ from codeferry_contracts.report import ErrorRecord, Report
 
 # A run that was stopped gets its report from the abort function, a moment later.
 _LATE = ("ABORTED", "TIMED_OUT")
-_REPORT_TRIES = 20
+_REPORT_TRIES = 240  # the instances are asked first, for up to 95 s
 _REPORT_INTERVAL = 0.5  # seconds
 
 

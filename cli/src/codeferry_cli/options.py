@@ -20,11 +20,11 @@ from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.output import CSV, JSON, RAW, TABLE, Output
 from codeferry_cli.params import DURATION, PROJECT, RUN, STAGE, TARGET
 from codeferry_contracts.escaping import harmless
+from codeferry_contracts.names import DEFAULT_STAGE
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
-DEFAULT_STAGE = "dev"
 LOCAL_STAGE = "local"
 VARIABLES = "FERRY_"  # what the environment variables of options begin with
 CONFIG_PROBLEM = "codeferry.config_problem"

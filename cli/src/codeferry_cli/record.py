@@ -47,6 +47,12 @@ class RunRecord:
             if key not in known and (found := self._read(key)):
                 yield key, cast("CommandRecord", found)
 
+    def named(self, name: str) -> list[str]:
+        """The ids of the run's instances of that name, as its plan has them."""
+        plan = self._read(self._keys.targets) or {"batches": []}
+        instances = [i for batch in plan["batches"] for i in batch]
+        return [str(i["instance_id"]) for i in instances if i["name"] == name]
+
     def finished_instances(self) -> Iterator[str]:
         """The ids of the instances that have an outcome."""
         for key in self._listed(self._keys.instances):

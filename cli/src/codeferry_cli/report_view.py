@@ -233,10 +233,18 @@ def _result(outcome: Outcome) -> str:
     error = outcome["error"]
     if error and outcome.get("ran") and "wave" not in outcome:
         return error["message"]
+    return _fared(outcome)
+
+
+def _fared(outcome: Outcome) -> str:
+    """Of a command that went well its exit code, as of one that did not."""
+    ran = outcome.get("ran")
+    if outcome["status"] == "succeeded" and ran and ran["ending"] == "exited":
+        return f"exit code {ran['exit_code']}"
     return wording.result(outcome)
 
 
 def _told(outcome: Outcome) -> str:
     if outcome["error"]:
         return one_line(outcome["error"]["message"])
-    return f"{wording.result(outcome)} {outcome['release_id']}".strip()
+    return f"{_fared(outcome)} {outcome['release_id']}".strip()

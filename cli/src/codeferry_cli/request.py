@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from codeferry_cli.run_options import RunOptions
-from codeferry_contracts.names import ROLLBACK
+from codeferry_contracts.errors import RequestInvalid
+from codeferry_contracts.names import ROLLBACK, SYNC
 from codeferry_contracts.request import (
     Archive,
     Environment,
@@ -15,6 +16,7 @@ from codeferry_contracts.request import (
     StartedBy,
     parse_request,
 )
+from codeferry_contracts.wording import with_flags
 
 # What a request may say and these commands have an option for.
 _OPTIONS = tuple(name for name in Options.__dataclass_fields__ if hasattr(RunOptions, name))
@@ -45,7 +47,7 @@ def build_request(
         expect=Expect(run.expect_files, run.expect_directories),
         options=Options(**{name: v for name, v in stated.items() if v not in (None, (), False)}),
     )
-    parse_request(request.to_json())
+    _check(request, SYNC)
     return request
 
 
@@ -66,5 +68,13 @@ def build_rollback(
         started_by=by,
         options=Options(**{name: v for name, v in stated.items() if v is not None}),
     )
-    parse_request(request.to_json(), ROLLBACK)
+    _check(request, ROLLBACK)
     return request
+
+
+def _check(request: RunRequest, workflow: str) -> None:
+    """Raise RequestInvalid, which speaks of options by their flags."""
+    try:
+        parse_request(request.to_json(), workflow)
+    except RequestInvalid as error:
+        raise RequestInvalid(with_flags(error.message), hint=error.hint) from None

@@ -18,7 +18,9 @@ from codeferry_contracts.errors import NameInvalid
 
 SYNC, SCRIPT, ROLLBACK = "sync", "script", "rollback"
 WORKFLOWS = (SYNC, SCRIPT, ROLLBACK)
+RECORD = "record"  # the document that asks what instances have on record of a run
 
+DEFAULT_STAGE = "dev"  # what ferry means without --stage
 STAGE_PATTERN = r"^[a-z][a-z0-9-]{0,15}$"
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _LONGEST_PROJECT = 64  # as in the pattern

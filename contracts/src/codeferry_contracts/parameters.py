@@ -16,6 +16,7 @@ from typing import Any
 
 RUN_ID_PARAMETER = "runId"
 PAYLOAD_PARAMETER = "payload"
+PROJECT_PARAMETER = "project"  # of the document that asks for records alone
 TIMEOUT_PARAMETER = "executionTimeout"
 AGENT_URL_PARAMETER = "agentUrl"
 # Of interpolationType ENV_VAR: the SSM agent hands it over as an environment variable. What stands

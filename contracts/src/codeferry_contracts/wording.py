@@ -5,19 +5,53 @@ Values only. Texts come out as instances have written them: whoever shows one ma
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from codeferry_contracts.amounts import counted
-from codeferry_contracts.names import ROLLBACK, SCRIPT
+from codeferry_contracts.names import DEFAULT_STAGE, ROLLBACK, SCRIPT
 from codeferry_contracts.report import Outcome, Report, WaveRecord
 
 WAVE_RETURNED = "wave_returned"  # the error of a healthy instance whose wave has failed
 _UNSPENT = "error_budget_spent"
 _NAMED = 5
 
+# What a request's fields are called on the command line.
+FLAGS = {
+    "options.timeout_seconds": "--timeout",
+    "options.max_concurrency": "--max-concurrency",
+    "options.max_errors": "--max-errors",
+    "options.keep_releases": "--keep-releases",
+    "options.strict": "--strict",
+    "options.install": "--install",
+    "options.user": "--user",
+    "options.persist": "--persist",
+    "options.rollout.waves": "--waves",
+    "options.rollout.bake_seconds": "--bake",
+    "options.rollout.health": "--health",
+    "expect.files": "--expect-file",
+    "expect.directories": "--expect-dir",
+}
+_FIELD = re.compile(rf"(?<![\w.(-])({'|'.join(map(re.escape, FLAGS))})(?!\w|\.\w)")
+_COMMAND = re.compile(r"\bferry (?:logs|status|cancel|rollback) (?>[\w:.-]*\w)(?! --stage)")
+
 K = TypeVar("K", bound=Hashable)
+
+
+def with_flags(text: str) -> str:
+    """``text`` with each field of a request called by its option first: ``--timeout
+    (options.timeout_seconds)``."""
+    return _FIELD.sub(lambda found: f"{FLAGS[found[1]]} ({found[1]})", text)
+
+
+def remedy(hint: str, run_id: str, stage: str) -> str:
+    """A hint as whoever reads it can use it: options by their flags, ``RUN`` as this run, and
+    commands with the stage they are for."""
+    named = re.sub(r"\bferry logs RUN\b", f"ferry logs {run_id}", with_flags(hint))
+    at = "" if stage == DEFAULT_STAGE else f" --stage {stage}"
+    return _COMMAND.sub(lambda found: found[0] + at, named)
 
 
 def kind(outcome: Outcome) -> str:

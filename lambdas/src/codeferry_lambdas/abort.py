@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from codeferry_contracts.report import ErrorRecord
+from codeferry_lambdas import aftermath
 from codeferry_lambdas.cleanup import clean_up
 from codeferry_lambdas.observability import Event, entry
 from codeferry_lambdas.record import Record, Run
@@ -30,6 +31,7 @@ def handler(event: Event) -> None:
     settings, detail = Settings.from_env(), event["detail"]
     run, request = stopped_run(settings, detail), _request(detail)
     clean_up(settings, run, request)
+    aftermath.ask(settings, run)
     report = gather(settings, run, request, {}, _REASONS[detail["status"]])
     record = Record(settings.bucket, run.keys)
     if record.write(run.keys.report, report, new=True):

@@ -16,7 +16,8 @@ def handler(event: Event) -> dict[str, Any]:
     """Takes ``target``; returns ids that are ``reachable`` with their ``names``, those of them
     that are ``of_every_stage`` of the account or have ``old_agents`` (id to version) and, for
     each ``unreachable`` one, its reason and fix; of a target of which nothing is reachable also
-    ``why``. ``request`` are the keys that this version's run request may have. TargetInvalid for what is no target."""
+    ``why``. ``request`` are the keys that this version's run request may have. TargetInvalid for
+    what is no target."""
     settings, target = Settings.from_env(), parse_target(str(event.get("target", "")))
     of_run = target.kind in ("run", "wave")  # whose instances its record knows
     found = Fleet((), (), ()) if of_run else resolve(target, settings)

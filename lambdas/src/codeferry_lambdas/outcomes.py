@@ -23,7 +23,7 @@ _NETWORK = (
     "Check the instance's network (endpoints ssm, ssmmessages) and that its SSM agent is not old: "
     "ferry doctor TARGET. Then run again."
 )
-_LOGS = "ferry logs shows what the step printed."
+_LOGS = "See what the step printed: ferry logs RUN"
 _WORDS = 300  # characters at most that are quoted of an agent
 # amazon-ssm-agent, outofproc/master.go: its worker, or the instance, is gone.
 _PROCESS_LOST = "document process failed unexpectedly"
@@ -152,14 +152,14 @@ def _outcome(
         return failed(known, otherwise or _still_running(status))
     result, final = _result(invocation, run_id)
     if isinstance(result, InstanceResult):
-        known = _with_result(known, result, status)
+        known = with_result(known, result, status)
         # The agent calls a step that was killed from without Failed or timed out (137), and the
         # step that says how the command ended comes all the same.
         ended = result.ran.ending if result.ran else ""
         late = final and status == "ExecutionTimedOut" and ended != "cancelled"
         heard = late or status in ("Success", "Failed")
         if result.status == "failed" and heard:
-            return failed(known, _reported(result, status))
+            return failed(known, reported(result, status))
         if result.status == "running" and heard:
             return failed(known, _interrupted())
         if status == "Success" or (heard and final):
@@ -208,7 +208,8 @@ def _agents_words(invocation: Mapping[str, Any]) -> str:
     return next((each[-_WORDS:] for each in reversed(words) if each), "")
 
 
-def _with_result(outcome: Outcome, result: InstanceResult, status: str) -> Outcome:
+def with_result(outcome: Outcome, result: InstanceResult, status: str) -> Outcome:
+    """The outcome with all that the instance says of itself; ``status`` is SSM's."""
     ran = _ran_record(result.ran) if result.ran else None
     if ran and ran["ending"] == "interrupted" and status == "Cancelled":
         ran["ending"] = "cancelled"  # the agent kills, and the instance cannot know why
@@ -251,7 +252,8 @@ def _unexplained(
     return failed(known, _error(code, message, hint))
 
 
-def _reported(result: InstanceResult, status: str) -> ErrorRecord:
+def reported(result: InstanceResult, status: str) -> ErrorRecord:
+    """The error that the instance has reported; ``status`` is SSM's."""
     error = result.error or {}
     message = error.get("message") or "The instance failed without a reason."
     if error.get("code") == "interrupted" and status == "ExecutionTimedOut":

@@ -20,6 +20,7 @@ from codeferry_contracts.report import (
     StarterRecord,
     Verification,
 )
+from codeferry_contracts.wording import remedy
 from codeferry_lambdas import outcomes, rollout
 from codeferry_lambdas.errors import WaveFailed, read_failure
 from codeferry_lambdas.record import Plan, Run
@@ -29,6 +30,11 @@ NOT_REACHED: ErrorRecord = {
     "code": "not_reached",
     "message": "The run ended before this instance's answer was recorded.",
     "hint": "Run it again: an instance that has the release already says so.",
+}
+NEVER_SENT: ErrorRecord = {
+    "code": "not_reached",
+    "message": "The run was stopped before anything was sent to this instance.",
+    "hint": "",
 }
 
 
@@ -57,6 +63,7 @@ def build_report(known: Known) -> Report:
     rolled_out = rollout.describe(known.plan, instances, known.state) if known.plan else None
     if known.plan:
         instances = rollout.returned(known.plan, instances, known.state)
+    instances = [_remedied(known, outcome) for outcome in instances]
     counts = count(instances)
     error = known.stopped or state_error(known.state) or instances_error(known, instances, counts)
     return {
@@ -77,9 +84,18 @@ def build_report(known: Known) -> Report:
         "verification": known.verification,
         "rollout": rolled_out,
         "warnings": _warnings(known),
-        "error": error,
+        "error": _with_remedy(known, error) if error else None,
         "cost": _cost(known.plan),
     }
+
+
+def _remedied(known: Known, outcome: Outcome) -> Outcome:
+    error = outcome["error"]
+    return {**outcome, "error": _with_remedy(known, error)} if error else outcome
+
+
+def _with_remedy(known: Known, error: ErrorRecord) -> ErrorRecord:
+    return {**error, "hint": remedy(str(error["hint"]), known.run.id, known.stage)}
 
 
 def _cost(plan: Plan | None) -> Cost | None:
@@ -100,8 +116,9 @@ def all_outcomes(known: Known) -> list[Outcome]:
         return []
     recorded = {outcome["instance_id"]: outcome for outcome in known.outcomes}
     wrong = known.verification["mismatched"] if known.verification else ()
+    absent = NEVER_SENT if known.stopped else NOT_REACHED
     planned = [
-        recorded.get(i.instance_id) or outcomes.skipped(outcomes.blank(i), NOT_REACHED)
+        recorded.get(i.instance_id) or outcomes.skipped(outcomes.blank(i), absent)
         for batch in known.plan.batches
         for i in batch
     ]

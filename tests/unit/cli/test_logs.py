@@ -136,6 +136,21 @@ def test_one_instance_is_shown_bare(ferry: Any, world: Any) -> None:
     assert answer.out == "running x\ndone\n"
 
 
+def test_an_instance_is_named_as_the_tables_name_it(ferry: Any, world: Any) -> None:
+    """By its Name tag, as the plan has it; where several have it, they are listed."""
+    run_id = finished(world, command=["x"])
+    batch = [{"instance_id": ONE, "name": "web-1"}, {"instance_id": TWO, "name": "web-2"}]
+    twin = [{"instance_id": f"i-{n}", "name": "twin"} for n in (1, 2)]
+    body = json.dumps({"batches": [batch, twin]}).encode()
+    world.client("s3").put_object(Bucket=world.bucket, Key=f"runs/{run_id}/targets.json", Body=body)
+    by_id = ferry("logs", run_id, "--instance", TWO)
+    assert ferry("logs", run_id, "--instance", "web-2").out == by_id.out != ""
+    several = ferry("logs", run_id, "--instance", "twin")
+    assert several.exit == 1
+    assert "2 instances are called 'twin'" in several.err
+    assert "i-1, i-2" in several.err
+
+
 def test_an_instance_the_run_did_not_reach_is_named_with_those_it_did(
     ferry: Any, world: Any
 ) -> None:

@@ -12,10 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from botocore.exceptions import ClientError
 
 from codeferry_cli import archive, reach, upload
+from codeferry_cli.commands import ferry as ferry_group
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.here import started_by
 from codeferry_cli.options import Access, Packing
@@ -23,6 +25,8 @@ from codeferry_cli.progress import PlainProgress
 from codeferry_cli.rehearsal import _price_line, price
 from codeferry_cli.stage import find_stage
 from codeferry_cli.start import await_arrival
+from codeferry_contracts.request import SCHEMA
+from codeferry_contracts.wording import FLAGS
 
 
 def run_id_in(text: str) -> str:
@@ -317,8 +321,20 @@ def test_options_that_cannot_be_are_all_named_before_anything_happens(
     """Every bad value at once, exit 2, without credentials."""
     answer = ferry("push", "fleet", str(project), "--max-errors", "many", "--user", "A B")
     assert answer.exit == 2
-    assert "options.max_errors 'many'" in answer.err
-    assert "options.user 'A B'" in answer.err
+    assert "--max-errors (options.max_errors) 'many'" in answer.err
+    assert "--user (options.user) 'A B'" in answer.err
+
+
+def test_every_field_of_a_request_has_the_flag_that_sets_it() -> None:
+    """What messages call them; `options.…` is not what anybody types."""
+    run = click.Context(ferry_group).command.get_command(click.Context(ferry_group), "run")  # type: ignore[attr-defined]
+    flags = {opt for parameter in run.params for opt in parameter.opts}
+    assert set(FLAGS.values()) <= flags
+    options = SCHEMA["properties"]["options"]["properties"]
+    rollout = options["rollout"]["properties"]
+    fields = {f"options.{name}" for name in options if name != "rollout"}
+    fields |= {f"options.rollout.{name}" for name in rollout}
+    assert fields <= FLAGS.keys()
 
 
 @pytest.mark.parametrize(

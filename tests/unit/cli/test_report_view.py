@@ -246,6 +246,13 @@ def test_the_end_of_the_output_of_failed_instances_is_shown() -> None:
     assert "\x1b" not in shown(report([ended(1, "exit code 3", "\x1b[2J\rx")]))
 
 
+def test_a_command_that_went_well_says_its_exit_code_too() -> None:
+    """In the table and while the run goes on, in the words of one that failed."""
+    fine = outcome(1) | {"ran": ended(1, "", "")["ran"] | {"ending": "exited", "exit_code": 0}}
+    assert report_view.rows([fine])[0][2] == "exit code 0"
+    assert "exit code 0" in report_view.outcome_line(fine)
+
+
 def test_of_many_different_ends_only_some_are_shown() -> None:
     """The others are named with the command that shows them."""
     found = report([ended(n, "exit code 3", f"end {n}") for n in range(8)])

@@ -13,14 +13,15 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codeferry_cli import report_view
 from codeferry_contracts.report import Report
-from codeferry_lambdas import abort, clients, report
+from codeferry_lambdas import abort, aftermath, clients, report
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.obstacles import Unreachable
 from codeferry_lambdas.record import Record, Run
 from codeferry_lambdas.settings import Settings
 from codeferry_lambdas.summary import Known, build_report
-from tests.unit.lambdas.factories import KEY, event, instances, outcome, plan
+from tests.unit.lambdas.factories import KEY, event, instances, outcome, plan, result_line
 
 REQUEST = {"archive": {"key": KEY}, "target": "web"}
 STATE = {"waves": [[0]], "batches": {"finished": True}}
@@ -233,6 +234,81 @@ def test_event(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "succeeded" in detail["summary"]
 
 
+def say(ssm: Stubber, command_id: str, status: str, outputs: dict[str, str]) -> None:
+    """What ListCommandInvocations answers next about a command."""
+    told = [
+        {
+            "CommandId": command_id,
+            "InstanceId": instance_id,
+            "Status": status,
+            "StatusDetails": status,
+            "CommandPlugins": [{"Name": "record", "Output": output}],
+        }
+        for instance_id, output in outputs.items()
+    ]
+    ssm.add_response(
+        "list_command_invocations",
+        {"CommandInvocations": told},
+        {"CommandId": command_id, "Details": True, "MaxResults": 50},
+    )
+
+
+def test_what_a_cancel_has_left_is_asked_of_the_instances(
+    settings: Settings,
+    ssm: Stubber,
+    run: Run,
+    record: Record,
+    ledger: Ledger,
+    aws_event: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Release, output and how the command ended, as they are on record there; who does not answer
+    is said to be unknown, and who has no record was not changed."""
+    monkeypatch.setattr(aftermath, "ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr(aftermath, "ENDING_SECONDS", 0.0)
+    killed, alive, none, mute, cut, done = instances(6)
+    ran = {"ending": "interrupted", "exit_code": -1, "signal": 9, "seconds": 2.0}
+    ran |= {"output_bytes": 6, "tail": "step 1"}
+    error = {"code": "interrupted", "message": "It was interrupted.", "hint": "Start again."}
+    record.write_plan(plan(6, 1))
+    ledger.reserve("run-1", 0)
+    ledger.set_command("run-1", 0, "c" * 36)
+    ssm.add_response("cancel_command", {}, {"CommandId": "c" * 36})
+    say(ssm, "c" * 36, "Cancelling", {killed.instance_id: ""})
+    ssm.add_response("send_command", {"Command": {"CommandId": "d" * 36}})
+    outputs = {
+        killed.instance_id: result_line(status="failed", ran=ran, error=error),
+        alive.instance_id: result_line(status="running"),
+        none.instance_id: "No record.\n",
+        cut.instance_id: result_line()[:40],
+        done.instance_id: result_line(),
+    }
+    say(ssm, "d" * 36, "Success", outputs)
+    abort.handler(aws_event("sfn-execution-aborted"), None)
+    made: Report = record.read(record.keys.report)
+    found = {o["instance_id"]: o for o in made["instances"]}
+    codes = {i: o["error"]["code"] if o["error"] else "" for i, o in found.items()}
+    assert codes == {
+        killed.instance_id: "cancelled",
+        alive.instance_id: "cancelled",
+        none.instance_id: "cancelled",
+        mute.instance_id: "unknown",
+        cut.instance_id: "unknown",
+        done.instance_id: "",
+        "i-00000000000000006": "not_reached",
+    }
+    assert made["status"] == "CANCELLED"
+    told = found[killed.instance_id]
+    assert (told["release_id"], told["command_id"]) == ("e" * 20, "c" * 36)
+    assert told["ran"] is not None
+    assert (told["ran"]["ending"], told["ran"]["tail"]) == ("cancelled", "step 1")
+    assert found[none.instance_id]["release_id"] == ""
+    assert "nothing" not in str(found[mute.instance_id]["error"])
+    assert [line for line in report_view.tails(made) if "step 1" in line]
+    assert report_view.summary(made).startswith("3/7 instances have release " + "e" * 20)
+    assert "Run it again" not in "\n".join(report_view.reasons(made))
+
+
 def test_abort(
     settings: Settings,
     ssm: Stubber,
@@ -246,10 +322,16 @@ def test_abort(
     ledger.reserve("run-1", 0)
     ledger.set_command("run-1", 0, "c" * 36)
     ssm.add_response("cancel_command", {}, {"CommandId": "c" * 36})
+    say(ssm, "c" * 36, "Cancelled", {ONE.instance_id: ""})
+    asked = {"DocumentName": "codeferry-dev-record", "InstanceIds": [ONE.instance_id]}
+    asked |= {"Parameters": {"runId": ["run-1"], "project": ["demo"]}}
+    asked |= {"Comment": "run-1", "TimeoutSeconds": 30, "MaxErrors": "100%"}
+    ssm.add_response("send_command", {"Command": {"CommandId": "d" * 36}}, asked)
+    say(ssm, "d" * 36, "Success", {ONE.instance_id: "No record.\n"})
     abort.handler(aws_event("sfn-execution-aborted"), None)
     made: Report = record.read(record.keys.report)
     assert (made["status"], made["run_id"], made["workflow"]) == ("CANCELLED", "run-1", "sync")
-    assert (made["target"], made["counts"]["skipped"]) == ("web", 1)
+    assert (made["target"], made["counts"]["failed"]) == ("web", 1)
     assert made["started_at"].startswith("2026-11-12T00:00:00")
     assert "run-1" in page(settings, Run("run-1", made["started_at"], "sync"))
 
@@ -274,3 +356,24 @@ def test_abort_of_a_timeout(
     assert made["status"] == "FAILED"
     assert made["error"] is not None
     assert made["error"]["code"] == "run_timed_out"
+
+
+@pytest.mark.parametrize(
+    ("hint", "stage", "told"),
+    [
+        ("Raise options.timeout_seconds.", "dev", "Raise --timeout (options.timeout_seconds)."),
+        ("See what it printed: ferry logs RUN", "dev", "See what it printed: ferry logs run-1"),
+        ("Stop it: ferry cancel 1-b", "prod", "Stop it: ferry cancel 1-b --stage prod"),
+        ("ferry status r --stage prod", "prod", "ferry status r --stage prod"),
+        ("ferry logs RUN", "prod", "ferry logs run-1 --stage prod"),
+        ("ferry logs RUN", "dev", "ferry logs run-1"),
+    ],
+)
+def test_a_hint_is_what_one_can_type(hint: str, stage: str, told: str) -> None:
+    """Options by their flags, the run by its id, the stage where it is not the default; in the
+    instances' errors and so in the run's."""
+    error = {"code": "exit_code", "message": "m", "hint": hint}
+    made = build_report(known(stage=stage, outcomes=[outcome(ONE, status="failed", error=error)]))
+    assert made["instances"][0]["error"] == error | {"hint": told}
+    assert made["error"] is not None
+    assert made["error"]["hint"] == told

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from codeferry_contracts import layout, parameters
-from codeferry_contracts.names import RUN_ID_PATTERN
+from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN
 from codeferry_local.ssm.content import parse
 from codeferry_local.ssm.parameters import bind, literal, script_text, variables
 from tests.unit.agent.signatures import private_key
@@ -206,3 +208,61 @@ def signing_key(name="ours"):
 
 def _script(step):
     return "\n".join(step["inputs"]["runCommand"])
+
+
+@pytest.fixture
+def record_root(tmp_path):
+    """An instance's root with a run's record in it."""
+    (tmp_path / "demo" / "runs").mkdir(parents=True)
+    (tmp_path / ".results").mkdir()
+    (tmp_path / "demo/runs/run-1.json").write_text('{"codeferry_result": 1, "run_id": "run-1"}')
+    return tmp_path
+
+
+def on_record(root, run_id="run-1", project="demo", path=os.environ["PATH"]):
+    """What the document prints of a run."""
+    from stacks.documents import record_document
+
+    (step,) = record_document()["mainSteps"]
+    script = "\n".join(step["inputs"]["runCommand"])
+    script = script.replace("{{ runId }}", run_id).replace("{{ project }}", project)
+    environment = {"PATH": path, "CODEFERRY_ROOT": str(root)}
+    ran = subprocess.run(
+        ["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    return ran.stdout
+
+
+def test_a_run_is_answered_from_its_last_line_else_from_its_record(record_root):
+    """Of a command the line that its second step would have printed; of no run that there is none;
+    never more than Run Command shows."""
+    assert on_record(record_root, "run-2") == "No record.\n"
+    assert json.loads(on_record(record_root))["run_id"] == "run-1"
+    line = record_root / ".results/run-1"
+    line.write_text('{"codeferry_result": 1, "status": "failed"}\n')
+    assert json.loads(on_record(record_root))["status"] == "failed"
+    line.write_text("x" * 5000)
+    assert len(on_record(record_root)) == 2301
+
+
+def test_a_supervisor_at_its_end_is_waited_for(record_root, tmp_path_factory):
+    """Its last line replaces the one that was there before it ended."""
+    line, working = record_root / ".results/run-1", record_root / ".results/run-1.working"
+    line.write_text("not yet\n")
+    working.write_text(str(os.getpid()))  # it lives
+    programs = tmp_path_factory.mktemp("bin")
+    (programs / "sleep").write_text(f"#!/bin/sh\necho ended > {line}; rm {working}\n")
+    (programs / "sleep").chmod(0o755)
+    assert on_record(record_root, path=f"{programs}:{os.environ['PATH']}").strip() == "ended"
+
+
+def test_the_record_document_is_closed_and_has_one_step():
+    """Its parameters have patterns, as those of the others."""
+    from stacks.documents import record_document
+
+    content = record_document()
+    assert {n: p["allowedPattern"] for n, p in content["parameters"].items()} == {
+        "runId": RUN_ID_PATTERN,
+        "project": PROJECT_PATTERN,
+    }
+    assert len(content["mainSteps"]) == 1

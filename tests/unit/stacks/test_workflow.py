@@ -43,12 +43,12 @@ def test_no_role_allows_a_whole_service(statements):
 
 
 def test_commands_go_out_by_the_own_document_to_tagged_instances_only(statements):
-    """SendCommand is allowed on the stage's document and on instances with the tag."""
+    """SendCommand is allowed on the stage's documents and on instances with the tag."""
     sending = [s for s in statements if "ssm:SendCommand" in actions(s)]
     on = {json.dumps(s["Resource"]): s.get("Condition") for s in sending}
-    assert len(on) == 2
+    assert len(on) == 3
     for resource, condition in on.items():
-        if "document/codeferry-prod-sync" in resource:
+        if re.search("document/codeferry-prod-(sync|record)", resource):
             assert condition is None
         else:
             assert ":instance/*" in resource

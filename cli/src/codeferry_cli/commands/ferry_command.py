@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from codeferry_cli.errors import AwsFailed, PipeClosed
-from codeferry_cli.options import DEFAULT_STAGE, VARIABLES, Access
+from codeferry_cli.options import VARIABLES, Access
 from codeferry_cli.output import reader_gone
 from codeferry_contracts.escaping import harmless
+from codeferry_contracts.names import DEFAULT_STAGE
 
 # What other tools call it; the first ones that a command has are suggested.
 SYNONYMS = {

@@ -40,7 +40,7 @@ _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
 @run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
-@click.option("--instance", metavar="ID", help="Only what this instance printed.")
+@click.option("--instance", metavar="ID|NAME", help="Only what this instance printed.")
 @click.option("--since", type=DURATION, help="Only what was logged in this time, such as 10m.")
 @project_of_run_option
 @access_options
@@ -73,6 +73,7 @@ def logs(
         raise click.UsageError("--json is one document, and -f has no end: leave one of them out.")
     stage = find_stage(Aws(access))
     execution = choose_run(stage, run, project, output)
+    instance = _named(stage, execution, instance)
     _require_instance(stage, execution, instance)
     begin = int((time.time() - since) * 1000) if since else 0
     if follow:
@@ -85,6 +86,17 @@ def logs(
         _document(execution, pages)
     else:
         _tell(execution, pages, output, prefixed=instance is None, follow=follow)
+
+
+def _named(stage: DeployedStage, execution: Execution, typed: str | None) -> str | None:
+    """The instance that is called so in the run's tables. Raises LogsMissing where several are."""
+    if typed is None or typed.startswith("i-"):
+        return typed
+    ids = RunRecord(stage, execution.run_id).named(typed)
+    if len(ids) > 1:
+        shown = ", ".join(ids[:10]) + (", …" if len(ids) > 10 else "")
+        raise LogsMissing(f"{len(ids)} instances are called {typed!r}.", hint=f"Name one: {shown}.")
+    return ids[0] if ids else typed
 
 
 def _require_instance(stage: DeployedStage, execution: Execution, instance: str | None) -> None:
