@@ -17,7 +17,7 @@ import click
 from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.output import CSV, JSON, RAW, TABLE, Output
-from codeferry_cli.params import DURATION, PROJECT, STAGE, TARGET
+from codeferry_cli.params import DURATION, PROFILE, PROJECT, STAGE, TARGET
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -170,7 +170,7 @@ access_options = gathered(
     "access",
     Access,
     option("--stage", type=STAGE, default=DEFAULT_STAGE, show_default=True, help="The deployment."),
-    option("--profile", help="The AWS profile."),
+    option("--profile", type=PROFILE, help="The AWS profile."),
     option("--region", help="The AWS region."),
 )
 

@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN, STAGE_PATTERN
 from codeferry_contracts.request import RELEASE_PATTERN, SHARE_PATTERN
@@ -16,7 +17,28 @@ from codeferry_contracts.timing import LONGEST_BAKE_SECONDS
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class TargetType(click.ParamType[str]):
+class Completed:
+    """A type whose words the shell may be told; ``name`` says of which kind they are."""
+
+    name: str
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from codeferry_cli.candidates import candidates
+
+        found = candidates(self.name, ctx.params)
+        return [CompletionItem(word) for word in found if word.startswith(incomplete)]
+
+
+class CompletedText(Completed, click.types.StringParamType):
+    """Any text, of which some is known."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class TargetType(Completed, click.ParamType[str]):
     """A target; anything else is TargetInvalid, whose hint says what one looks like."""
 
     name = "target"
@@ -26,7 +48,7 @@ class TargetType(click.ParamType[str]):
         return str(value)
 
 
-class NameType(click.ParamType[str]):
+class NameType(Completed, click.ParamType[str]):
     """A name that matches one of the contracts' patterns."""
 
     def __init__(self, name: str, pattern: str) -> None:
@@ -94,6 +116,8 @@ PROJECT = NameType("project", PROJECT_PATTERN)
 # A run is named in full, by the beginning of its name, or as `latest`.
 RUN = NameType("run", RUN_ID_PATTERN)
 RELEASE = NameType("release", RELEASE_PATTERN)
+INSTANCE = CompletedText("instance")
+PROFILE = CompletedText("profile")
 DURATION = DurationType()
 BAKE = DurationType(most=LONGEST_BAKE_SECONDS)
 WAVES = WavesType()

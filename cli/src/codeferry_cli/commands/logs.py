@@ -21,7 +21,7 @@ from codeferry_cli.log_lines import Line, Throttle
 from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
 from codeferry_cli.options import Access, access_options, config_option, output_options
 from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION, RUN
+from codeferry_cli.params import DURATION, INSTANCE, RUN
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import find_run
 from codeferry_cli.stage import DeployedStage, find_stage
@@ -33,7 +33,7 @@ _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
 @click.argument("run", type=RUN)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
-@click.option("--instance", metavar="ID", help="Only what this instance printed.")
+@click.option("--instance", type=INSTANCE, metavar="ID", help="Only what this instance printed.")
 @click.option("--since", type=DURATION, help="Only what was logged in this time, such as 10m.")
 @access_options
 @config_option
