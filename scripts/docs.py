@@ -11,6 +11,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import click  # noqa: E402
+
+from codeferry_cli.commands.group import COMMANDS, ferry  # noqa: E402
+from codeferry_cli.config import KEYS  # noqa: E402
 from codeferry_contracts.layout import AGENT_SUFFIX  # noqa: E402 - the checkout is no package
 from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402
 from codeferry_contracts.request import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
@@ -55,6 +59,7 @@ def pages() -> dict[str, str]:
         "run-request.schema.json": json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n",
         "run-request.md": "\n".join(_request_page()) + "\n",
         "iam.md": "\n".join(_iam_page()) + "\n",
+        "configuration.md": "\n".join(_configuration_page()) + "\n",
     }
 
 
@@ -90,6 +95,80 @@ def _type(part: Mapping[str, Any]) -> str:
     if "minimum" in part:
         return f"{part['type']}, {part['minimum']} to {part['maximum']}"
     return str(part.get("x-says", part["type"]))
+
+
+# What ferry and its libraries read of the environment beside an option's variable.
+_OTHER_VARIABLES = {
+    "AWS_PROFILE, AWS_REGION, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, …": "As with every AWS tool, "
+    "where neither option nor key says it. The stage `local` reads none of them.",
+    "HTTPS_PROXY, NO_PROXY": "As with every AWS tool.",
+    "NO_COLOR": "Not empty: no colours anywhere. Before FORCE_COLOR.",
+    "FORCE_COLOR": "Not empty: colours also where there is no terminal.",
+    "TERM": "`dumb` or `unknown`: no colours, no live display.",
+    "CODEFERRY_LOCAL_HOME": "Where the embedded AWS lies: [local.md](local.md).",
+    "XDG_CONFIG_HOME": "Where your own defaults are looked for, by default ~/.config.",
+}
+
+
+def _configuration_page() -> Iterator[str]:
+    yield from ("# Configuration", "", NOTE, "")
+    yield "What holds, the first that says something:"
+    yield from ("", "1. the option on the command line", "2. its variable `FERRY_…`")
+    yield "3. the project's file: `codeferry.toml`, or `[tool.codeferry]` in `pyproject.toml`,"
+    yield "   the nearest upwards from DIR (of `ferry script` from the script), or what `--config`"
+    yield "   names"
+    yield "4. your own file: `codeferry/codeferry.toml` in the configuration directory of your"
+    yield "   system (`~/.config`)"
+    yield from ("5. the default", "")
+    yield "An option that may be repeated is replaced as a whole, not added to. A key that is not"
+    yield "known is an error that names file and line. `ferry init` writes a file with every key"
+    yield "explained; the source of this page are the commands and `cli/…/config.py`."
+    yield from ("", "| key | is | option | variable | of | meaning |", "|---|---|---|---|---|---|")
+    yield from _option_rows()
+    yield from ("", "## Other variables", "", "| variable | meaning |", "|---|---|")
+    yield from (f"| {_codes(names)} | {what} |" for names, what in _OTHER_VARIABLES.items())
+
+
+def _codes(names: str) -> str:
+    return ", ".join(name if name == "…" else f"`{name}`" for name in names.split(", "))
+
+
+def _option_rows() -> Iterator[str]:
+    """A row for each option that a key or a variable can stand for, keys in their file's order."""
+    found: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for command, parameter in _parameters():
+        key = _key(str(parameter.name))
+        variable = f"`{parameter.envvar}`" if parameter.envvar else ""
+        if key or variable:
+            is_option = isinstance(parameter, click.Option)
+            option = f"`{parameter.opts[-1]}`" if is_option else parameter.human_readable_name
+            said = (parameter.help or "") if isinstance(parameter, click.Option) else ""
+            found.setdefault((key, option, variable), []).append((command, said))
+    order = [*KEYS, ""]
+    rows = sorted(found.items(), key=lambda row: order.index(row[0][0].partition(".")[0]))
+    for (key, option, variable), of in rows:
+        kind = KEYS[key.partition(".")[0]] if key and "." not in key else "a list of strings"
+        commands = ", ".join(dict.fromkeys(command for command, _ in of))
+        meaning = " / ".join(dict.fromkeys(said for _, said in of if said)).replace("|", "\\|")
+        shown, is_ = (f"`{key}`", kind) if key else ("", "")
+        yield f"| {shown} | {is_} | {option} | {variable} | {commands} | {meaning} |"
+
+
+def _parameters() -> Iterator[tuple[str, click.Parameter]]:
+    for name, listed in COMMANDS.items():
+        if listed.module:
+            command = ferry.get_command(click.Context(ferry), name)
+            assert command is not None, name
+            subs = command.commands if isinstance(command, click.Group) else {"": command}
+            for sub, one in subs.items():
+                yield from ((f"{name} {sub}".strip(), parameter) for parameter in one.params)
+
+
+def _key(parameter: str) -> str:
+    """The key of codeferry.toml that sets a parameter; empty when there is none."""
+    if parameter in ("expect_files", "expect_directories"):
+        return f"expect.{parameter.removeprefix('expect_')}"
+    return parameter if parameter in KEYS else ""
 
 
 def _iam_page() -> Iterator[str]:

@@ -20,10 +20,14 @@ _LOCAL_ATTEMPTS = 4  # what is on this machine and does not answer is not runnin
 
 
 class Aws:
-    """Where a command's calls go; clients are made on first use and kept."""
+    """Where a command's calls go; clients are made on first use and kept.
 
-    def __init__(self, access: Access) -> None:
+    ``hurried`` is for what would rather have no answer than wait for one.
+    """
+
+    def __init__(self, access: Access, *, hurried: bool = False) -> None:
         self.access = access
+        self.hurried = hurried
         self.local = read_state() if access.is_local else None
         self._clients: dict[str, Any] = {}
 
@@ -64,6 +68,9 @@ class Aws:
         if self.local:  # it is on this machine: no proxy, no bucket host names
             settings |= {"proxies": {}, "s3": {"addressing_style": "path"}}
             settings["retries"]["total_max_attempts"] = _LOCAL_ATTEMPTS
+        if self.hurried:
+            settings |= {"connect_timeout": 1, "read_timeout": 2}
+            settings["retries"]["total_max_attempts"] = 1
         return Config(**settings)
 
 

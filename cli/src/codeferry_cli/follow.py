@@ -25,6 +25,7 @@ _FIRST_INTERVAL = 0.3  # seconds; a small run on a quick stage ends within one o
 _LONGEST_INTERVAL = 3.0  # seconds; a day's run then costs 2 % of the API's rate
 _LONGEST_WITH_OUTPUT = 1.5  # seconds; what a command prints is wanted sooner
 _GROWTH = 1.3
+_SETTLING = 1.0  # seconds until what was printed is in the log, as far as one can know
 _COUNT_INTERVAL = 1.0  # seconds between two counts of instances that are lines
 _MOST_READ = 1000  # outcomes that are looked at for failures while the run goes on
 
@@ -93,7 +94,20 @@ class Follower:
         """
         with watched(self._stage, self._workflow, self._run_id, cancel=self._cancel):
             execution = self._watch(patience)
+            self._settle()
         return Followed(execution, self._timeline)
+
+    def _settle(self) -> None:
+        """What the command printed last becomes visible a moment after it has ended."""
+        span = self._timeline.spans.get("apply")
+        if span and span.ended:
+            self._settle_since(span.ended, datetime.now(tz=span.ended.tzinfo))
+
+    def _settle_since(self, ended: datetime, now: datetime) -> None:
+        left = _SETTLING - (now - ended).total_seconds()
+        if self._output and self._output.shown and left > 0:
+            self._sleep(min(_SETTLING, left))
+            self._output.show_news(ended=True)
 
     def _watch(self, patience: float | None) -> Execution:
         begun = self._clock()

@@ -52,9 +52,14 @@ class LiveOutput:
         self._colours = Colours()
 
     @property
+    def shown(self) -> bool:
+        """Whether anybody wants to see it, and can."""
+        return self._wanted is not False
+
+    @property
     def has_stdout(self) -> bool:
         """Whether stdout has what the command printed, and so should have nothing else."""
-        return bool(self._bare) and self._wanted is not False
+        return bool(self._bare) and self.shown
 
     def show_news(self, *, ended: bool = False) -> None:
         """What one command has printed since; once the run has ``ended``, what all have."""

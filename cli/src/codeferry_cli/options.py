@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.output import CSV, JSON, RAW, TABLE, Output
-from codeferry_cli.params import DURATION, PROJECT, RUN, STAGE, TARGET
+from codeferry_cli.params import DURATION, PROFILE, PROJECT, RUN, STAGE, TARGET
 from codeferry_contracts.escaping import harmless
 from codeferry_contracts.names import DEFAULT_STAGE
 
@@ -193,7 +193,7 @@ access_options = gathered(
     "access",
     Access,
     option("--stage", type=STAGE, default=DEFAULT_STAGE, show_default=True, help="The deployment."),
-    option("--profile", help="The AWS profile."),
+    option("--profile", type=PROFILE, help="The AWS profile."),
     option("--region", help="The AWS region."),
 )
 

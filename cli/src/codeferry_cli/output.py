@@ -6,6 +6,7 @@ import json
 import select
 import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of data, for people; nothing under ``--json``, talk beside CSV and RAW."""
         if not self.json:
-            click.echo(harmless(text), err=self._talk)
+            click.echo(_fitted(harmless(text), err=self._talk), err=self._talk)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Row]) -> None:
         """A table on stdout, as wide as the terminal at most, or as CSV; nothing under ``--json``.
@@ -66,13 +67,12 @@ class Output:
         if self.csv:
             click.echo(to_csv(columns, list(rows)), nl=False)
             return
-        stream = sys.stderr if self._talk else sys.stdout
-        width = shutil.get_terminal_size().columns if stream.isatty() else None
-        click.echo("\n".join(to_lines(columns, list(rows), width)), err=self._talk)
+        lines = to_lines(columns, list(rows), _terminal_width(err=self._talk))
+        click.echo("\n".join(lines), err=self._talk)
 
     def note(self, text: str) -> None:
         """A line of talk, on stderr."""
-        click.echo(harmless(text), err=True)
+        click.echo(_fitted(harmless(text), err=True), err=True)
 
     def detail(self, text: str) -> None:
         """A line of talk that only -v wants."""
@@ -87,9 +87,41 @@ def print_document(answer: Mapping[str, Any]) -> None:
 
 def print_error(error: CodeferryError) -> None:
     """An error as a person reads it: what failed, then the remedy."""
-    click.echo(f"Error: {harmless(error.message)}", err=True)
+    click.echo(_fitted(f"Error: {harmless(error.message)}", err=True), err=True)
     for line in harmless(error.hint).splitlines():
-        click.echo(f"  {line}", err=True)
+        click.echo(_fitted(f"  {line}", err=True), err=True)
+
+
+def _terminal_width(*, err: bool) -> int | None:
+    """Of stderr or stdout; None where it is no terminal."""
+    stream = sys.stderr if err else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def _fitted(text: str, *, err: bool) -> str:
+    width = _terminal_width(err=err)
+    if width is None:
+        return text
+    return "\n".join(part for line in text.split("\n") for part in wrapped(line, width))
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """``line`` in parts between words, for a terminal that would break an id at its edge.
+
+    A command stays in one piece: pasted, its first line would run.
+    """
+    if len(line) <= width or "ferry " in line:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        expand_tabs=False,
+    )
+    return wrapper.wrap(line) or [line]
 
 
 @contextmanager

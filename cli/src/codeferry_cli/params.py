@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN, STAGE_PATTERN
 from codeferry_contracts.request import SHARE_PATTERN
@@ -17,7 +18,28 @@ RELEASE_DIGITS = 20  # as request.RELEASE_PATTERN
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class TargetType(click.ParamType[str]):
+class Completed:
+    """A type whose words the shell may be told; ``name`` says of which kind they are."""
+
+    name: str
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from codeferry_cli.candidates import candidates
+
+        found = candidates(self.name, ctx.params)
+        return [CompletionItem(word) for word in found if word.startswith(incomplete)]
+
+
+class CompletedText(Completed, click.types.StringParamType):
+    """Any text, of which some is known."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class TargetType(Completed, click.ParamType[str]):
     """A target; anything else is TargetInvalid, whose hint says what one looks like."""
 
     name = "target"
@@ -27,7 +49,7 @@ class TargetType(click.ParamType[str]):
         return str(value)
 
 
-class NameType(click.ParamType[str]):
+class NameType(Completed, click.ParamType[str]):
     """A name that matches one of the contracts' patterns."""
 
     def __init__(self, name: str, pattern: str) -> None:
@@ -48,7 +70,7 @@ class RunType(NameType):
         return super().convert(re.sub("^(run|wave):", "", str(value)), param, ctx)
 
 
-class ReleaseType(click.ParamType[str]):
+class ReleaseType(Completed, click.ParamType[str]):
     """A release: its 20 hex digits, the first of them (6 or more), or a whole digest."""
 
     name = "release"
@@ -117,6 +139,8 @@ PROJECT = NameType("project", PROJECT_PATTERN)
 # A run is named in full, by the beginning of its name, or as `latest`.
 RUN = RunType("run", RUN_ID_PATTERN)
 RELEASE = ReleaseType()
+INSTANCE = CompletedText("instance")
+PROFILE = CompletedText("profile")
 DURATION = DurationType()
 BAKE = DurationType(most=LONGEST_BAKE_SECONDS)
 WAVES = WavesType()

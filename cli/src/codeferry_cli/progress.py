@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import click
 
 from codeferry_cli.log_lines import Line, Throttle
+from codeferry_cli.output import wrapped
 from codeferry_contracts.escaping import coloured, harmless
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class LiveProgress:
         self._bars: dict[str, Text] = {}
 
     def line(self, text: str) -> None:
-        self._console.print(harmless(text), markup=False, emoji=False)
+        for part in wrapped(harmless(text), self._console.width):
+            self._console.print(part, markup=False, emoji=False, soft_wrap=True)
 
     def output(self, line: Line, colour: str) -> None:
         from rich.text import Text

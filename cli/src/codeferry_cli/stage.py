@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from codeferry_cli.aws import Aws
@@ -85,7 +86,7 @@ def find_stage(aws: Aws) -> DeployedStage:
 
     stack = Stage(aws.access.stage).workflow_stack
     try:
-        with said_when_slow("Contacting AWS…"):
+        with nullcontext() if aws.hurried else said_when_slow("Contacting AWS…"):
             answer = aws.client("cloudformation").describe_stacks(StackName=stack)
     except ClientError as error:
         if "does not exist" in str(error):

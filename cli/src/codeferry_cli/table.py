@@ -23,8 +23,9 @@ class Column:
 
     Where there is no room ``short`` is how many of the first characters are enough (such as of
     a release, which is accepted so), then what ``shrinks`` is cut in the middle, and then the
-    column that ``drops`` first, the one with the highest number, is left out; 0 never is. A
-    cell that none of this is true for is never cut. ``key`` is the head in CSV, by default
+    column that ``drops`` first, the one with the highest number, is left out; 0 never is, and
+    is cut only when there is nothing left to leave out. A cell that none of this is true for is
+    never cut. ``key`` is the head in CSV, by default
     ``head``; a column with neither is not in it.
     """
 
@@ -95,17 +96,19 @@ def _fitted(
             if columns[number].short:
                 needed = max(columns[number].short, len(columns[number].head))
                 widths[number] = min(widths[number], needed)
-        _shrink(columns, widths, width)
         droppable = [number for number in kept if columns[number].drops]
+        _shrink(columns, widths, width, droppable or kept)
         if _total(columns, widths) <= width or not droppable:
             return kept, widths
         kept.remove(max(droppable, key=lambda number: columns[number].drops))
 
 
-def _shrink(columns: Sequence[Column], widths: dict[int, int], width: int) -> None:
-    """Take from the widest that shrinks until it fits or none can give."""
+def _shrink(
+    columns: Sequence[Column], widths: dict[int, int], width: int, among: Sequence[int]
+) -> None:
+    """Take from the widest of those that shrinks until it fits or none can give."""
     while _total(columns, widths) > width:
-        able = [n for n in widths if columns[n].shrinks and widths[n] > _NARROWEST]
+        able = [n for n in among if columns[n].shrinks and widths[n] > _NARROWEST]
         if not able:
             return
         widths[max(able, key=lambda number: widths[number])] -= 1

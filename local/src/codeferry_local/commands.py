@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,11 @@ def _show(state: State, json_: bool) -> None:
     if json_:
         click.echo(json.dumps({"success": True, **state.to_json()}, indent=2))
         return
-    console = Console()
+    # Off a terminal there is no width to keep to, and a cut path is none.
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
     for name, value in _facts(state).items():
         console.print(f"[bold]{name:<14}[/bold] {value}", soft_wrap=True, highlight=False)
-    table = Table("instance", "name", "target", "root")
+    table = Table("instance", "name", "target", "root", box=None, pad_edge=False)
     for record in state.instances:
         target = record.tags.get("codeferry:target", "")
         table.add_row(record.instance_id, record.name, target, record.root)

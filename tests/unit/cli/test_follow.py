@@ -124,6 +124,28 @@ def test_with_a_command_the_longest_phase_is_called_run(
     assert "apply" not in words
 
 
+def test_what_is_printed_last_is_waited_for(stage: DeployedStage, finished: str) -> None:
+    """The log has it a moment after the run has ended; without output nobody waits."""
+    clock, told = Clock(), Told()
+
+    class Late(LiveOutput):
+        def show_news(self) -> None:
+            told.line(f"looked, {len(clock.slept)} waited")
+
+    def follow(wanted: bool) -> list[str]:
+        told.lines.clear()
+        live = Late(LogTail(stage, finished, since=0), told, wanted=wanted, bare=False, later="")
+        ended = execution.describe(stage, SYNC, finished)
+        follower = Follower(stage, SYNC, finished, told, live, sleep=clock.sleep, clock=clock)
+        follower._timeline = read_history(stage, SYNC, finished, NOTHING_YET)
+        assert ended.stopped
+        follower._settle_since(ended.stopped, now=ended.stopped)
+        return told.lines
+
+    assert follow(wanted=False) == []
+    assert follow(wanted=True) == ["looked, 1 waited"]
+
+
 def test_of_many_instances_only_failures_are_listed(
     stage: DeployedStage, finished: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

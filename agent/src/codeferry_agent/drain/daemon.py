@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from codeferry_agent.drain.drain import Drain
 from codeferry_agent.drain.settings import Settings
 from codeferry_agent.drain.status import StatusWriter
-from codeferry_agent.drain.tally import Tally
+from codeferry_agent.drain.tally import Outcome, Tally
 from codeferry_agent.drain.wake import Waiter
 
 _log = logging.getLogger(__name__)
@@ -95,6 +95,13 @@ class Daemon:
         if self._drain.observing and not self._ending.asked:
             self._waiter.wait(time.monotonic() + self._settings.stability, 0.0)
             tally = self._scan()
+        if tally.next_look is not None:
+            left = tally.files[Outcome.WAITING]
+            _log.info(
+                "%s written less than %g s ago and left for a later scan (--stability).",
+                "1 file was" if left == 1 else f"{left:,} files were",
+                self._settings.stability,
+            )
         return tally
 
     def notice(self, seconds: float) -> None:

@@ -28,7 +28,7 @@ from codeferry_cli.options import (
     run_argument,
 )
 from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION
+from codeferry_cli.params import DURATION, INSTANCE
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import choose_run
 from codeferry_cli.stage import DeployedStage, find_stage
@@ -40,7 +40,9 @@ _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
 @run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
-@click.option("--instance", metavar="ID|NAME", help="Only what this instance printed.")
+@click.option(
+    "--instance", type=INSTANCE, metavar="ID|NAME", help="Only what this instance printed."
+)
 @click.option("--since", type=DURATION, help="Only what was logged in this time, such as 10m.")
 @project_of_run_option
 @access_options

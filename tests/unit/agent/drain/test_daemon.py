@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
+from types import SimpleNamespace
 
 import pytest
 
-from codeferry_agent.drain.daemon import Ending
+from codeferry_agent.drain.daemon import Daemon, Ending
+from codeferry_agent.drain.tally import Outcome, Tally
 
 
 def test_a_second_signal_amidst_the_first_ends_it_at_once(
@@ -32,3 +34,21 @@ def test_a_second_signal_amidst_the_first_ends_it_at_once(
         log.removeHandler(again)
     assert halted == [True]
     assert ending.over()
+
+
+def test_a_single_scan_says_why_a_fresh_file_stays(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing comes after it that would take it; who waits for the file has to know."""
+    tally = Tally()
+    tally.add(Outcome.WAITING, 3, 0.0)
+    tally.look_again(30.0)
+    drain = SimpleNamespace(sync=lambda _: tally, observing=False)
+    status = SimpleNamespace(scanned=lambda *_, **__: None)
+    settings = SimpleNamespace(stability=30.0)
+    ending = SimpleNamespace(asked=False, over=lambda: False)
+    with caplog.at_level("INFO"):
+        Daemon(drain, settings, None, ending, status).run_once()  # type: ignore[arg-type]
+    assert "1 file was written less than 30 s ago and left" in caplog.text
+    tally.next_look = None
+    caplog.clear()
+    Daemon(drain, settings, None, ending, status).run_once()  # type: ignore[arg-type]
+    assert not caplog.text
