@@ -214,28 +214,31 @@ def test_a_call_that_no_policy_allows_is_refused(aws, archive):
     assert code_of(client(aws, "logs", "plan").describe_log_groups)[1] == "AccessDeniedException"
 
 
-@contextmanager
+@pytest.fixture
 def foreign_instance(aws):
-    """An instance of another stage."""
-    record = aws.state.instances[0]
-    given = {"instance_id": "i-0fedcba9876543210", "root": record.root, "executor": "null"}
-    tags = record.tags | {"codeferry:stage": "prod"}
-    aws.control("POST", "instances", given | {"tags": tags})
-    try:
-        yield given["instance_id"]
-    finally:
-        aws.control("DELETE", f"instances/{given['instance_id']}")
+    """An instance of the target, of another stage."""
+    tags = {"codeferry:target": "demo", "codeferry:stage": "prod"}
+    pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+    given = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
+    (instance,) = aws.client("ec2").run_instances(
+        **given, TagSpecifications=[{"ResourceType": "instance", "Tags": pairs}]
+    )["Instances"]
+    instance_id = instance["InstanceId"]
+    registered = {"instance_id": instance_id, "root": "/nonexistent", "executor": "null"}
+    aws.control("POST", "instances", registered | {"tags": tags})
+    yield instance_id
+    aws.control("DELETE", f"instances/{instance_id}")
+    aws.client("ec2").terminate_instances(InstanceIds=[instance_id])
 
 
-def test_a_command_goes_to_the_stages_instances_only(aws):
+def test_a_command_goes_to_the_stages_instances_only(aws, foreign_instance):
     """SendCommand asks for the document and for every instance, by its tags."""
     send = client(aws, "ssm", "dispatch").send_command
-    document = "codeferry-local-sync"
-    with foreign_instance(aws) as other:
-        ours = aws.state.instances[0].instance_id
-        refused = (400, "AccessDeniedException")
-        assert code_of(send, DocumentName=document, InstanceIds=[ours, other]) == refused
-        assert code_of(send, DocumentName="AWS-RunShellScript", InstanceIds=[ours]) == refused
+    document, ours = "codeferry-local-sync", aws.state.instances[0].instance_id
+    refused = (400, "AccessDeniedException")
+    assert code_of(send, DocumentName=document, InstanceIds=[ours, foreign_instance]) == refused
+    assert code_of(send, DocumentName="AWS-RunShellScript", InstanceIds=[ours]) == refused
+    assert code_of(send, DocumentName=document, InstanceIds=[ours]) == (400, "InvalidParameters")
     named = {"Name": document}
     assert code_of(client(aws, "ssm", "dispatch").describe_document, **named) == refused
     assert client(aws, "ssm", "plan").describe_document(**named)["Document"]

@@ -147,7 +147,7 @@ def refusal_of(
             action.partition(":")[0],
             responses.get_region(),
             resource_arn=resource,
-            service_context=dict(context),
+            service_context={**context, **_tags_of_instance(resource)},
         )
         if denied is not None:
             message = iam_actions.identity_denial_message(
@@ -155,6 +155,19 @@ def refusal_of(
             )
             return {"action": action, "resource": resource, "message": message}
     return None
+
+
+def _tags_of_instance(resource: str) -> dict[str, str]:
+    """An EC2 instance's tags under IAM's own condition key and the one of Systems Manager."""
+    from ministack.services import ec2
+
+    arn, _, instance_id = resource.partition(":instance/")
+    tags = ec2._tags.get(instance_id, []) if ":ec2:" in arn else []  # noqa: SLF001 - no public seam
+    return {
+        f"{prefix}/{tag['Key']}": tag["Value"]
+        for prefix in ("aws:ResourceTag", "ssm:resourceTag")
+        for tag in tags
+    }
 
 
 def signed_only(

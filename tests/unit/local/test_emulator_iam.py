@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ministack.core import iam_evaluator
-from ministack.services import iam, sts
+from ministack.services import ec2, iam, sts
 
 from codeferry_local.call_journal import PATH as CALLS
 from codeferry_local.call_journal import Calls, Need, asked, journaled
@@ -93,6 +93,20 @@ def test_what_is_no_request_asks_by_itself(role):
         "s3:GetObject action"
     )
     assert refusal_of("person", [refused]) is None
+
+
+def test_an_instance_is_judged_by_its_tags(role):
+    """They are EC2's, under both condition keys; what has none there has none."""
+    allow = {"Effect": "Allow", "Action": "ssm:SendCommand", "Resource": "*"}
+    conditions = ({"aws:ResourceTag/t": "demo"}, {"ssm:resourceTag/t": "demo"})
+    for equal in conditions:
+        statement = allow | {"Condition": {"StringEquals": equal}}
+        iam._roles["r"]["InlinePolicies"] = {"p": json.dumps({"Statement": statement})}
+        for tags, allowed in (([{"Key": "t", "Value": "demo"}], True), ([], False)):
+            ec2._tags["i-1"] = tags
+            check = ("ssm:SendCommand", "arn:aws:ec2:r:000000000000:instance/i-1", {})
+            assert (refusal_of("actor", [check]) is None) is allowed
+    del ec2._tags["i-1"]
 
 
 def test_other_processes_ask_over_http(role):

@@ -3,8 +3,8 @@
 Sources: AWS PrivateLink Guide, "AWS services that integrate with AWS PrivateLink"; AWS Systems
 Manager User Guide, "Reference: ec2messages, ssmmessages, and other API operations" (newer regions
 have ``ssmmessages`` only, and agents from 3.3.40.0 on need no other); IAM User Guide, "IAM and AWS
-STS quotas", "IAM name requirements" (names are the account's, not a region's); Amazon
-S3 User Guide, "Bucket naming rules" (names are the partition's).
+STS quotas", "IAM name requirements" (names are the account's, not a region's); Amazon S3 User
+Guide, "Bucket naming rules" (names are the partition's).
 """
 
 from __future__ import annotations

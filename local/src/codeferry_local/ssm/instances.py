@@ -64,7 +64,6 @@ class Fleet:
 
     def __init__(self) -> None:
         self._instances: dict[str, LocalInstance] = {}
-        self._gone: dict[str, Mapping[str, str]] = {}
         self._lock = threading.Lock()
         self._on_change: list[Callable[[], None]] = []
 
@@ -81,21 +80,13 @@ class Fleet:
     def remove(self, instance_id: str) -> None:
         """Forget an instance; commands under way to it become Undeliverable."""
         with self._lock:
-            gone = self._instances.pop(instance_id, None)
-            if gone is not None:
-                self._gone[instance_id] = gone.tags
+            self._instances.pop(instance_id, None)
         self._changed()
 
     def tag(self, instance_id: str, tags: Mapping[str, str]) -> None:
         """Add or overwrite tags; raises InvalidInstanceId."""
         instance = self.require([instance_id])[0]
         self.add(replace(instance, tags={**instance.tags, **tags}))
-
-    def tags(self, instance_id: str) -> Mapping[str, str]:
-        """The tags of an instance, also when SSM does not know it any more: they are EC2's."""
-        with self._lock:
-            found = self._instances.get(instance_id)
-            return found.tags if found is not None else self._gone.get(instance_id, {})
 
     def get(self, instance_id: str) -> LocalInstance | None:
         """The instance, if it is registered."""

@@ -234,7 +234,6 @@ class SsmServer:
                 call_journal.access_key(headers.get("Authorization", "")),
                 operation,
                 body if isinstance(body, dict) else {},
-                fleet=self.fleet,
                 region=self._region,
                 account=self._account,
             )
