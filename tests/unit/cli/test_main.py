@@ -349,6 +349,20 @@ def test_a_full_stdout_is_said_without_a_traceback(ferry_command: str, words: st
     assert "Exception" not in done.stderr
 
 
+def test_what_is_still_buffered_at_the_end_has_to_arrive_as_well() -> None:
+    """Python would try to write it once more, complain, and end with 120."""
+    program = (
+        "import sys; from codeferry_cli import main;"
+        "main.run = lambda _: sys.stdout.write('x') * 0; main.main()"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    said = "Error: stdout cannot be written: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
 def test_closed_streams_are_nothing_to_fail_for(ferry_command: str, closed: str) -> None:
     """`>&-` is a way to say: not interested."""

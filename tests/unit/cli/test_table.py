@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codeferry_cli.commands.runs import _COLUMNS as RUNS
+from codeferry_cli.output import wrapped
 from codeferry_cli.report_view import COLUMNS as INSTANCES
 from codeferry_cli.table import Cell, Column, cut_middle, to_csv, to_lines
 
@@ -121,3 +122,14 @@ def test_a_name_cannot_act_on_the_terminal_nor_break_a_row() -> None:
     """A cell is one line of harmless text."""
     lines = plain((Column("name"),), ("a\x1b[2J\nb",), 80)
     assert lines[1] == "a\\x1b[2J\\nb"
+
+
+def test_a_line_wraps_between_words_and_a_command_not_at_all() -> None:
+    """An id stays whole, and what is pasted is one command."""
+    assert wrapped("Verified: 18 files, digest b015f7af66ec on 3/3 instances", 40) == [
+        "Verified: 18 files, digest b015f7af66ec",
+        "  on 3/3 instances",
+    ]
+    assert wrapped(RUN * 3, 40) == [RUN * 3]
+    command = f"Look again: ferry status {RUN} --stage local"
+    assert wrapped(command, 40) == [command]
