@@ -7,6 +7,7 @@ for second in 1 2 3 4 5 6 7 8 9 10; do
   [ -e "$line.working" ] || break
   supervisor=$(cat "$line.working" 2>/dev/null)
   [ -z "$supervisor" ] || kill -0 "$supervisor" 2>/dev/null || break
+  [ "$second" -lt 10 ] || echo 'It still runs.'
   sleep 1
 done
 for record in "$line" "$root/{{ project }}/runs/{{ runId }}.json" \

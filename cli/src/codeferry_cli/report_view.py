@@ -113,6 +113,20 @@ def _troubles(report: Report) -> Iterator[str]:
     yield from warnings(report)
     yield from tails(report)
     yield from reasons(report)
+    yield from left_lines(report)
+
+
+def left_lines(report: Report) -> list[str]:
+    """Of a cancelled run what of it still runs."""
+    if report["status"] != "CANCELLED" or not report["instances"]:
+        return []
+    codes = Counter(o["error"]["code"] if o["error"] else "" for o in report["instances"])
+    left, unknown = codes["still_running"], codes["unknown"]
+    if not left and not unknown:
+        return ["Nothing of it is left running."]
+    parts = [f"still runs on {amounts.counted(left, 'instance')}"] if left else []
+    parts += [f"not known of {amounts.counted(unknown, 'instance')}"] if unknown else []
+    return [f"What is left running: {', '.join(parts)}"]
 
 
 def cost_lines(report: Report) -> list[str]:

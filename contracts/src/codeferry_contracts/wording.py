@@ -109,7 +109,9 @@ def standing(report: Report) -> str:
     now = [current(outcome) for outcome in report["instances"]]
     have = now.count(wanted) if wanted else 0
     again = " again" if report["workflow"] == ROLLBACK else ""
-    line = f"{have:,}/{total:,} instances have {f'release {wanted}' if wanted else 'the release'}"
+    verb = "are known to have" if None in now else "have"  # who did not say may have it as well
+    what = f"release {wanted}" if wanted else "the release"
+    line = f"{have:,}/{total:,} instances {verb} {what}"
     unknown = f", {now.count(None):,} did not say" if None in now else ""
     ill = sum(o["status"] != "succeeded" and current(o) == wanted for o in report["instances"])
     failed = f", {ill:,} of them failed" if wanted and ill else ""

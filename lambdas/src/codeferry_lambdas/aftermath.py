@@ -26,7 +26,7 @@ from codeferry_lambdas.observability import logger
 from codeferry_lambdas.record import Plan, Record, Run
 from codeferry_lambdas.settings import Settings
 
-NO_RECORD = "No record."  # as stacks/documents/record.sh says it
+NO_RECORD, RUNS = "No record.", "It still runs."  # as stacks/documents/record.sh says it
 _DELIVERY_SECONDS = 30  # the least that SendCommand takes
 ENDING_SECONDS = 20.0  # for the cancelled commands to end
 ANSWER_SECONDS = 75.0  # for the instances to be reached, and to end what was started
@@ -41,6 +41,11 @@ _UNKNOWN: ErrorRecord = {
     "code": "unknown",
     "message": "The instance did not answer after the cancel: what it has is not known.",
     "hint": "Check its SSM agent; once it is back, a push or a rollback says what it has.",
+}
+_RUNS: ErrorRecord = {
+    "code": "still_running",
+    "message": "What the run has started still runs, 10 s after it was cancelled.",
+    "hint": "It is killed five seconds after a cancel; what stays, waits for a disk.",
 }
 
 
@@ -137,6 +142,8 @@ def _outcome(instance: Instance, said: str | None, run_id: str, command_id: str)
     except ResultInvalid:
         untouched = NO_RECORD in said.splitlines()
         return outcomes.failed(known, _UNTOUCHED if untouched else _UNKNOWN)
+    if RUNS in said.splitlines():
+        return outcomes.failed(outcomes.with_result(known, result), _RUNS)
     if result.run_id != run_id:
         return outcomes.failed(known, _UNKNOWN)
     known = outcomes.with_result(known, result, "Cancelled")

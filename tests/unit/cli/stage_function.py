@@ -107,7 +107,7 @@ def outcome(target: str, instance_id: str, command: list[str], workflow: str) ->
         "manifest": True,
         "warnings": [],
         "unmet": [],
-        "seconds": {"download": 0.2, "extract": 0.3} if applied else {},
+        "seconds": {"download": 0.2} | ({"extract": 0.3} if applied else {}),
         "ran": ran(failed) if command else None,
         "error": error if failed else None,
     }

@@ -266,9 +266,9 @@ def test_of_many_different_ends_only_some_are_shown() -> None:
         (
             {"command": ["x"]},
             "Command succeeded on 1/2 instances; "
-            f"1/2 instances have release {DIGEST[:20]}, 1 did not say",
+            f"1/2 instances are known to have release {DIGEST[:20]}, 1 did not say",
         ),
-        ({"command": []}, f"1/2 instances have release {DIGEST[:20]}, 1 did not say"),
+        ({"command": []}, f"1/2 instances are known to have release {DIGEST[:20]}, 1 did not say"),
     ],
 )
 def test_the_last_line_is_about_what_was_asked(changes: dict[str, Any], line: str) -> None:
@@ -283,3 +283,11 @@ def test_a_failed_command_leaves_the_release() -> None:
     assert report_view.summary(found) == (
         f"Command succeeded on 1/2 instances, in release {DIGEST[:20]}"
     )
+
+
+def test_a_cancelled_run_says_that_nothing_is_left_running() -> None:
+    """Where every instance has said so; of another run nothing is said."""
+    error = {"code": "cancelled", "message": "cancelled", "hint": ""}
+    found = report([outcome(1, status="failed", error=error)], status="CANCELLED")
+    assert report_view.left_lines(found) == ["Nothing of it is left running."]
+    assert report_view.left_lines(report([outcome(1)])) == []

@@ -133,5 +133,7 @@ def test_a_rollback_is_summed_up_as_one() -> None:
     now = {"status": "succeeded", "release_id": RELEASE, "seconds": {}, "previous": ""}
     other = {**now, "status": "failed", "release_id": "", "seconds": {"activate": 1.0}}
     back = report(workflow="rollback", instances=[now, other, {**other, "seconds": {}}])
-    assert summary(back) == f"1/3 instances have release {RELEASE} again, 1 did not say"
+    assert (
+        summary(back) == f"1/3 instances are known to have release {RELEASE} again, 1 did not say"
+    )
     assert verification_lines(back) == []

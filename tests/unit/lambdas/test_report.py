@@ -266,11 +266,11 @@ def test_what_a_cancel_has_left_is_asked_of_the_instances(
     is said to be unknown, and who has no record was not changed."""
     monkeypatch.setattr(aftermath, "ANSWER_SECONDS", 0.0)
     monkeypatch.setattr(aftermath, "ENDING_SECONDS", 0.0)
-    killed, alive, none, mute, cut, done = instances(6)
+    killed, alive, none, mute, cut, done, stuck = instances(7)
     ran = {"ending": "interrupted", "exit_code": -1, "signal": 9, "seconds": 2.0}
     ran |= {"output_bytes": 6, "tail": "step 1"}
     error = {"code": "interrupted", "message": "It was interrupted.", "hint": "Start again."}
-    record.write_plan(plan(6, 1))
+    record.write_plan(plan(7, 1))
     ledger.reserve("run-1", 0)
     ledger.set_command("run-1", 0, "c" * 36)
     ssm.add_response("cancel_command", {}, {"CommandId": "c" * 36})
@@ -282,6 +282,7 @@ def test_what_a_cancel_has_left_is_asked_of_the_instances(
         none.instance_id: "No record.\n",
         cut.instance_id: result_line()[:40],
         done.instance_id: result_line(),
+        stuck.instance_id: f"It still runs.\n{result_line(status='running')}",
     }
     say(ssm, "d" * 36, "Success", outputs)
     abort.handler(aws_event("sfn-execution-aborted"), None)
@@ -295,7 +296,8 @@ def test_what_a_cancel_has_left_is_asked_of_the_instances(
         mute.instance_id: "unknown",
         cut.instance_id: "unknown",
         done.instance_id: "",
-        "i-00000000000000006": "not_reached",
+        stuck.instance_id: "still_running",
+        "i-00000000000000007": "not_reached",
     }
     assert made["status"] == "CANCELLED"
     told = found[killed.instance_id]
@@ -304,8 +306,12 @@ def test_what_a_cancel_has_left_is_asked_of_the_instances(
     assert (told["ran"]["ending"], told["ran"]["tail"]) == ("cancelled", "step 1")
     assert found[none.instance_id]["release_id"] == ""
     assert "nothing" not in str(found[mute.instance_id]["error"])
+    left = "What is left running: still runs on 1 instance, not known of 2 instances"
+    assert report_view.left_lines(made) == [left]
     assert [line for line in report_view.tails(made) if "step 1" in line]
-    assert report_view.summary(made).startswith("3/7 instances have release " + "e" * 20)
+    assert report_view.summary(made).startswith(
+        "4/8 instances are known to have release " + "e" * 20
+    )
     assert "Run it again" not in "\n".join(report_view.reasons(made))
 
 

@@ -139,11 +139,12 @@ def test_no_line_contradicts_another_or_the_record(
     text = "\n".join(lines)
     last = lines[-1]
 
-    stated = re.search(r"(\d+)/(\d+) instances have release", last)
+    stated = re.search(r"(\d+)/(\d+) instances (?:are known to )?have release", last)
     if stated:
         assert (int(stated[1]), int(stated[2])) == (have, total)
         silent = re.search(r"(\d+) did not say", last)
         assert (int(silent[1]) if silent else 0) == unknown
+        assert ("are known to have" in last) == bool(unknown)
         failed = re.search(r"(\d+) of them failed", last)
         ill = sum(
             o["status"] != "succeeded" and has == NEW

@@ -256,6 +256,17 @@ def test_a_supervisor_at_its_end_is_waited_for(record_root, tmp_path_factory):
     assert on_record(record_root, path=f"{programs}:{os.environ['PATH']}").strip() == "ended"
 
 
+def test_a_supervisor_that_does_not_end_is_said_to_run(record_root, tmp_path_factory):
+    """After ten looks; what is on record is printed all the same."""
+    (record_root / ".results/run-1.working").write_text(str(os.getpid()))
+    programs = tmp_path_factory.mktemp("bin")
+    (programs / "sleep").write_text("#!/bin/sh\n")
+    (programs / "sleep").chmod(0o755)
+    printed = on_record(record_root, path=f"{programs}:{os.environ['PATH']}").splitlines()
+    assert printed[0] == "It still runs."
+    assert json.loads(printed[1])["run_id"] == "run-1"
+
+
 def test_the_record_document_is_closed_and_has_one_step():
     """Its parameters have patterns, as those of the others."""
     from stacks.documents import record_document

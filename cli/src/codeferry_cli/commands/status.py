@@ -128,8 +128,10 @@ def _show_ended(
     if report:
         report_view.show(report, output, everybody=everybody, option=stage.option())
     if error:
-        output.line(f"Failed: {error['message']}")
-        output.line(f"  {error['hint']}")
+        word = "Cancelled" if error["code"] == "cancelled" else "Failed"
+        output.line(f"{word}: {error['message']}")
+        if error["hint"]:
+            output.line(f"  {error['hint']}")
     output.document(
         run.to_json()
         | {"phase": None, "phases": timeline.to_json()}
