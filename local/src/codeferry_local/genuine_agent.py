@@ -36,6 +36,7 @@ _BY_NAME = ("logs", "monitoring", "ssmmessages")
 _PLACES = ("/etc/amazon", "/var/lib/amazon", "/var/log/amazon")
 _PROGRAMS = ("unshare", "openssl")
 _START_SECONDS = 60
+_STOP_SECONDS = 10
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The first process of the namespace; it takes over whatever other processes leave behind. A step
 # that ends with 194 makes the agent shut the machine down: it shall not be this one.
@@ -281,7 +282,7 @@ def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     for process in processes:
         process.wait()
-    psutil.wait_procs(children)
+    psutil.wait_procs(children, timeout=_STOP_SECONDS)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
