@@ -159,7 +159,9 @@ class GenuineAgents:
         # Removing what another embedded AWS has mounted over would unmount it there.
         if not _mounted():
             for directory in reversed(self._made):
-                directory.rmdir()
+                # Not empty: by now somebody else's.
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
 
     def _pinged(self, instance_id: str) -> bool:
         instance = self.fleet.get(instance_id)
