@@ -36,6 +36,7 @@ _BY_NAME = ("logs", "monitoring", "ssmmessages")
 _PLACES = ("/etc/amazon", "/var/lib/amazon", "/var/log/amazon")
 _PROGRAMS = ("unshare", "openssl")
 _START_SECONDS = 60
+_STOP_SECONDS = 10
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The first process of the namespace; it takes over whatever other processes leave behind. A step
 # that ends with 194 makes the agent shut the machine down: it shall not be this one.
@@ -158,7 +159,9 @@ class GenuineAgents:
         # Removing what another embedded AWS has mounted over would unmount it there.
         if not _mounted():
             for directory in reversed(self._made):
-                directory.rmdir()
+                # Not empty: by now somebody else's.
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
 
     def _pinged(self, instance_id: str) -> bool:
         instance = self.fleet.get(instance_id)
@@ -281,7 +284,7 @@ def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     for process in processes:
         process.wait()
-    psutil.wait_procs(children)
+    psutil.wait_procs(children, timeout=_STOP_SECONDS)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

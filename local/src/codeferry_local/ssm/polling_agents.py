@@ -84,6 +84,7 @@ class PollingAgents:
         with delivery.lock:
             if delivery.ending is not None:
                 return
+            delivery.invocation.running = True
             for name, result in (given.get("runtimeStatus") or {}).items():
                 _record(delivery.invocation.steps, name, result)
             delivery.invocation.trace += str(given.get("documentTraceOutput") or "")
@@ -92,8 +93,11 @@ class PollingAgents:
 
     def acknowledge(self, message_id: str) -> None:
         """The agent has the message; raises InvalidMessageId."""
-        self._delivery(message_id)
+        delivery = self._delivery(message_id)
         self._messages.remove(message_id)
+        if delivery is not None:
+            with delivery.lock:
+                delivery.invocation.running = True
 
     def fail(self, message_id: str, why: str) -> None:
         """The agent cannot handle the message, so its invocation failed; InvalidMessageId."""
@@ -120,7 +124,7 @@ class PollingAgents:
             delivery.woken.wait(_LOOK_SECONDS)
             delivery.woken.clear()
             reason = invocation.interrupt.reason
-            # The total timeout settles an invocation without asking its agent.
+            # A timeout of the service settles an invocation without asking its agent.
             if reason in (Reason.LOST, Reason.STOP) or invocation.detail.terminal:
                 return None
             if delivery.ending is not None:

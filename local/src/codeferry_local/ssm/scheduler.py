@@ -250,9 +250,8 @@ class Scheduler:
     def _start(self, invocation: Invocation, instance: LocalInstance) -> None:
         if self._stopped:
             return
-        if invocation.delivery is not None:
-            invocation.delivery.cancel()
-        invocation.running = True
+        # An agent that polls has to fetch it first.
+        invocation.running = not instance.polls
         self._busy[instance.instance_id] += 1
         self._running.add(invocation)
         self._change_invocation(invocation, Detail.IN_PROGRESS)

@@ -280,6 +280,20 @@ def test_a_command_that_no_agent_has_fetched_is_cancelled_at_once(bench, agent):
     assert agent.poll() == []
 
 
+def test_a_command_that_no_agent_fetches_in_time_is_not_delivered(bench, agent):
+    """Its message goes; one that an agent has fetched is its agent's."""
+    fetched = bench.send(TimeoutSeconds=30)
+    message = received(agent)
+    agent.acknowledge(message)
+    waiting = bench.send(TimeoutSeconds=30)
+    until(lambda: bench.command(waiting)["Status"] == "InProgress")
+    bench.server.advance(31)
+    bench.ended(waiting)
+    assert bench.invocations(waiting)[INSTANCE]["StatusDetails"] == "DeliveryTimedOut"
+    assert bench.command(fetched)["Status"] == "InProgress"
+    until(lambda: agent.poll(hidden=0) == [])
+
+
 def test_a_refused_message_fails_its_invocation(bench, agent):
     """FailMessage ends it, and says why."""
     command_id = bench.send()
