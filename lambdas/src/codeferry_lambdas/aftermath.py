@@ -143,7 +143,7 @@ def _outcome(instance: Instance, said: str | None, run_id: str, command_id: str)
         untouched = NO_RECORD in said.splitlines()
         return outcomes.failed(known, _UNTOUCHED if untouched else _UNKNOWN)
     if RUNS in said.splitlines():
-        return outcomes.failed(outcomes.with_result(known, result), _RUNS)
+        return outcomes.failed(outcomes.with_result(known, result, "Cancelled"), _RUNS)
     if result.run_id != run_id:
         return outcomes.failed(known, _UNKNOWN)
     known = outcomes.with_result(known, result, "Cancelled")
