@@ -48,7 +48,7 @@ def test_no_command_is_a_usage_error_with_an_example(
     before = world.objects("archives/")
     answer = ferry("run", "fleet", str(project), *arguments)
     assert answer.exit == 2
-    assert "ferry run TARGET -- python train.py" in answer.err
+    assert "ferry run TARGET -- python3 train.py" in answer.err
     assert world.objects("archives/") == before
 
 
