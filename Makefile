@@ -9,7 +9,7 @@ STAGE ?= dev
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types unit docs synth deploy bench chaos clean
+.PHONY: help setup demo test check format lint types unit docs transcripts synth deploy bench chaos clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: setup ## format and fix what can be fixed
 
 docs: setup ## regenerate the generated pages of docs/
 	$(BIN)/python scripts/docs.py
+
+transcripts: setup ## what README and docs show of ferry, recorded anew
+	$(BIN)/python scripts/transcripts.py
 
 bench: setup ## the figures of docs/benchmarks.md, as ratios in one run
 	$(BIN)/python benchmarks/packing.py

@@ -144,8 +144,6 @@ def _printed(arguments: Sequence[str]) -> int:
         code = run(arguments)
         sys.stdout.flush()
     except OSError as error:
-        # What is still buffered has nowhere to go: Python would try again and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return errors.PIPE_CLOSED
         print_error(_as_failure(f"stdout cannot be written: {error.strerror}."))

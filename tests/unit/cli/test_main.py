@@ -330,9 +330,7 @@ def test_who_reads_stdout_may_have_enough(ferry_command: str, world: Any, projec
     assert not [line for line in done.stderr.splitlines() if "rror" in line or "Trace" in line]
 
 
-@pytest.mark.parametrize(
-    "words", ["--version", "--help", "init --dry-run", "init --dry-run --json"]
-)
+@pytest.mark.parametrize("words", ["--help", "init --dry-run --json"])
 def test_a_full_stdout_is_said_without_a_traceback(ferry_command: str, words: str) -> None:
     """What cannot be written, and why; exit 1."""
     with Path("/dev/full").open("w") as full:
@@ -363,14 +361,11 @@ def test_what_is_still_buffered_at_the_end_has_to_arrive_as_well() -> None:
     assert (done.returncode, done.stderr) == (1, said)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
-def test_closed_streams_are_nothing_to_fail_for(ferry_command: str, closed: str) -> None:
+def test_closed_streams_are_nothing_to_fail_for(ferry_command: str) -> None:
     """`>&-` is a way to say: not interested."""
+    shell = " && ".join(f'"$1" init --dry-run {c}' for c in (">&-", "2>&-", ">&- 2>&-", "<&-"))
     done = subprocess.run(
-        ["sh", "-c", f'"$1" init --dry-run {closed}', "sh", ferry_command],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["sh", "-c", shell, "sh", ferry_command], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
