@@ -194,7 +194,7 @@ def test_an_archive_that_expires_between_waves_fails_those_after_it(aws, project
         "push", "demo", project, "--max-concurrency", "1", "--max-errors", "100%"
     ) as push:
         until(lambda: sent_to(aws, first))
-        aged = {"bucket": aws.bucket, "days": 2, "prefix": "archives/"}
+        aged = {"bucket": aws.bucket, "days": 31, "prefix": "archives/"}
         assert aws.control("POST", "lifecycle", aged)["expired"]
         aws.control("POST", "clock", {"advance": 250})
         said, _ = push.communicate(timeout=PATIENCE)

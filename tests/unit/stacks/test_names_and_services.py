@@ -77,17 +77,11 @@ def without_region(templates):
     }
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ec2messages goes with issue 15, point 7: drop this mark then"
-)
 def test_no_endpoint_is_of_a_retired_service(everything):
     """A stack whose endpoint service a region lacks cannot be created there."""
     assert retired(templates(everything)) == set()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="names get their region with issue 15, point 9: drop this mark then"
-)
 def test_no_global_name_is_without_its_region(everything):
     """The second region of an account would fail on the name that the first has taken."""
     assert without_region(templates(everything)) == set()
