@@ -154,7 +154,7 @@ def _rehearse(plan: Launch, access: Access, output: Output) -> None:
     said: dict[str, Any] = {"request": plan.request.to_json()}
     if plan.variables.values:
         said["variables"] = plan.variables.names
-    rehearse(plan.prepared, output, said, instances)
+    rehearse(plan.prepared, output, said, plan.request.target, instances)
 
 
 def _launch(

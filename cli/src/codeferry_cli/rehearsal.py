@@ -11,12 +11,14 @@ from codeferry_cli.archive import Prepared, measure
 from codeferry_cli.output import Output
 from codeferry_contracts.cost import nat_usd, of_a_run
 from codeferry_contracts.escaping import one_line
+from codeferry_contracts.target import parse_target
 
 
 def rehearse(
     prepared: Prepared,
     output: Output,
     plan: Mapping[str, Any],
+    target: str,
     reached: Mapping[str, Any] | None = None,
 ) -> None:
     """Pack to nowhere, and say what would go out; ``plan`` is what would be done with it, and
@@ -35,8 +37,8 @@ def rehearse(
         output.line(f"  {amounts.size(file.size):>9}  {one_line(packing_view.spelled(file.path))}")
     for name, value in plan.items():
         output.line(f"{name.capitalize()}: {_text(value)}")
-    known = len(reached["reachable"]) if reached else None
-    priced = price(known, packed.size)
+    known = reached["reachable"] if reached else parse_target(target).instances
+    priced = price(len(known) if reached else len(known) or None, packed.size)
     output.line(_price_line(priced))
     output.document(
         {"dry_run": True}

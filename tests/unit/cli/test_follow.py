@@ -129,7 +129,7 @@ def test_what_is_printed_last_is_waited_for(stage: DeployedStage, finished: str)
     clock, told = Clock(), Told()
 
     class Late(LiveOutput):
-        def show_news(self) -> None:
+        def show_news(self, *, ended: bool = False) -> None:
             told.line(f"looked, {len(clock.slept)} waited")
 
     def follow(wanted: bool) -> list[str]:

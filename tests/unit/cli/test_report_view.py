@@ -77,7 +77,7 @@ def test_those_that_failed_come_last() -> None:
     table = report_view.rows([outcome(1), failed(2, "full"), outcome(3)])
     assert [row[0][0] for row in table] == ["✓", "✓", "✗"]
     text = shown(report([failed(1, "No space."), outcome(2, warnings=["slow disk"])]))
-    last = f"1/2 instances have release {DIGEST[:20]}, 1 did not say"
+    last = f"1/2 instances are known to have release {DIGEST[:20]}, 1 did not say"
     assert text.splitlines()[-2:] == ["  Free some.", last]
 
 
@@ -129,7 +129,7 @@ def test_of_many_instances_counts_failures_and_a_command_are_shown() -> None:
     assert "197 applied, 3 disk full\nAll 200 instances: ferry status r --all\n" in text
     assert text.count("✓ i-") == 0
     assert text.count("✗ i-") == 3
-    assert text.splitlines()[-1].startswith("197/200 instances have release")
+    assert text.splitlines()[-1].startswith("197/200 instances are known to have release")
 
 
 def test_every_instance_is_shown_where_it_is_asked_for() -> None:
@@ -249,7 +249,7 @@ def test_the_end_of_the_output_of_failed_instances_is_shown() -> None:
 def test_a_command_that_went_well_says_its_exit_code_too() -> None:
     """In the table and while the run goes on, in the words of one that failed."""
     fine = outcome(1) | {"ran": ended(1, "", "")["ran"] | {"ending": "exited", "exit_code": 0}}
-    assert report_view.rows([fine])[0][2] == "exit code 0"
+    assert report_view.rows([fine])[0][3] == "exit code 0"
     assert "exit code 0" in report_view.outcome_line(fine)
 
 

@@ -71,7 +71,7 @@ def upload(
     packing_view.show_selection(prepared, output)
     if dry_run:
         instances = reach.rehearse(access, target, output)
-        rehearse(prepared, output, {"key": key}, instances)
+        rehearse(prepared, output, {"key": key}, target, instances)
     else:
         _upload(prepared, target, key, access, waiting, output)
 
