@@ -52,10 +52,11 @@ def concurrency(endpoint: str, function: str, most: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("function", ["Plan", "Dispatch", "Await", "Collect", "Verify"])
 def test_a_throttled_function_is_called_again(canned: Canned, endpoint: str, function: str) -> None:
-    """By the name that the definition retries; then the run ends as after any error."""
+    """More often than after any other error, for minutes: in an account that runs ten functions at
+    a time others may have all ten. Then the run ends as after any error."""
     with concurrency(endpoint, function, 0):
         ended = canned.run()
-    assert failures(ended).count(THROTTLED) >= 4
+    assert failures(ended).count(THROTTLED) >= 16
     assert ended.called[-2:] == ["Cleanup", "Report"]
 
 
