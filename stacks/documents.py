@@ -107,7 +107,7 @@ def program(workflow: str, settings: Settings) -> str:
     whose signature it is to ask for."""
     source = (FRAMES / "fetch.py").read_text().rstrip("\n")
     source = source.replace("@@WORKFLOW@@", workflow).replace("@@SHA256@@", agent_sha256())
-    frame = (FRAMES / "run.sh").read_text().replace("@@TRUST@@", _trust(settings))
+    frame = (FRAMES / "run.sh").read_text().replace("# @@TRUST@@\n", _trust(settings))
     return frame.replace("@@SOURCE@@", source)
 
 

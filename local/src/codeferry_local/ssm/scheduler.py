@@ -316,7 +316,11 @@ class Scheduler:
             for invocation in killed:
                 if not invocation.detail.terminal:
                     first = invocation.steps[0]
-                    first.detail, first.stdout = Detail.FAILED, WORKER_LOST
+                    first.detail, first.stdout, first.output = (
+                        Detail.FAILED,
+                        WORKER_LOST,
+                        WORKER_LOST,
+                    )
                     first.exit_code, first.finished = 0, datetime.now(UTC)
                     self._settle(invocation, Detail.FAILED)
         self._faults.come_back(instance_id)
