@@ -51,6 +51,7 @@ BOUNDARY = policy_name("boundary", REGION)
 # What the bootstrap deploys, as settings of the CDK app; and without what MiniStack refuses.
 CONTEXT = (
     "stage=dev",
+    f"region={REGION}",
     f"permanent_bucket={BUCKET}",
     *FOR_MINISTACK[3::2],
     f"permissions_boundary={BOUNDARY}",
