@@ -138,7 +138,7 @@ def test_an_unmet_expectation_warns_and_with_strict_fails(aws, project):
     before = (aws.root(aws.state.instances[0], project.name) / "current").resolve()
     (project / "main.py").write_text("print('not to be activated')\n")
     strict = aws.ferry(*expecting, "--strict")
-    assert strict.exit == 1
+    assert strict.exit == 4
     assert (aws.root(aws.state.instances[0], project.name) / "current").resolve() == before
 
 

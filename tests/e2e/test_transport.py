@@ -151,4 +151,4 @@ def test_a_send_command_that_is_refused_is_the_runs_reason(through, project):
     ran, report = through.push(project)
     assert ran.exit == 4
     assert {o["error"]["code"] for o in report["instances"]} == {"aws_refused"}
-    assert "SendCommand" in report["instances"][0]["error"]["hint"]
+    assert "SendCommand" in report["instances"][0]["error"]["message"]

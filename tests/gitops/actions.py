@@ -45,7 +45,7 @@ def download_artifact(job, given):
 
 def configure_aws_credentials(job, given):
     """Credentials for a job whose token the role trusts."""
-    assert set(given) == {"role-to-assume", "aws-region"}, given
+    assert set(given) - {"role-duration-seconds"} == {"role-to-assume", "aws-region"}, given
     if job.permissions.get("id-token") != "write":
         raise StepFailed("the job may not ask for a token: id-token is not write")
     subject = job.github.subject(job.run.event, job.environment_name)
