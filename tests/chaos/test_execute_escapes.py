@@ -73,7 +73,7 @@ def test_nothing_survives_that_forks_twice_and_ignores_term(
     if how == "kill":
         os.killpg(front.pid, signal.SIGKILL)
     ending = here.wait(front, payload)
-    assert ending.ran.ending == ("timed_out" if how == "timeout" else "cancelled")
+    assert ending.ran.ending == ("timed_out" if how == "timeout" else "interrupted")
     assert ending.ran.signal == signal.SIGKILL
     assert _sleepers(marker) == []
     # The command itself was given 1 s, then 5 s of grace; 10 are promised.
@@ -137,23 +137,6 @@ def test_a_reader_that_stops_reading_does_not_stop_the_clock(here: Machine) -> N
 
 def _record(here: Machine) -> str:
     return (here.project / "runs/run-1.json").read_text()
-
-
-def test_a_reader_that_goes_away_does_not_end_the_command(here: Machine) -> None:
-    """As when the SSM agent restarts: the command runs to its end and is recorded."""
-    gate = here.root / "gate"
-    os.mkfifo(gate)
-    gate.chmod(0o666)
-    payload = here.command("/bin/sh", "-c", f"read go <{gate}; seq 100000; exit 6")
-    front = here.start(payload)
-    assert front.stdout is not None
-    front.stdout.readline()
-    front.stdout.close()
-    front.stdout = None
-    gate.write_text("\n")
-    ending = here.wait(front, payload)
-    assert ending.ran.exit_code == 6
-    assert ending.ran.tail.endswith("\n100000\n")
 
 
 @pytest.fixture
