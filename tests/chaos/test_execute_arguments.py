@@ -27,14 +27,15 @@ KNOWN = ["a b", "it's", "$x", ";id", "`id`", "", "new\nline", "-rf", "\\", "é",
 ECHO = "import os, sys, json; print(json.dumps([os.fsencode(a).hex() for a in sys.argv[1:]]))"
 SUPERVISE = f"""
 import json, os, sys
+from pathlib import Path
 from codeferry_agent.run.account import account_of
 from codeferry_agent.run.output import Output
 from codeferry_agent.run.spawn import spawn
 from codeferry_agent.run.supervise import Supervision
 with open(sys.argv[1]) as file:
     words = [sys.executable, "-c", {ECHO!r}, *json.load(file)]
-output, us = Output(1), account_of(None, os.environ)
-watch = Supervision(output, seconds=60, cancelled=lambda: False)
+output, us = Output(1, Path(sys.argv[2])), account_of(None, os.environ)
+watch = Supervision(output, seconds=60, stopped=lambda: "")
 ended = watch.run(lambda: spawn(words, sys.argv[2], {{}}, us))
 output.finish()
 sys.exit(ended.exit_code)
