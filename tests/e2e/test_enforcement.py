@@ -294,5 +294,5 @@ def test_a_run_without_a_permission_fails_and_says_which(aws, project):
     deny = {"Effect": "Deny", "Action": "ssm:DescribeDocument", "Resource": "*"}
     with narrowed(aws, "plan", deny):
         pushed = aws.ferry("push", "demo", project)
-    assert pushed.exit == 1
+    assert pushed.exit == 4
     assert "ssm:DescribeDocument" in pushed.err

@@ -56,10 +56,10 @@ def finished(aws):
     sqs.delete_queue(QueueUrl=queue)
 
 
-@pytest.mark.parametrize(("target", "status"), [("demo", "SUCCEEDED"), ("nobody-here", "FAILED")])
-def test_the_end_of_a_run_is_one_event(aws, project, finished, target, status):
+@pytest.mark.parametrize(("command", "status"), [("true", "SUCCEEDED"), ("false", "FAILED")])
+def test_the_end_of_a_run_is_one_event(aws, project, finished, command, status):
     """Whoever has a rule for it hears how each run ended, once, with its counts."""
-    run_id = aws.ferry("push", target, project, "--json").json["run_id"]
+    run_id = aws.ferry("run", "demo", project, "--json", "--", command).json["run_id"]
     (detail,) = until(finished)
     assert (detail["run_id"], detail["status"]) == (run_id, status)
     assert detail["counts"] == aws.report(run_id)["counts"]
