@@ -68,7 +68,8 @@ def test_the_end_of_a_run_is_one_event(aws, project, finished, command, status):
 
 def test_what_the_instances_print_is_in_the_stages_log_group(aws, project):
     """Run Command streams its output to the log group that the stack made."""
-    report = aws.report(aws.ferry("push", "demo", project, "--json").json["run_id"])
+    ran = aws.ferry("run", "demo", project, "--json", "--", "echo", "hello")
+    report = aws.report(ran.json["run_id"])
     logs = aws.client("logs")
     for outcome in report["instances"]:
         prefix = f"{outcome['command_id']}/{outcome['instance_id']}"
