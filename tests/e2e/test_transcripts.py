@@ -26,11 +26,12 @@ def test_every_transcript_is_what_ferry_says(files):
 
 
 def test_every_console_block_with_ferry_is_one_of_them(files):
-    """Nobody writes one by hand that nothing compares."""
+    """Nobody writes one by hand that nothing compares. Those of train.md are typed one after the
+    other by test_train.py, which compares what comes out in the end."""
     blocks = [
         block
         for path, text in files.items()
-        if path.suffix == ".md"
+        if path.suffix == ".md" and path.name != "train.md"
         for block in text.split("```console\n")[1:]
     ]
     assert len(blocks) == 3
