@@ -82,7 +82,7 @@ def test_every_command_makes_do_with_the_documented_policy(
         "releases": [("fleet", "--project", "demo")],
         "status": [(finished,)],
         "logs": [(finished,), (finished, "-f")],
-        "cancel": [(running,)],
+        "cancel": [(running, "--no-wait")],
         "doctor": [("fleet",)],
     }
     assert set(lines) == set(COMMANDS) - NOT_OF_A_STAGE
