@@ -46,10 +46,12 @@ class Meter:
 
     def _state(self, done: int, share: float) -> str:
         tally, more = self._tally, "" if self._tally.plan_complete else "+"
-        many = "file" if (tally.planned_files, more) == (1, "") else "files"
-        files = f"{tally.files:,} of {tally.planned_files:,}{more} {many}"
+        files = f"{tally.files:,} of {tally.planned_files:,}{more} files"
         size = f"{amounts.size(done)} of {amounts.size(tally.planned_bytes)}{more}"
-        return ", ".join([files, size, *self._speed(done)]) + f" ({share:.0%})"
+        # Of a single file all bytes may be there a moment before it is: not "0 of 1", then.
+        alone = tally.planned_files == 1 and tally.plan_complete
+        parts = [size] if alone else [files, size]
+        return ", ".join([*parts, *self._speed(done)]) + f" ({share:.0%})"
 
     def _speed(self, done: int) -> list[str]:
         spent = self.seconds

@@ -159,3 +159,12 @@ def test_a_listing_names_patterns_that_fit_nothing(
     captured = capsys.readouterr()
     assert "1 object, 1 B." in captured.out
     assert captured.err == "warning: --include 'b': it fits nothing\n"
+
+
+def test_of_a_single_file_bytes_are_told_only() -> None:
+    """All of them may be there a moment before the file is: nobody reads "0 of 1" at 100 %."""
+    tally, shown = Tally(plan_complete=True), Shown()
+    tally.plan(Action(Verb.COPY, "a", 12, ""))
+    tally.carried(12)
+    meter(tally, shown, [0.1])()
+    assert shown.said[0][0] == "Uploading… 12 B of 12 B (100%)"
