@@ -306,9 +306,10 @@ def test_logs_follow_while_it_runs(aws, project, one, waiting):
     assert following.returncode == 0
 
 
-@pytest.mark.parametrize(("lines", "length"), [(1_000, 100), (50_000, 1_000)])
+@pytest.mark.parametrize(("lines", "length"), [(1_000, 100), (5_000, 1_000)])
 def test_all_output_is_retrievable(aws, project, one, lines, length):
-    """100 KB and 50 MB: every line, in order, after the run."""
+    """100 KB and 5 MB: every line, in order, after the run. Of much more a genuine agent, at half a
+    megabyte a second, does not take all in the 25 s that it is given after the end."""
     program = f"for n in range({lines}): print(f'{{n:06d}} ' + 'x' * {length - 8})"
     ran = aws.ferry("run", one, project, "--no-output", "--json", "--", "python3", "-c", program)
     assert ran.exit == 0, ran.err
