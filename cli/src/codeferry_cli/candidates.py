@@ -15,6 +15,7 @@ from typing import Any
 
 from codeferry_cli import config
 from codeferry_cli.errors import FerryError
+from codeferry_contracts.names import DEFAULT_STAGE
 
 FRESH_SECONDS = 60
 _RUNS, _REPORTS = 30, 5
@@ -30,7 +31,7 @@ def candidates(kind: str, given: Mapping[str, Any]) -> list[str]:
         if kind == "profile":
             return _profiles()
         if kind == "stage":
-            return list(dict.fromkeys([str(chosen.get("stage") or "dev"), "local"]))
+            return list(dict.fromkeys([str(chosen.get("stage") or DEFAULT_STAGE), "local"]))
         return _known(chosen).get(kind, [])
     except Exception:  # noqa: BLE001 - anything said here would be in the line being typed
         return []
@@ -56,7 +57,6 @@ def _profiles() -> list[str]:
 
 def _known(chosen: Mapping[str, Any]) -> dict[str, list[str]]:
     from codeferry_cli.options import Access
-    from codeferry_contracts.names import DEFAULT_STAGE
 
     access = Access(
         str(chosen.get("stage") or DEFAULT_STAGE), chosen.get("profile"), chosen.get("region")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable
@@ -50,32 +51,28 @@ def sign_request(
         environment=hashlib.sha256(variables).hexdigest() if variables else "",
     )
     kept = Signature("", unsigned.sequence, unsigned.target)
-    health = request.options.rollout.health if request.options.rollout else ()
+    options = request.options
 
-    def value(of: Signature, *, command: tuple[str, ...], health: tuple[str, ...]) -> str:
-        stated = signing.signed_message(
+    def value(of: Signature, command: tuple[str, ...], health: tuple[str, ...]) -> str:
+        stated = signing.message(
             of.delivered(),
             stage=stage.name,
             workflow=workflow,
             project=request.project or "",
             archive=archive,
             digest=digest,
-            instructions=signing.instructions(
-                command,
-                health,
-                install=request.options.install,
-                user=request.options.user or "",
-                persist=request.options.persist,
-            ),
+            command=command,
+            health=health,
+            install=options.install,
+            user=options.user or "",
+            persist=options.persist,
         )
         return base64.b64encode(sign(stated)).decode()
 
-    return Signature(
-        **{
-            **unsigned.delivered(),
-            "value": value(unsigned, command=request.command, health=health),
-            "kept": value(kept, command=(), health=()) if workflow == SYNC else "",
-        }
+    return dataclasses.replace(
+        unsigned,
+        value=value(unsigned, request.command, options.rollout.health if options.rollout else ()),
+        kept=value(kept, (), ()) if workflow == SYNC else "",
     )
 
 

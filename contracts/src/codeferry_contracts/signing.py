@@ -17,54 +17,65 @@ from typing import Any
 EXPONENT, LEAST_BITS = 65537, 2048
 # What is signed begins with this, so that a signature made for anything else is none of ours.
 _HEADER = b"codeferry signed release 1\n"
+# What of a signature is signed with the rest: which run may bring it (any where empty), whom to,
+# with which variables (the SHA-256 of their object), when it was made, until when (0: always).
+_SIGNED = ("run_id", "target", "environment", "sequence", "expires_at")
 # DigestInfo of a SHA-256 (RFC 8017, section 9.2, note 1).
 DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
-def instructions(
-    command: Sequence[str],
-    health: Sequence[str],
-    *,
-    install: bool,
-    user: str,
-    persist: Sequence[str],
-) -> str:
-    """Hex SHA-256 of what a run has an instance do with its archive, and as whom."""
-    stated = [list(command), list(health), install, user, list(persist)]
-    return hashlib.sha256(json.dumps(stated, separators=(",", ":")).encode("ascii")).hexdigest()
-
-
 def message(
+    signature: Mapping[str, Any],
     *,
     stage: str,
     workflow: str,
-    run_id: str,
     project: str,
-    target: str,
     archive: str,
-    environment: str,
     digest: str,
-    instructions: str,
-    sequence: int,
-    expires_at: int,
+    command: Sequence[str],
+    health: Sequence[str],
+    install: bool,
+    user: str,
+    persist: Sequence[str],
 ) -> bytes:
-    """What is signed. ``archive`` and ``environment`` are hex SHA-256 of the objects, ``digest``
-    is the manifest's; both last are empty where there is none. ``run_id`` is empty where any run
-    may bring the release, ``expires_at`` (seconds since 1970) 0 where it always may."""
+    """What is signed, for a ``signature`` as an instance is told it (its own value aside).
+
+    ``archive`` is the hex SHA-256 of the object, ``digest`` the manifest's, empty where there is
+    none; the rest is what a run has an instance do with it, and as whom.
+    """
+    instructions = [list(command), list(health), install, user, list(persist)]
     fields = {
         "stage": stage,
         "workflow": workflow,
-        "run_id": run_id,
         "project": project,
-        "target": target,
         "archive": archive,
-        "environment": environment,
         "digest": digest,
-        "instructions": instructions,
-        "sequence": sequence,
-        "expires_at": expires_at,
+        "instructions": hashlib.sha256(_json(instructions)).hexdigest(),
+        **{name: signature[name] for name in _SIGNED},
     }
-    return _HEADER + json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return _HEADER + _json(fields)
+
+
+def message_of(signature: Mapping[str, Any], payload: Any, *, stage: str, workflow: str) -> bytes:
+    """The message that the signature of a ``parameters.Payload`` has to be of."""
+    return message(
+        signature,
+        stage=stage,
+        workflow=workflow,
+        project=payload.project,
+        archive=payload.sha256,
+        digest=payload.digest,
+        command=payload.command,
+        health=payload.health,
+        install=payload.install,
+        user=payload.user,
+        persist=payload.persist,
+    )
+
+
+def _json(content: Any) -> bytes:
+    """The one way in which it is written: ASCII, sorted, without spaces."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def is_signed(modulus: str, signed: bytes, value: str) -> bool:
@@ -85,29 +96,3 @@ def is_signed(modulus: str, signed: bytes, value: str) -> bool:
     info = DIGEST_INFO + hashlib.sha256(signed).digest()
     expected = b"\x00\x01" + b"\xff" * (size - len(info) - 3) + b"\x00" + info
     return hmac.compare_digest(found, expected)
-
-
-def signed_message(
-    signature: Mapping[str, Any],
-    *,
-    stage: str,
-    workflow: str,
-    project: str,
-    archive: str,
-    digest: str,
-    instructions: str,
-) -> bytes:
-    """The message that a release's ``signature``, as a request states it, has to be of."""
-    return message(
-        stage=stage,
-        workflow=workflow,
-        run_id=signature["run_id"],
-        project=project,
-        target=signature["target"],
-        archive=archive,
-        environment=signature["environment"],
-        digest=digest,
-        instructions=instructions,
-        sequence=signature["sequence"],
-        expires_at=signature["expires_at"],
-    )

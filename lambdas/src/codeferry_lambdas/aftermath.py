@@ -7,7 +7,7 @@ output. The instances have it on record.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -120,13 +120,8 @@ def _said(answers: Sequence[Mapping[str, Any]], instance: Instance) -> str | Non
         if answer["InstanceId"] == instance.instance_id:
             if outcomes.ssm_status(answer) != "Success":
                 return None
-            return "\n".join(_outputs(answer))
+            return "\n".join(outcomes.outputs(answer))
     return None
-
-
-def _outputs(answer: Mapping[str, Any]) -> Iterator[str]:
-    for plugin in answer.get("CommandPlugins", ()):
-        yield str(plugin.get("Output") or "")
 
 
 def _outcome(instance: Instance, said: str | None, run_id: str, command_id: str) -> Outcome:
@@ -152,7 +147,5 @@ def _outcome(instance: Instance, said: str | None, run_id: str, command_id: str)
     error = result.error or {}
     # The instance cannot tell a cancel that kills from another end; we know that it was one.
     if result.status == "running" or error.get("code") in ("cancelled", "interrupted"):
-        ran = known["ran"]
-        told: Outcome = {**known, "ran": {**ran, "ending": "cancelled"} if ran else None}
-        return outcomes.failed(told, _CANCELLED)
+        return outcomes.failed(known, _CANCELLED)
     return outcomes.failed(known, outcomes.reported(result, "Cancelled"))

@@ -186,25 +186,26 @@ def _result(
     return result, final
 
 
-def _outputs(invocation: Mapping[str, Any]) -> list[str]:
+def outputs(invocation: Mapping[str, Any]) -> list[str]:
+    """What each step has printed, in order."""
     return [plugin.get("Output") or "" for plugin in invocation.get("CommandPlugins", ())]
 
 
 def _last_result(invocation: Mapping[str, Any]) -> tuple[InstanceResult, bool]:
     """The result of the last step that has one. Within a step the first line counts: what a
     command prints comes after ours."""
-    outputs = _outputs(invocation)
-    for output in reversed(outputs[1:]):
+    printed = outputs(invocation)
+    for output in reversed(printed[1:]):
         try:
             return parse_result(output), True
         except ResultInvalid:
             continue
-    return parse_result(outputs[0] if outputs else ""), False
+    return parse_result(printed[0] if printed else ""), False
 
 
 def _agents_words(invocation: Mapping[str, Any]) -> str:
     """What stands where a result line should: of a step whose process is gone the agent's own."""
-    words = [" ".join(output.split()) for output in _outputs(invocation)]
+    words = [" ".join(output.split()) for output in outputs(invocation)]
     return next((each[-_WORDS:] for each in reversed(words) if each), "")
 
 

@@ -19,7 +19,7 @@ from codeferry_contracts.names import SYNC
 from codeferry_contracts.parameters import asks_for
 from codeferry_contracts.request import Archive, RunRequest, Signature, parse_signature
 from codeferry_contracts.target import parse_target
-from codeferry_lambdas import archive_object, clients, fleet
+from codeferry_lambdas import archive_object, clients, fleet, limits
 from codeferry_lambdas.errors import SignatureRefused
 from codeferry_lambdas.ledger import Ledger
 from codeferry_lambdas.record import Plan, Run
@@ -32,8 +32,9 @@ _LIMIT = 16 << 10  # bytes of a .sig, which has some 1,300
 def with_signature(settings: Settings, request: RunRequest) -> RunRequest:
     """The request with the signature that lies beside an upload to the inbox."""
     archive = request.archive
-    wanted = settings.signing_key and archive and archive.key.startswith(INBOX_PREFIX)
-    if not wanted or archive is None or request.signature:
+    if archive is None or not archive.key.startswith(INBOX_PREFIX):
+        return request
+    if not settings.signing_key or request.signature:
         return request
     key = signature_key(archive.key)
     try:
@@ -57,7 +58,8 @@ def require(settings: Settings, plan: Plan, run: Run) -> None:
     signature = request.signature
     if signature is None:
         raise _refused("The run is not signed.", "signature_missing", _SIGN)
-    if not signing.is_signed(settings.signing_key, _message(settings, plan, run), signature.value):
+    message = _message(settings, plan, run, signature)
+    if not signing.is_signed(settings.signing_key, message, signature.value):
         raise _refused(
             "The signature is not of this archive, project, target, command and variables, "
             "or not by this stage's key.",
@@ -74,26 +76,10 @@ def require(settings: Settings, plan: Plan, run: Run) -> None:
 _SIGN = "Start it with ferry, as somebody who may use the signing key."
 
 
-def _message(settings: Settings, plan: Plan, run: Run) -> bytes:
-    request, archive = plan.run_request, plan.archive
-    assert request.signature
-    assert archive
-    options = request.options
-    return signing.signed_message(
-        request.signature.delivered(),
-        stage=settings.stage.name,
-        workflow=run.workflow,
-        project=plan.project,
-        archive=archive.sha256,
-        digest=plan.digest,
-        instructions=signing.instructions(
-            request.command,
-            options.rollout.health if options.rollout else (),
-            install=options.install,
-            user=options.user or "",
-            persist=options.persist,
-        ),
-    )
+def _message(settings: Settings, plan: Plan, run: Run, signature: Signature) -> bytes:
+    """Of what instances will be told: they judge the same."""
+    payload, stage = limits.payload(plan, run, ""), settings.stage.name
+    return signing.message_of(signature.delivered(), payload, stage=stage, workflow=run.workflow)
 
 
 def _require_valid(signature: Signature, run: Run, *, kept: bool) -> None:

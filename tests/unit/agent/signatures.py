@@ -38,21 +38,7 @@ def value_of(message: bytes, key: str = "ours") -> str:
 
 
 def message_of(payload: Payload, signature: Signature, workflow: str = "sync") -> bytes:
-    return signing.signed_message(
-        signature.delivered(),
-        stage=STAGE,
-        workflow=workflow,
-        project=payload.project,
-        archive=payload.sha256,
-        digest=payload.digest,
-        instructions=signing.instructions(
-            payload.command,
-            payload.health,
-            install=payload.install,
-            user=payload.user,
-            persist=payload.persist,
-        ),
-    )
+    return signing.message_of(signature.delivered(), payload, stage=STAGE, workflow=workflow)
 
 
 def signed(payload: Payload, workflow: str = "sync", key: str = "ours", **stated: Any) -> Payload:

@@ -64,20 +64,18 @@ def modulus(der: bytes) -> str:
 def message(signature: Signature, *, kept: bool, workflow: str = SYNC) -> bytes:
     """What has to be signed, written out."""
     told = Signature("", signature.sequence, signature.target) if kept else signature
-    return signing.signed_message(
+    return signing.message(
         told.delivered(),
         stage="dev",
         workflow=workflow,
         project="demo",
         archive="a" * 64,
         digest="b" * 64,
-        instructions=signing.instructions(
-            () if kept else ("python3", "train.py"),
-            () if kept else ("true",),
-            install=True,
-            user="",
-            persist=Options().persist,
-        ),
+        command=() if kept else ("python3", "train.py"),
+        health=() if kept else ("true",),
+        install=True,
+        user="",
+        persist=Options().persist,
     )
 
 

@@ -66,20 +66,18 @@ def sign(request: dict[str, Any], key: str = "ours", **stated: Any) -> dict[str,
         BUCKET, archive_object.PinnedArchive(KEY, "null", len(BODY), "")
     )
     assert manifest
-    message = signing.signed_message(
+    message = signing.message(
         unsigned.delivered(),
         stage="dev",
         workflow="sync",
         project=asked.project or "demo",
         archive=hashlib.sha256(BODY).hexdigest(),
         digest=manifest.summary.digest,
-        instructions=signing.instructions(
-            asked.command,
-            asked.options.rollout.health if asked.options.rollout else (),
-            install=asked.options.install,
-            user=asked.options.user or "",
-            persist=asked.options.persist,
-        ),
+        command=asked.command,
+        health=asked.options.rollout.health if asked.options.rollout else (),
+        install=asked.options.install,
+        user=asked.options.user or "",
+        persist=asked.options.persist,
     )
     signed = dataclasses.replace(unsigned, value=value_of(message, key))
     return request | {"signature": signed.to_json()}

@@ -35,21 +35,7 @@ class Trust:
         signature = payload.signature
         if not signature:
             raise Refused("signature_missing", "The release is not signed.")
-        stated = signing.signed_message(
-            signature,
-            stage=self.stage,
-            workflow=self.workflow,
-            project=payload.project,
-            archive=payload.sha256,
-            digest=payload.digest,
-            instructions=signing.instructions(
-                payload.command,
-                payload.health,
-                install=payload.install,
-                user=payload.user,
-                persist=payload.persist,
-            ),
-        )
+        stated = signing.message_of(signature, payload, stage=self.stage, workflow=self.workflow)
         if not signing.is_signed(self.key, stated, signature["value"]):
             raise Refused("signature_invalid", "The signature is of something else.")
         if signature["run_id"] not in ("", payload.run_id):

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from codeferry_local.ssm import SsmServer
+from codeferry_local.ssm import InvocationContext, LocalInstance, SsmServer
 
 # A delivery timeout of 30 s passes in 0.3 s; the default execution timeout in 36 s.
 SCALE = 0.01
@@ -127,6 +127,20 @@ def client(url: str, **config: Any) -> Any:
         aws_access_key_id="AKIATEST",
         aws_secret_access_key="secret",
         config=Config(retries={"total_max_attempts": 1}, **config),
+    )
+
+
+def invocation_of(root: Path, script: str, **more: Any) -> InvocationContext:
+    """What the agent of the instance in ``root`` is given of a step that runs ``script``."""
+    return InvocationContext(
+        command_id="c",
+        document_name="d",
+        step="apply",
+        script=script,
+        timeout_seconds=60,
+        instance=LocalInstance(instance_id=INSTANCE, root=root),
+        parameters={},
+        **more,
     )
 
 

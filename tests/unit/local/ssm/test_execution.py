@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from codeferry_local.ssm import SsmServer, StepOutcome
-from codeferry_local.ssm.executors import Ending, InvocationContext
-from codeferry_local.ssm.instances import LocalInstance
+from codeferry_local.ssm.executors import Ending
 from codeferry_local.ssm.output import both, head
 from codeferry_local.ssm.shell import ShellExecutor
 from tests.unit.local.ssm.conftest import (
@@ -20,6 +19,7 @@ from tests.unit.local.ssm.conftest import (
     RecordedEvents,
     alive,
     document,
+    invocation_of,
     pid_in,
     until,
 )
@@ -551,15 +551,7 @@ def test_step_is_in_a_group_of_its_own_and_no_session(bench: Bench) -> None:
 
 def outcome_of(shell: str, root: Path, script: str) -> StepOutcome:
     """What an agent whose ``sh`` is this shell makes of a script."""
-    context = InvocationContext(
-        command_id="c",
-        document_name="d",
-        step="apply",
-        script=script,
-        timeout_seconds=60,
-        instance=LocalInstance(instance_id=INSTANCE, root=root),
-        parameters={},
-    )
+    context = invocation_of(root, script)
     return ShellExecutor(shell=shell).run(context)
 
 

@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from codeferry_local.ssm import InvocationContext, LocalInstance, SsmServer
+from codeferry_local.ssm import SsmServer
 from codeferry_local.ssm.log_stream import EVENT_BYTES, LogShipper
 from codeferry_local.ssm.shell import ShellExecutor
-from tests.unit.local.ssm.conftest import INSTANCE, SCALE, Bench, RecordedEvents, until
+from tests.unit.local.ssm.conftest import (
+    INSTANCE,
+    SCALE,
+    Bench,
+    RecordedEvents,
+    invocation_of,
+    until,
+)
 
 TICK = 0.05
 
@@ -92,18 +99,7 @@ def test_events_are_bounded_and_four_at_once(logs: Logs, shipper: LogShipper) ->
 
 
 def paced(executor: ShellExecutor, root: Path, script: str, log: Any) -> None:
-    executor.run(
-        InvocationContext(
-            command_id="c",
-            document_name="d",
-            step="apply",
-            script=script,
-            timeout_seconds=60,
-            instance=LocalInstance(instance_id=INSTANCE, root=root),
-            parameters={},
-            log=log,
-        )
-    )
+    executor.run(invocation_of(root, script, log=log))
 
 
 def test_step_ends_after_its_log(tmp_path: Path, logs: Logs, shipper: LogShipper) -> None:
