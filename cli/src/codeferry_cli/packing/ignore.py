@@ -44,6 +44,9 @@ _CLASS = rf"\[[!^]?(?:{_MEMBER}-{_MEMBER}|{_MEMBER})+\]"
 _NAME = rf"(?:{_PLAIN}|\*(?!\*)|{_CLASS})+"
 _READABLE = re.compile(rf"!?/?(?:\*\*/(?=[^/]))?{_NAME}(?:/\*\*(?=/.)|/{_NAME})*(?:/|/\*\*)?")
 
+# "**/a" and "/**/a" mean what "a" does (gitignore(5)).
+_ANYWHERE = re.compile(r"^/?\*\*/")
+
 
 @dataclass(frozen=True)
 class _Pattern:
@@ -246,11 +249,12 @@ def _pattern(text: str) -> _Pattern | None:
     except (ValueError, re.error):
         return None
     body = text.removeprefix("!")
+    name = _ANYWHERE.sub("", body)
     return _Pattern(
         spec,
         negative=body != text,
-        by_name="/" not in body.removesuffix("/"),
-        everything=body == "*",
+        by_name="/" not in name.removesuffix("/"),
+        everything=name == "*",
         inside=body.endswith("/**"),
     )
 

@@ -119,6 +119,16 @@ def test_selection_is_what_git_would_do(
     assert_as_git(files, ignores, excluded, tracked)
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    [["**/*"], ["/**/*"], ["**/*/"], ["**/*/", "!d/"], ["**/*", "!d/", "!d/e"], ["**/e", "!/e"]],
+    ids=" ".join,
+)
+def test_anywhere_is_at_every_level(patterns: list[str]) -> None:
+    """A leading ** matches at the top, too, and each directory by itself."""
+    assert_as_git(["a", "ab", "d/e", "d/f/g", "e"], [], patterns, 0)
+
+
 @settings(max_examples=30)
 @given(FILES, IGNORES)
 def test_ferryignore_leaves_out_what_git_would(files: list[str], ignores: Ignores) -> None:
