@@ -6,6 +6,7 @@ import signal
 from typing import Any
 
 from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.processes import ENDING
 
 
 def cancel(number: int, _: object) -> None:
@@ -13,5 +14,5 @@ def cancel(number: int, _: object) -> None:
 
 
 def on_cancel(action: Any) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for each in ENDING:
         signal.signal(each, action)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +32,7 @@ from codeferry_agent.run.failures import Refused, described
 from codeferry_agent.run.output import Output
 from codeferry_agent.run.owner import uid_of
 from codeferry_agent.run.payload import FIELDS
-from codeferry_agent.run.processes import become_supervisor, fork, kill_marked, send
+from codeferry_agent.run.processes import become_supervisor, fork, kill_marked, wait_passing_on
 from codeferry_agent.run.program import Program
 from codeferry_agent.run.project import prune_records
 from codeferry_agent.run.result_line import TAIL_CHARACTERS, last_lines, result_line
@@ -113,10 +112,7 @@ class CommandRun(Run):
         supervisor = fork()
         if not supervisor:
             leave(self, front)
-        on_cancel(lambda *_: send(signal.SIGTERM, [supervisor]))
-        if self.cancelled:  # just before
-            send(signal.SIGTERM, [supervisor])
-        code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
+        code = wait_passing_on(supervisor, lambda: self.cancelled)
         if code not in (0, 1):
             self.tell(self.interrupted(running))
             self.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 PAUSE = 0.05
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -20,11 +21,31 @@ def fork() -> int:
 
     Python forgets those that come before its own clean-up behind the fork.
     """
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         return os.fork()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def wait_passing_on(pid: int, asked: Callable[[], bool]) -> int:
+    """The exit code of a child, as ``os.waitstatus_to_exitcode`` has it; whoever asks us to end, or
+    had ``asked`` before, asks the child.
+
+    Signals are waited for, not handled: one that came between a look and a wait would be forgotten
+    until the child ends by itself.
+    """
+    news = (*ENDING, signal.SIGCHLD)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, news)
+    try:
+        if asked():
+            send(signal.SIGTERM, [pid])
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            if signal.sigwait(news) != signal.SIGCHLD:
+                send(signal.SIGTERM, [pid])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
