@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import time
@@ -35,18 +36,26 @@ class Ending:
     deadline: float = float("inf")
 
     def signalled(self, number: int, _: object) -> None:
-        """The first signal asks for a last drain, the second for an end now."""
-        name = signal.Signals(number).name
-        if self.asked:
-            _log.warning("%s again: stopping now; what is left stays for the next start.", name)
+        """The first signal asks for a last drain, the second for an end now.
+
+        What is said comes last: a signal that comes while something is written, such as what is
+        said here of the one before, finds stderr busy ("reentrant call").
+        """
+        # First of all: the second signal may come into the midst of this.
+        again, self.asked = self.asked, True
+        if again:
             self.deadline = 0.0
             self.halt()
         else:
-            self.asked = True  # first of all: the second signal may come into the midst of this
             self.deadline = time.monotonic() + self.last_drain
-            _log.info("%s: a last drain of at most %g s.", name, self.last_drain)
             signal.setitimer(signal.ITIMER_REAL, max(self.last_drain, 0.001))
         self.wake()
+        name = signal.Signals(number).name
+        with contextlib.suppress(RuntimeError):
+            if again:
+                _log.warning("%s again: stopping now; what is left stays for the next start.", name)
+            else:
+                _log.info("%s: a last drain of at most %g s.", name, self.last_drain)
 
     def timed_out(self, _number: int, _frame: object) -> None:
         """The last drain's time is over: what is still on its way is given up."""

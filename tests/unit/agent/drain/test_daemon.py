@@ -36,6 +36,30 @@ def test_a_second_signal_amidst_the_first_ends_it_at_once(
     assert ending.over()
 
 
+def test_a_signal_that_cannot_be_logged_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While stderr is written to, Python refuses to write to it once more: what is said is lost,
+    the signal is not."""
+    halted: list[bool] = []
+    ending = Ending(60.0, wake=lambda: None, halt=lambda: halted.append(True))
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+
+    class Busy(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    log = logging.getLogger("codeferry_agent.drain.daemon")
+    log.addHandler(busy := Busy())
+    monkeypatch.setattr(log, "level", logging.INFO)
+    try:
+        ending.signalled(signal.SIGTERM, None)
+        assert ending.asked
+        ending.signalled(signal.SIGTERM, None)
+    finally:
+        log.removeHandler(busy)
+    assert halted == [True]
+    assert ending.over()
+
+
 def test_a_single_scan_says_why_a_fresh_file_stays(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing comes after it that would take it; who waits for the file has to know."""
     tally = Tally()
