@@ -42,7 +42,7 @@ _PLAIN = r"(?:[^\\\[\]*/]|\\[^/\s])"
 _MEMBER = r"[^\\\[\]/!^&|~-]"
 _CLASS = rf"\[[!^]?(?:{_MEMBER}-{_MEMBER}|{_MEMBER})+\]"
 _NAME = rf"(?:{_PLAIN}|\*(?!\*)|{_CLASS})+"
-_READABLE = re.compile(rf"!?/?(?:\*\*/(?=[^/]))?{_NAME}(?:/\*\*(?=/.)|/{_NAME})*(?:/|/\*\*)?")
+_READABLE = re.compile(rf"/?(?:\*\*/(?=[^/]))?{_NAME}(?:/\*\*(?=/.)|/{_NAME})*(?:/|/\*\*)?")
 
 # "**/a" and "/**/a" mean what "a" does (gitignore(5)).
 _ANYWHERE = re.compile(r"^/?\*\*/")
@@ -242,13 +242,13 @@ def _is_blank(text: str) -> bool:
 
 def _pattern(text: str) -> _Pattern | None:
     """A pattern without its trailing spaces; None if pathspec does not read it as git does."""
-    if text.endswith(" ") or not _READABLE.fullmatch(text):
+    body = text.removeprefix("!")
+    if text.endswith(" ") or not _READABLE.fullmatch(body):
         return None
     try:
         [spec] = GitIgnoreSpec.from_lines([text], backend="simple").patterns
     except (ValueError, re.error):
         return None
-    body = text.removeprefix("!")
     name = _ANYWHERE.sub("", body)
     return _Pattern(
         spec,

@@ -129,6 +129,12 @@ def test_anywhere_is_at_every_level(patterns: list[str]) -> None:
     assert_as_git(["a", "ab", "d/e", "d/f/g", "e"], [], patterns, 0)
 
 
+@pytest.mark.parametrize("pattern", ["!/", "!/ ", "!", "/", "!!a", "!/a"])
+def test_nothing_that_is_brought_back_is_nothing(pattern: str) -> None:
+    """The rest of a pattern behind its ! is a pattern, or it is refused."""
+    assert_as_git(["a/b", "c"], [], ["a", pattern], 0)
+
+
 @settings(max_examples=30)
 @given(FILES, IGNORES)
 def test_ferryignore_leaves_out_what_git_would(files: list[str], ignores: Ignores) -> None:
