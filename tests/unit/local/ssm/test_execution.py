@@ -642,4 +642,5 @@ def test_stop_kills_what_runs(tmp_path: Path) -> None:
         bench.send()
         pid = pid_in(pid_file)
         assert alive(pid)
-    assert not alive(pid)
+    # SIGKILL is heard, not answered: the shell that ran the script is reaped, not the script.
+    until(lambda: not alive(pid))
