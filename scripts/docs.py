@@ -18,6 +18,7 @@ from codeferry_cli.config import KEYS  # noqa: E402
 from codeferry_contracts.layout import AGENT_SUFFIX  # noqa: E402 - the checkout is no package
 from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402
 from codeferry_contracts.request import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
+from scripts.commands_page import commands_page  # noqa: E402
 from stacks import instance_permissions as instance  # noqa: E402
 from stacks.cloudformation_permissions import cloudformation_permissions  # noqa: E402
 from stacks.gitops_permissions import (  # noqa: E402
@@ -60,6 +61,7 @@ def pages() -> dict[str, str]:
         "run-request.md": "\n".join(_request_page()) + "\n",
         "iam.md": "\n".join(_iam_page()) + "\n",
         "configuration.md": "\n".join(_configuration_page()) + "\n",
+        "commands.md": "\n".join(commands_page(NOTE)) + "\n",
     }
 
 

@@ -1,8 +1,12 @@
 """The generated pages say what the code says."""
 
+import re
+
+import click
 import pytest
 
 from codeferry_cli.config import KEYS
+from scripts.commands_page import commands
 from scripts.docs import DOCS, _parameters, pages
 
 
@@ -24,3 +28,32 @@ def test_every_key_has_an_option_and_every_variable_is_named(written):
     variables = [str(p.envvar) for _, p in _parameters() if isinstance(p.envvar, str)]
     assert len(variables) > 20
     assert [name for name in variables if f"`{name}`" not in page] == []
+
+
+def test_every_option_of_every_command_is_in_the_reference(written):
+    """With its variable and its default, in the command's section or among those of most."""
+    title, *sections = written["commands.md"].split("\n## ")
+    page = {section.partition("\n")[0]: section for section in sections}
+    shared = page.pop("Options of most commands")
+    found = dict(commands())
+    assert list(page) == list(found)
+    assert all(f"- [{name}](#{name.replace(' ', '-')}): " in title for name in found)
+    for name, context in found.items():
+        for option in context.command.get_params(context):
+            if isinstance(option, click.Option) and not option.hidden:
+                rows = rows_of(option, page[name])
+                if not rows:
+                    rows = rows_of(option, shared)
+                    said = page[name].partition("(#options-of-most-commands): ")[2]
+                    assert option.opts[-1] in said
+                (row,) = rows
+                assert not option.envvar or f"`{option.envvar}`" in row
+                shown = option.get_help_extra(context).get("default", "")
+                assert shown.strip('()"') in row.split(" | ")[1]
+    assert "| output, checkpoints, data | `FERRY_PERSIST` |" in page["ferry push"]
+
+
+def rows_of(option, text):
+    """The rows of a section's table that are of this option."""
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    return [r for r in rows if set(option.opts) <= set(re.split("[ ,/]+", r.split("`")[1]))]
