@@ -1,4 +1,4 @@
-"""Which instances a run is for."""
+"""The target of a run: an instance, a tag, a group, or all."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 A schema is the one description of a document: validation reads it and the docs are
 generated from it. The subset is type, properties, required, additionalProperties
-(false), items, maxItems, minItems, pattern, maxLength, minimum and maximum.
-"""
+(false), items, maxItems, minItems, pattern, maxLength, minimum and maximum."""
 
 from __future__ import annotations
 
