@@ -17,7 +17,7 @@ from codeferry_contracts import formatting
 from codeferry_contracts.request import Archive
 
 if TYPE_CHECKING:
-    from codeferry_transfer.upload import Uploaded
+    from codeferry_transfer.stream import UploadedObject
 
 _STEPS = 4  # lines of upload progress off a terminal
 
@@ -42,12 +42,12 @@ def send(
 
     Raises what packing and transfer raise, Interrupted on Ctrl-C; no upload is left behind.
     """
-    from codeferry_transfer.upload import upload_stream
+    from codeferry_transfer.stream import upload_stream
 
     meter = _Meter(prepared, progress)
     s3 = open_s3(stage.aws, Server())
 
-    def sink(chunks: Iterator[bytes]) -> Uploaded:
+    def sink(chunks: Iterator[bytes]) -> UploadedObject:
         return upload_stream(s3, stage.bucket, key, chunks, progress=meter.uploaded)
 
     progress.line(packing_view.start_line(prepared))

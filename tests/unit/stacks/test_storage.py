@@ -17,7 +17,7 @@ def test_the_bucket_is_private_versioned_and_announces_uploads(resources):
 
 
 def test_the_bucket_takes_tls_only(resources):
-    """Plain HTTP is denied to everyone."""
+    """EnvironmentCredentials HTTP is denied to everyone."""
     (policy,) = resources("Storage", "AWS::S3::BucketPolicy")
     (deny,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
     assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

@@ -7,25 +7,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from codeferry_transfer.crew import Crew, Work
 from codeferry_transfer.errors import TransferError
-from codeferry_transfer.large import Pieces
+from codeferry_transfer.workers import Pieces, Work, WorkerPool
 
 
 def test_everything_is_done_once_also_what_is_added() -> None:
     """Works may add works; run returns when there is nothing left."""
     done: list[int] = []
-    crew = Crew(8)
+    pool = WorkerPool(8)
 
     def work(number: int) -> Work:
         def do() -> None:
             done.append(number)
             if number % 100 == 0:
-                crew.add(iter([lambda: done.append(-number - 1)]))
+                pool.add(iter([lambda: done.append(-number - 1)]))
 
         return do
 
-    crew.run(work(number) for number in range(1000))
+    pool.run(work(number) for number in range(1000))
     assert sorted(done) == sorted([*range(1000), *(-n - 1 for n in range(0, 1000, 100))])
 
 
@@ -40,7 +39,7 @@ def test_an_unknown_error_ends_the_run_and_is_raised() -> None:
             yield lambda number=number: begun.append(number)  # type: ignore[misc]
 
     with pytest.raises(ZeroDivisionError):
-        Crew(1, halt=halted.set).run(works())
+        WorkerPool(1, halt=halted.set).run(works())
     assert halted.is_set()
     assert len(begun) < 100_000
 
@@ -53,7 +52,7 @@ def test_an_error_of_the_plan_is_raised() -> None:
         raise TransferError("no listing")
 
     with pytest.raises(TransferError, match="no listing"):
-        Crew().run(works())
+        WorkerPool().run(works())
 
 
 def test_an_interrupt_waits_for_nobody_who_can_be_halted() -> None:
@@ -69,7 +68,7 @@ def test_an_interrupt_waits_for_nobody_who_can_be_halted() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Crew(2, halt=halt.set).run([hang], interrupt)
+        WorkerPool(2, halt=halt.set).run([hang], interrupt)
 
 
 class Carried:
@@ -91,15 +90,15 @@ class Carried:
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_pieces_end_once(count: int) -> None:
     """All are carried, then the object is finished, also one that had all its pieces."""
-    carried, crew = Carried(), Crew(8)
+    carried, pool = Carried(), WorkerPool(8)
     pieces = range(1, count + 1)
-    crew.run([lambda: crew.add(Pieces(carried, pieces).works())])
+    pool.run([lambda: pool.add(Pieces(carried, pieces).works())])
     assert (sorted(carried.pieces), carried.ends) == (list(pieces), ["finished"])
 
 
 def test_a_piece_that_fails_gives_the_object_up_once() -> None:
     """The rest is not carried for nothing, and the reason is told."""
-    carried, crew = Carried(failing=3), Crew(1)
-    crew.run([lambda: crew.add(Pieces(carried, range(1, 50)).works())])
+    carried, pool = Carried(failing=3), WorkerPool(1)
+    pool.run([lambda: pool.add(Pieces(carried, range(1, 50)).works())])
     assert carried.pieces == [1, 2]
     assert [str(end) for end in carried.ends] == ["piece"]

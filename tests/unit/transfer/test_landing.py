@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from codeferry_transfer.destination import Destination
 from codeferry_transfer.errors import FileUnfit
-from codeferry_transfer.landing import Landing
 
 
 def names(directory: Path) -> list[str]:
@@ -17,12 +17,12 @@ def names(directory: Path) -> list[str]:
 
 
 def land(root: Path, path: str, content: bytes = b"new") -> Exception | None:
-    """One small file through a landing of its own; what it was told."""
+    """One small file through a destination of its own; what it was told."""
     told: list[Any] = []
-    landing = Landing(str(root))
-    landing.settle(landing.store(content, 1_700_000_000.0), path, len(content), told.append)
-    landing.settle_all()
-    landing.close()
+    destination = Destination(str(root))
+    destination.settle(destination.store(content, 1_700_000_000.0), path, len(content), told.append)
+    destination.settle_all()
+    destination.close()
     assert len(told) == 1
     error: Exception | None = told[0]
     return error
@@ -78,7 +78,7 @@ def test_the_destination_itself_may_be_a_link(tmp_path: Path) -> None:
 
 def test_two_processes_have_a_staging_directory_each(tmp_path: Path) -> None:
     """The second takes another one; both are gone afterwards."""
-    first, second = Landing(str(tmp_path)), Landing(str(tmp_path))
+    first, second = Destination(str(tmp_path)), Destination(str(tmp_path))
     assert len(names(tmp_path)) == 2
     first.close()
     second.close()
@@ -103,7 +103,7 @@ def test_a_staging_directory_that_is_not_this_users_alone_is_not_used(
         theirs.chmod(0o777)
     if whose == "another user's":
         user = os.geteuid()
-        monkeypatch.setattr("codeferry_transfer.landing.os.geteuid", lambda: user + 1)
+        monkeypatch.setattr("codeferry_transfer.destination.os.geteuid", lambda: user + 1)
     before = [path.lstat() for path in (theirs, theirs / "7.new") if path.exists()]
     assert land(tmp_path, "f") is None
     assert sorted(names(tmp_path)) == [name, "f"]
@@ -112,12 +112,12 @@ def test_a_staging_directory_that_is_not_this_users_alone_is_not_used(
 
 def test_a_new_staging_directory_has_a_name_nobody_can_foresee(tmp_path: Path) -> None:
     """And only its owner gets into it."""
-    landings = [Landing(str(tmp_path)), Landing(str(tmp_path))]
+    landings = [Destination(str(tmp_path)), Destination(str(tmp_path))]
     first, second = tmp_path.iterdir()
     assert {len(first.name), len(second.name)} == {len(".ferry-download-") + 16}
     assert first.stat().st_mode & 0o777 == 0o700
-    for landing in landings:
-        landing.close()
+    for destination in landings:
+        destination.close()
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o755, 0o444, 0o4711])
@@ -163,12 +163,12 @@ def test_a_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
 
 def test_many_files_are_settled_together(tmp_path: Path) -> None:
     """More than a group of them arrive whole, whatever directory they go to."""
-    landing = Landing(str(tmp_path))
+    destination = Destination(str(tmp_path))
     told: list[Exception | None] = []
     for number in range(600):
-        name = landing.store(str(number).encode(), 0.0)
-        landing.settle(name, f"d{number % 7}/{number}", 3, told.append)
-    landing.settle_all()
-    landing.close()
+        name = destination.store(str(number).encode(), 0.0)
+        destination.settle(name, f"d{number % 7}/{number}", 3, told.append)
+    destination.settle_all()
+    destination.close()
     assert told == [None] * 600
     assert all((tmp_path / f"d{n % 7}" / f"{n}").read_text() == str(n) for n in range(600))

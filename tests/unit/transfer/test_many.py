@@ -25,10 +25,10 @@ from codeferry_transfer.location import Location
 from codeferry_transfer.s3 import S3
 from codeferry_transfer.transfers import Options, upload_tree
 s3 = S3(boto3.Session(), endpoint_url=sys.argv[1])
-tally = upload_tree(s3, Path(sys.argv[2]), Location("bucket", "p"), Options()).run()
+summary = upload_tree(s3, Path(sys.argv[2]), Location("bucket", "p"), Options()).run()
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 peak = int(status["VmHWM"].split()[0]) // 1024
-print(json.dumps({"files": tally.files, "failed": len(tally.failures), "peak_mib": peak}))
+print(json.dumps({"files": summary.files, "failed": len(summary.failures), "peak_mib": peak}))
 """
 
 

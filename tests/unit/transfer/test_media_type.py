@@ -10,8 +10,8 @@ import pytest
 from codeferry_transfer.location import Location
 from codeferry_transfer.media_type import media_type
 from codeferry_transfer.s3 import S3
+from codeferry_transfer.stream import upload_stream
 from codeferry_transfer.transfers import Options, upload_file
-from codeferry_transfer.upload import upload_stream
 
 
 @pytest.mark.parametrize(

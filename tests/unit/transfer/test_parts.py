@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codeferry_transfer import AccessDenied, CredentialsUnusable, TransferError
-from codeferry_transfer.botocore_errors import translated
 from codeferry_transfer.parts import MOST_PARTS, SMALLEST_PART, cut, part_size_of
+from codeferry_transfer.s3.botocore_credentials import translated
 
 
 @given(st.lists(st.binary(max_size=40)), st.integers(1, 20))

@@ -10,11 +10,19 @@ from hypothesis import strategies as st
 
 from codeferry_transfer.errors import LocationInvalid
 from codeferry_transfer.location import Location, parse_location
-from codeferry_transfer.partition import MIB, part_bytes, part_count, possible_parts, span
-from codeferry_transfer.paths import unfit_as_file, unfit_as_key
-from codeferry_transfer.plan import Entry, Rules, Verb, checked, copy_all, synchronise
+from codeferry_transfer.parts import MIB, part_bytes, part_count, possible_parts, span
+from codeferry_transfer.plan import (
+    Entry,
+    Rules,
+    Verb,
+    checked,
+    copy_all,
+    synchronise,
+    unfit_as_file,
+    unfit_as_key,
+)
 from codeferry_transfer.selection import Selection
-from codeferry_transfer.tempo import FIRST, Tempo
+from codeferry_transfer.workers import FIRST, ConcurrencyLimit
 
 sides = st.dictionaries(
     st.text("ab/-.é", min_size=1, max_size=4).filter(lambda path: not path.endswith("/")),
@@ -195,7 +203,7 @@ def test_parts_cover_the_object_within_the_limits_of_s3(size: int) -> None:
 
 def test_workers_are_doubled_as_long_as_it_pays() -> None:
     """Where each is waiting they grow to the most; where twice as many do the same they stay."""
-    far, near = Tempo(64), Tempo(64)
+    far, near = ConcurrencyLimit(64), ConcurrencyLimit(64)
     done_far = done_near = 0
     for second in range(1, 12):
         done_far, done_near = done_far + far.workers * 10, done_near + 1000
@@ -203,14 +211,14 @@ def test_workers_are_doubled_as_long_as_it_pays() -> None:
         near.observe(done_near, float(second))
     assert far.workers == 64
     assert near.workers in (FIRST, 2 * FIRST), "a try now and then is part of it"
-    assert Tempo(1).workers == 1
+    assert ConcurrencyLimit(1).workers == 1
 
 
 def test_few_works_are_no_rate() -> None:
     """Large objects end seldom: what is judged is as many as there are workers, or a second."""
-    tempo = Tempo(64)
+    limit = ConcurrencyLimit(64)
     for tenth in range(1, 10):
-        tempo.observe(tenth // 5, tenth / 10)
-    assert tempo.workers == FIRST
-    tempo.observe(2, 1.2)
-    assert tempo.workers == 2 * FIRST
+        limit.observe(tenth // 5, tenth / 10)
+    assert limit.workers == FIRST
+    limit.observe(2, 1.2)
+    assert limit.workers == 2 * FIRST

@@ -9,8 +9,8 @@ import pytest
 
 from codeferry_transfer.errors import FileChanged, FileUnfit
 from codeferry_transfer.s3 import S3, FileRange, Head
-from codeferry_transfer.sending import open_regular, unchanged_content
-from codeferry_transfer.tally import Tally
+from codeferry_transfer.summary import Summary
+from codeferry_transfer.upload import open_regular, unchanged_content
 
 
 def test_a_small_file_is_read_until_it_holds_still(
@@ -80,8 +80,8 @@ def test_a_large_file_that_changes_makes_no_object(
         return upload_part(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(S3, "upload_part", disturbed)
-    tally: Tally = upload_file(s3_client, file, Location(bucket, "k"), Options()).run()
-    assert [failure.code for failure in tally.failures] == ["file_changed"]
+    summary: Summary = upload_file(s3_client, file, Location(bucket, "k"), Options()).run()
+    assert [failure.code for failure in summary.failures] == ["file_changed"]
     assert list(s3_client.list_multipart_uploads(bucket)) == []
     assert [page.objects for page in s3_client.list_objects(bucket)] == [[]]
 

@@ -16,7 +16,7 @@ from codeferry_transfer.errors import FileUnfit, SourceEmpty
 from codeferry_transfer.location import Location
 from codeferry_transfer.plan import Verb
 from codeferry_transfer.s3 import S3
-from codeferry_transfer.tally import Tally
+from codeferry_transfer.summary import Summary
 from codeferry_transfer.transfers import Options
 from codeferry_transfer.tree import Scan
 from tests.proxy.rules import Rule, Status
@@ -59,10 +59,10 @@ class Place:
         found = self.client.list_objects_v2(Bucket=self.bucket, Prefix="p/").get("Contents", ())
         return [each["Key"].removeprefix("p/") for each in found]
 
-    def up(self, source: Path, options: Options = DELETE) -> Tally:
+    def up(self, source: Path, options: Options = DELETE) -> Summary:
         return transfers.sync_up(self.s3, source, self.at, options).run()
 
-    def down(self, to: Path, options: Options = DELETE) -> Tally:
+    def down(self, to: Path, options: Options = DELETE) -> Summary:
         return transfers.sync_down(self.s3, self.at, to, options).run()
 
 
@@ -112,14 +112,14 @@ def test_with_delete_a_pattern_that_fits_nothing_is_an_error(
     place.put(a=b"1", there=b"")
     here = plant(tmp_path / "here", {"a": b"1", "here": b""})
     options = Options(delete=True, exclude=("kepe/*",))
-    tally = getattr(place, direction)(here, options)
-    assert [(each.code, each.path) for each in tally.failures] == [
+    summary = getattr(place, direction)(here, options)
+    assert [(each.code, each.path) for each in summary.failures] == [
         ("pattern_unmatched", "--exclude 'kepe/*'")
     ]
-    assert (tally.deleted, tally.spared) == (0, 1)
+    assert (summary.deleted, summary.spared) == (0, 1)
     sync = transfers.sync_up(place.s3, here, place.at, options)
     assert Verb.DELETE not in [action.verb for action in sync.plan()]
-    assert sync.tally.failures
+    assert sync.summary.failures
 
 
 def test_without_delete_a_pattern_that_fits_nothing_is_a_warning(
@@ -128,8 +128,8 @@ def test_without_delete_a_pattern_that_fits_nothing_is_a_warning(
     """It is said, and everything else is done; what fits a directory that is not entered is not."""
     source = plant(tmp_path / "s", {"a": b"1", "keep/n": b""})
     options = Options(exclude=("kepe", "keep", "keep/n"), include=("a", "keep"))
-    tally = transfers.upload_tree(place.s3, source, place.at, options).run()
-    assert tally.warnings == [("--exclude 'kepe'", "it fits nothing")]
+    summary = transfers.upload_tree(place.s3, source, place.at, options).run()
+    assert summary.warnings == [("--exclude 'kepe'", "it fits nothing")]
     assert place.names() == ["a"]
 
 
@@ -161,8 +161,8 @@ def test_nothing_is_deleted_at_or_below_what_is_left_out(
     kept = [action for action in plan if action.verb is Verb.KEEP]
     assert [action.path for action in kept] == [name, f"{name}/x", f"{name}/y/z"]
     assert all(action.why.startswith(f"{name} is ") for action in kept)
-    tally = place.up(source)
-    assert (tally.kept, tally.deleted, [path for path, _ in tally.left_out]) == (3, 1, [name])
+    summary = place.up(source)
+    assert (summary.kept, summary.deleted, [path for path, _ in summary.left_out]) == (3, 1, [name])
     assert f"{name}2" not in place.names()
 
 
@@ -181,8 +181,8 @@ def test_what_is_excluded_is_not_named(place: Place, tmp_path: Path) -> None:
     """A link that nobody wants is no news."""
     source = plant(tmp_path / "s", {"a": b"1"})
     (source / "d").symlink_to("nowhere")
-    tally = transfers.upload_tree(place.s3, source, place.at, Options(exclude=("d",))).run()
-    assert (tally.left_out, tally.warnings) == ([], [])
+    summary = transfers.upload_tree(place.s3, source, place.at, Options(exclude=("d",))).run()
+    assert (summary.left_out, summary.warnings) == ([], [])
 
 
 def test_an_unreadable_directory_is_one_failure_among_the_others(
@@ -192,11 +192,11 @@ def test_an_unreadable_directory_is_one_failure_among_the_others(
     source = plant(tmp_path / "s", {"a": b"1", "b/c": b"2", "lost+found/x": b""})
     unreadable(monkeypatch, "lost+found")
     place.put(extra=b"")
-    tally = place.up(source)
-    assert [(each.path, each.message) for each in tally.failures] == [
+    summary = place.up(source)
+    assert [(each.path, each.message) for each in summary.failures] == [
         ("lost+found", "lost+found: Permission denied.")
     ]
-    assert (tally.files, tally.spared) == (2, 1)
+    assert (summary.files, summary.spared) == (2, 1)
 
 
 def test_a_directory_that_vanishes_while_it_is_looked_at_keeps_its_objects(
@@ -206,8 +206,8 @@ def test_a_directory_that_vanishes_while_it_is_looked_at_keeps_its_objects(
     source = plant(tmp_path / "s", {"a": b"1", "d/x": b"1"})
     unreadable(monkeypatch, "d", FileNotFoundError(2, "No such file or directory"))
     place.put(**{"d/x": b"1", "extra": b""})
-    tally = place.up(source)
-    assert (tally.left_out, tally.failures) == ([("d", "gone since it was listed")], [])
+    summary = place.up(source)
+    assert (summary.left_out, summary.failures) == ([("d", "gone since it was listed")], [])
     assert place.names() == ["a", "d/x"]
 
 
@@ -218,8 +218,8 @@ def test_what_is_excluded_is_not_visited(
     """A directory that cannot be read is no failure when nobody wants it."""
     source = plant(tmp_path / "s", {"a": b"1", "lost+found/x": b""})
     tried = unreadable(monkeypatch, "lost+found")
-    tally = place.up(source, Options(delete=True, exclude=(pattern,)))
-    assert (tally.failures, tried, place.names()) == ([], [], ["a"])
+    summary = place.up(source, Options(delete=True, exclude=(pattern,)))
+    assert (summary.failures, tried, place.names()) == ([], [], ["a"])
 
 
 def test_what_cannot_be_included_is_not_visited(
@@ -240,9 +240,9 @@ def test_an_unreadable_directory_of_the_destination_is_left_alone(
     to = plant(tmp_path / "to", {"extra": b"", "lost+found/x": b""})
     unreadable(monkeypatch, "lost+found")
     place.put(a=b"1")
-    tally = place.down(to)
-    assert tally.left_out == [("lost+found", "not to be read (Permission denied)")]
-    assert (tally.deleted, tally.failures) == (1, [])
+    summary = place.down(to)
+    assert summary.left_out == [("lost+found", "not to be read (Permission denied)")]
+    assert (summary.deleted, summary.failures) == (1, [])
     assert (to / "lost+found" / "x").exists()
 
 
@@ -260,8 +260,8 @@ def test_files_and_directories_that_changed_places_converge(place: Place, tmp_pa
     place.drop("a", "b/c", "b/d/e")
     place.put(**{"a/x": LARGE, "a/y/z": b"2"}, b=LARGE)
     assert len(place.down(to, Options()).failures) == 3, "without --delete nothing gives way"
-    tally = place.down(to)
-    assert (tally.failures, tally.deleted, tally.files) == ([], 3, 3)
+    summary = place.down(to)
+    assert (summary.failures, summary.deleted, summary.files) == ([], 3, 3)
     assert tree_of(to) == {"a/x": LARGE, "a/y/z": b"2", "b": LARGE, "s": b""}
     assert sorted(path.name for path in to.iterdir()) == ["a", "b", "s"]
 
@@ -270,8 +270,8 @@ def test_directories_without_files_are_not_in_the_way(place: Place, tmp_path: Pa
     """An earlier sync has deleted what was in them: there is nothing left to delete."""
     place.put(a=b"1")
     (tmp_path / "to" / "a" / "b").mkdir(parents=True)
-    tally = place.down(tmp_path / "to")
-    assert (tally.files, tally.failures) == (1, [])
+    summary = place.down(tmp_path / "to")
+    assert (summary.files, summary.failures) == (1, [])
     assert tree_of(tmp_path / "to") == {"a": b"1"}
 
 
@@ -281,9 +281,9 @@ def test_what_is_in_the_way_and_not_to_be_deleted_stays(place: Place, tmp_path: 
     to = plant(tmp_path / "to", {"b/gone": b"", "b/keep": b"mine", "extra": b""})
     (to / "c").mkdir()
     (to / "c" / "link").symlink_to("nowhere")
-    tally = place.down(to, Options(delete=True, exclude=("b/keep",)))
-    assert sorted(each.path for each in tally.failures) == ["b", "c"]
-    assert (tally.deleted, tally.spared) == (0, 2)
+    summary = place.down(to, Options(delete=True, exclude=("b/keep",)))
+    assert sorted(each.path for each in summary.failures) == ["b", "c"]
+    assert (summary.deleted, summary.spared) == (0, 2)
     assert tree_of(to) == {"b/gone": b"", "b/keep": b"mine", "extra": b"", "ok": b"new"}
 
 
@@ -295,8 +295,8 @@ def test_nothing_gives_way_to_what_could_not_be_fetched(
     to = plant(tmp_path / "to", {"a": b"old"})
     proxy = faulty(Rule(Status(403, "AccessDenied"), method="GET", path="/a/y", times=99))
     through = S3(boto3.Session(), endpoint_url=proxy.url)
-    tally = transfers.sync_down(through, place.at, to, DELETE).run()
-    assert sorted(each.path for each in tally.failures) == ["a/x", "a/y"]
+    summary = transfers.sync_down(through, place.at, to, DELETE).run()
+    assert sorted(each.path for each in summary.failures) == ["a/x", "a/y"]
     assert tree_of(to) == {"a": b"old"}
 
 
@@ -307,8 +307,8 @@ def test_stale_directory_markers_are_deleted(place: Place, tmp_path: Path) -> No
     (source / "link").symlink_to(tmp_path)
     place.put(**{"": b"", "a/": b"", "empty/": b"", "old/": b"", "old/deep/": b"", "link/": b""})
     assert place.up(source, Options()).deleted == 0
-    tally = place.up(source)
-    assert (tally.deleted, tally.kept) == (2, 1)
+    summary = place.up(source)
+    assert (summary.deleted, summary.kept) == (2, 1)
     assert place.names() == ["", "a/", "a/x", "empty/", "link/"]
 
 
@@ -333,8 +333,8 @@ def test_a_file_from_the_future_does_not_hide_a_newer_object(place: Place, tmp_p
     place.put(a=b"new")
     to = plant(tmp_path / "to", {"a": b"old"})
     os.utime(to / "a", (time.time() + 10_000_000,) * 2)
-    tally = place.down(to)
-    assert (tally.files, [path for path, _ in tally.warnings]) == (1, ["a"])
+    summary = place.down(to)
+    assert (summary.files, [path for path, _ in summary.warnings]) == (1, ["a"])
     assert tree_of(to) == {"a": b"new"}
 
 
@@ -348,7 +348,7 @@ def test_what_vanishes_after_it_was_listed_is_named_and_no_failure(
     sync = getattr(transfers, f"sync_{direction}")
     ends = (here, place.at) if direction == "up" else (place.at, here)
     transfer = sync(place.s3, *ends, DELETE)
-    copy = transfer._hands.copy
+    copy = transfer._direction.copy
 
     def late(action: Any) -> None:
         if action.path == "b":
@@ -356,11 +356,11 @@ def test_what_vanishes_after_it_was_listed_is_named_and_no_failure(
             place.drop("b")
         copy(action)
 
-    transfer._hands.copy = late
-    tally = transfer.run()
-    assert (tally.files, tally.deleted, tally.failures) == (1, 1, [])
-    assert tally.left_out == [("b", "gone since it was listed")]
-    assert tally.planned_files == 1
+    transfer._direction.copy = late
+    summary = transfer.run()
+    assert (summary.files, summary.deleted, summary.failures) == (1, 1, [])
+    assert summary.left_out == [("b", "gone since it was listed")]
+    assert summary.planned_files == 1
 
 
 def test_an_archived_object_is_called_that(
@@ -370,9 +370,9 @@ def test_an_archived_object_is_called_that(
     place.put(a=b"1", b=b"1")
     proxy = faulty(Rule(Status(403, "InvalidObjectState"), method="GET", path="/a", times=99))
     through = S3(boto3.Session(), endpoint_url=proxy.url)
-    tally = transfers.sync_down(through, place.at, tmp_path / "to", Options()).run()
-    assert [(each.path, each.code) for each in tally.failures] == [("a", "object_archived")]
-    assert "restore-object" in tally.failures[0].message
+    summary = transfers.sync_down(through, place.at, tmp_path / "to", Options()).run()
+    assert [(each.path, each.code) for each in summary.failures] == [("a", "object_archived")]
+    assert "restore-object" in summary.failures[0].message
 
 
 def test_a_link_that_was_named_is_followed_once(place: Place, tmp_path: Path) -> None:

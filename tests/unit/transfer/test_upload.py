@@ -18,8 +18,8 @@ from codeferry_transfer import (
     UploadRefused,
 )
 from codeferry_transfer.s3 import S3
-from codeferry_transfer.s3.wire import Connection
-from codeferry_transfer.upload import upload_stream
+from codeferry_transfer.s3.http import Connection
+from codeferry_transfer.stream import upload_stream
 from tests.proxy.rules import Action, Cut, Drop, Hold, Reset, Rule, Status
 from tests.proxy.server import FaultProxy
 

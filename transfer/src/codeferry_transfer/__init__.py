@@ -1,6 +1,6 @@
 """The S3 engine: streams, files and whole trees to S3 and back, in parallel and checked.
 
-``codeferry_transfer.upload`` is for bytes that are being made, ``codeferry_transfer.transfers``
+``codeferry_transfer.stream`` is for bytes that are being made, ``codeferry_transfer.transfers``
 for files and trees; ``codeferry_transfer.s3`` is the client under both.
 """
 

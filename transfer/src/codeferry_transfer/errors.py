@@ -1,4 +1,4 @@
-"""What can go wrong between here and S3, in words a person can act on.
+"""Errors of transfers between here and S3, in words a person can act on.
 
 CodeferryError
 └── TransferError

@@ -1,4 +1,4 @@
-"""What an object says it is: its Content-Type, by its name."""
+"""The Content-Type of an object, by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which paths a transfer is about: ``--include`` and ``--exclude``."""
+"""Select the paths of a transfer: ``--include`` and ``--exclude``."""
 
 from __future__ import annotations
 

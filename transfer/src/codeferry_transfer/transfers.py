@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from codeferry_transfer.crew import Crew, Watch, Work
+from codeferry_transfer.destination import Destination
+from codeferry_transfer.download import Downloader
 from codeferry_transfer.errors import (
     BucketMissing,
     CredentialsUnusable,
@@ -20,11 +21,9 @@ from codeferry_transfer.errors import (
     SourceEmpty,
     TransferError,
 )
-from codeferry_transfer.fetching import Fetcher
-from codeferry_transfer.landing import Landing
 from codeferry_transfer.location import Location
-from codeferry_transfer.paths import unfit_as_file, unfit_as_key
 from codeferry_transfer.plan import (
+    STAGING_PREFIX,
     TOLERANCE,
     Action,
     Entry,
@@ -33,12 +32,15 @@ from codeferry_transfer.plan import (
     checked,
     copy_all,
     synchronise,
+    unfit_as_file,
+    unfit_as_key,
 )
 from codeferry_transfer.s3 import S3
 from codeferry_transfer.selection import Selection
-from codeferry_transfer.sending import Sender
-from codeferry_transfer.tally import Tally
-from codeferry_transfer.tree import STAGING_PREFIX, Scan
+from codeferry_transfer.summary import Summary
+from codeferry_transfer.tree import Scan
+from codeferry_transfer.upload import Uploader
+from codeferry_transfer.workers import Watch, Work, WorkerPool
 
 _HOPELESS = (BucketMissing, CredentialsUnusable)
 """Errors that every other path would meet as well."""
@@ -60,7 +62,7 @@ class Options:
     concurrency: int | None = None
 
 
-class Hands(Protocol):
+class Direction(Protocol):
     """One direction: what does the single actions of a plan."""
 
     def copy(self, action: Action) -> None: ...
@@ -81,18 +83,18 @@ class Transfer:
     def __init__(
         self,
         actions: Iterator[Action],
-        hands: Hands,
-        crew: Crew,
-        tally: Tally,
+        direction: Direction,
+        pool: WorkerPool,
+        summary: Summary,
         meant: Selection,
         options: Options,
         *,
         one: bool = False,
     ) -> None:
         self._actions = actions
-        self._hands = hands
-        self._crew = crew
-        self.tally = tally
+        self._direction = direction
+        self._pool = pool
+        self.summary = summary
         self._meant = meant
         self._deletes = options.delete or options.delete_all
         self._one = one
@@ -112,66 +114,66 @@ class Transfer:
                     refused = refused or action.verb is Verb.REFUSE
                     yield self._decided(action) if action.verb is Verb.COMPARE else action
         finally:
-            self._hands.close()
+            self._direction.close()
         self._judge_patterns()
-        if refused or self.tally.failures:
-            self.tally.spared = len(self._victims)
+        if refused or self.summary.failures:
+            self.summary.spared = len(self._victims)
         else:
             yield from self._victims
 
-    def run(self, watch: Watch = lambda: None) -> Tally:
+    def run(self, watch: Watch = lambda: None) -> Summary:
         """Execute it; ``watch`` is called some ten times a second in this thread.
 
-        What fails for one path is in the tally's failures; raises what ends everything. On
+        What fails for one path is in the summary's failures; raises what ends everything. On
         any exception, KeyboardInterrupt included, no unfinished upload and no temporary file
         is left.
         """
         try:
-            self._crew.run(self._works(), watch)
+            self._pool.run(self._works(), watch)
             self._judge_patterns()
-            self._hands.finish({victim.path for victim in self._victims})
+            self._direction.finish({victim.path for victim in self._victims})
             self._delete()
         except BaseException:
-            self._hands.clean_up()
+            self._direction.clean_up()
             raise
         finally:
-            self._hands.close()
-        return self.tally
+            self._direction.close()
+        return self.summary
 
     def _works(self) -> Iterator[Work]:
         for action in self._actions:
             match action.verb:
                 case Verb.SKIP:
-                    self.tally.skipped += 1
+                    self.summary.skipped += 1
                 case Verb.KEEP:
-                    self.tally.kept += 1
+                    self.summary.kept += 1
                 case Verb.DELETE:
                     self._victims.append(action)
                 case Verb.REFUSE:
-                    self.tally.fail(
+                    self.summary.fail(
                         Verb.REFUSE, action.path, FileUnfit(f"{action.path}: {action.why}.")
                     )
                 case _:
-                    self.tally.plan(action)
+                    self.summary.plan(action)
                     yield partial(self._do, action)
-        self.tally.plan_complete = True
+        self.summary.plan_complete = True
 
     def _do(self, action: Action) -> None:
         try:
-            if action.verb is Verb.COMPARE and self._hands.same(action):
-                self.tally.unplan(action)
+            if action.verb is Verb.COMPARE and self._direction.same(action):
+                self.summary.unplan(action)
             else:
-                self._hands.copy(action)
+                self._direction.copy(action)
         except _HOPELESS:
             raise
         except (TransferError, OSError) as error:
             if isinstance(error, (FileGone, ObjectMissing)) and not self._one:
-                self.tally.vanish(action)
+                self.summary.vanish(action)
             else:
-                self.tally.fail(Verb.COPY, action.path, error)
+                self.summary.fail(Verb.COPY, action.path, error)
 
     def _decided(self, action: Action) -> Action:
-        if self._hands.same(action):
+        if self._direction.same(action):
             return action._replace(verb=Verb.SKIP, why="same content")
         return action._replace(verb=Verb.COPY, why="content differs")
 
@@ -179,75 +181,77 @@ class Transfer:
         """A pattern with a slip in it must not be what lets something be deleted."""
         for pattern in self._meant.unmatched:
             if self._deletes:
-                self.tally.fail(Verb.DELETE, pattern, PatternUnmatched("It fits nothing."))
+                self.summary.fail(Verb.DELETE, pattern, PatternUnmatched("It fits nothing."))
             else:
-                self.tally.warn(pattern, "it fits nothing")
+                self.summary.warn(pattern, "it fits nothing")
 
     def _delete(self) -> None:
         """Only after everything else went well: what failed may be what replaces a victim."""
-        if self.tally.failures:
-            self.tally.spared = len(self._victims)
+        if self.summary.failures:
+            self.summary.spared = len(self._victims)
         elif self._deletes:
-            self._hands.delete(victim.path for victim in self._victims)
+            self._direction.delete(victim.path for victim in self._victims)
 
 
 def upload_file(s3: S3, source: Path, to: Location, options: Options) -> Transfer:
     """One file, or the one that a link leads to, into one object."""
-    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    summary, pool, meant = Summary(), _pool(s3, options), _selection(options)
     status = source.stat()
     entries = _meant([Entry(source.name, status.st_size, status.st_mtime)], meant)
     actions = copy_all(_existing(entries, str(source)), content=options.content)
-    sender = Sender(
+    sender = Uploader(
         s3,
         to.bucket,
         lambda _: os.fspath(source),
         lambda _: to.path,
-        crew,
-        tally,
+        pool,
+        summary,
         follow=True,
     )
-    return Transfer(actions, sender, crew, tally, meant, options, one=True)
+    return Transfer(actions, sender, pool, summary, meant, options, one=True)
 
 
 def upload_tree(s3: S3, source: Path, to: Location, options: Options) -> Transfer:
     """Every file under ``source``, whatever is there already."""
-    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
-    files = _existing(_scan_of_source(tally, meant).files(os.fspath(source)), str(source), tally)
+    summary, pool, meant = Summary(), _pool(s3, options), _selection(options)
+    files = _existing(
+        _scan_of_source(summary, meant).files(os.fspath(source)), str(source), summary
+    )
     actions = copy_all(files, content=options.content)
-    return Transfer(*_up(s3, source, to, actions, crew, tally), meant, options)
+    return Transfer(*_up(s3, source, to, actions, pool, summary), meant, options)
 
 
 def sync_up(s3: S3, source: Path, to: Location, options: Options) -> Transfer:
     """Make the objects below ``to`` like the files under ``source``."""
-    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    summary, pool, meant = Summary(), _pool(s3, options), _selection(options)
     rules = _rules(s3, options)
-    scan = _scan_of_source(tally, meant, directories=rules.delete)
-    files = _dated(scan.files(os.fspath(source)), tally, rules)
+    scan = _scan_of_source(summary, meant, directories=rules.delete)
+    files = _dated(scan.files(os.fspath(source)), summary, rules)
     objects = _meant(_objects(s3, to.directory, markers=rules.delete), meant)
     guarded = _guarded(files, str(source), options)
-    actions = synchronise(guarded, objects, rules, tally.unseen)
-    return Transfer(*_up(s3, source, to, actions, crew, tally), meant, options)
+    actions = synchronise(guarded, objects, rules, summary.unseen)
+    return Transfer(*_up(s3, source, to, actions, pool, summary), meant, options)
 
 
 def download_object(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
     """One object into one file, or the one that a link leads to."""
-    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    summary, pool, meant = Summary(), _pool(s3, options), _selection(options)
     head = s3.head_object(source.bucket, source.path)
     entries = _meant([Entry(source.name, head.size, head.modified)], meant)
     actions = copy_all(_existing(entries, str(source)), content=options.content)
     place = Path(os.path.realpath(to)) if to.is_symlink() else to
     named = (action._replace(path=place.name) for action in actions)
-    landing = partial(Landing, os.fspath(place.parent))
-    fetcher = Fetcher(s3, source.bucket, lambda _: source.path, landing, crew, tally)
-    return Transfer(named, fetcher, crew, tally, meant, options, one=True)
+    destination = partial(Destination, os.fspath(place.parent))
+    fetcher = Downloader(s3, source.bucket, lambda _: source.path, destination, pool, summary)
+    return Transfer(named, fetcher, pool, summary, meant, options, one=True)
 
 
 def download_tree(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
     """Every object below ``source``, whatever is there already."""
-    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    summary, pool, meant = Summary(), _pool(s3, options), _selection(options)
     objects = _existing(_meant(_objects(s3, source.directory), meant), str(source.directory))
     actions = copy_all(objects, content=options.content)
-    return Transfer(*_down(s3, source, to, actions, crew, tally), meant, options)
+    return Transfer(*_down(s3, source, to, actions, pool, summary), meant, options)
 
 
 def sync_down(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
@@ -256,31 +260,36 @@ def sync_down(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
     With ``delete`` a file gives way to a directory that the source has in its place, and a
     directory to a file.
     """
-    tally, crew, meant = Tally(), _crew(s3, options), _selection(options)
+    summary, pool, meant = Summary(), _pool(s3, options), _selection(options)
     rules = _rules(s3, options)
     objects = _meant(_objects(s3, source.directory), meant)
-    scan = _scan_of_destination(tally, meant, rules)
-    files = _dated(scan.files(os.fspath(to)) if to.exists() else iter(()), tally, rules)
+    scan = _scan_of_destination(summary, meant, rules)
+    files = _dated(scan.files(os.fspath(to)) if to.exists() else iter(()), summary, rules)
     guarded = _guarded(objects, str(source.directory), options)
     actions = synchronise(guarded, files, rules)
     return Transfer(
-        *_down(s3, source, to, actions, crew, tally, clears=rules.delete), meant, options
+        *_down(s3, source, to, actions, pool, summary, clears=rules.delete), meant, options
     )
 
 
 def _up(
-    s3: S3, source: Path, to: Location, actions: Iterator[Action], crew: Crew, tally: Tally
-) -> tuple[Iterator[Action], Sender, Crew, Tally]:
+    s3: S3,
+    source: Path,
+    to: Location,
+    actions: Iterator[Action],
+    pool: WorkerPool,
+    summary: Summary,
+) -> tuple[Iterator[Action], Uploader, WorkerPool, Summary]:
     root, prefix = os.fspath(source), to.directory.path
-    sender = Sender(
+    sender = Uploader(
         s3,
         to.bucket,
         lambda path: f"{root}/{path}",
         lambda path: prefix + path,
-        crew,
-        tally,
+        pool,
+        summary,
     )
-    return checked(actions, unfit_as_key(prefix)), sender, crew, tally
+    return checked(actions, unfit_as_key(prefix)), sender, pool, summary
 
 
 def _down(
@@ -288,14 +297,14 @@ def _down(
     source: Location,
     to: Path,
     actions: Iterator[Action],
-    crew: Crew,
-    tally: Tally,
+    pool: WorkerPool,
+    summary: Summary,
     *,
     clears: bool = False,
-) -> tuple[Iterator[Action], Fetcher, Crew, Tally]:
-    prefix, landing = source.directory.path, partial(Landing, os.fspath(to), clears=clears)
-    fetcher = Fetcher(s3, source.bucket, lambda path: prefix + path, landing, crew, tally)
-    return checked(actions, unfit_as_file()), fetcher, crew, tally
+) -> tuple[Iterator[Action], Downloader, WorkerPool, Summary]:
+    prefix, destination = source.directory.path, partial(Destination, os.fspath(to), clears=clears)
+    fetcher = Downloader(s3, source.bucket, lambda path: prefix + path, destination, pool, summary)
+    return checked(actions, unfit_as_file()), fetcher, pool, summary
 
 
 def _objects(s3: S3, directory: Location, *, markers: bool = False) -> Iterator[Entry]:
@@ -325,21 +334,21 @@ def _meant(entries: Iterable[Entry], meant: Selection) -> Iterator[Entry]:
     return (entry for entry in entries if meant(entry.path))
 
 
-def _scan_of_source(tally: Tally, meant: Selection, *, directories: bool = False) -> Scan:
+def _scan_of_source(summary: Summary, meant: Selection, *, directories: bool = False) -> Scan:
     """What is left out is not known to be missing, and what cannot be seen is a failure."""
 
     def failed(path: str, error: OSError) -> None:
-        tally.fail(Verb.COPY, path, error)
+        summary.fail(Verb.COPY, path, error)
 
-    return Scan(meant, tally.leave_out, tally.pass_over, failed, directories)
+    return Scan(meant, summary.leave_out, summary.pass_over, failed, directories)
 
 
-def _scan_of_destination(tally: Tally, meant: Selection, rules: Rules) -> Scan:
+def _scan_of_destination(summary: Summary, meant: Selection, rules: Rules) -> Scan:
     """What is left out is not deleted, and its place is not taken; said when it might be missed."""
 
     def left_out(path: str, why: str) -> None:
         if rules.delete and not path.rpartition("/")[2].startswith(STAGING_PREFIX):
-            tally.leave_out(path, why)
+            summary.leave_out(path, why)
 
     def unseen(path: str, error: OSError) -> None:
         left_out(path, f"not to be read ({error.strerror})")
@@ -347,21 +356,23 @@ def _scan_of_destination(tally: Tally, meant: Selection, rules: Rules) -> Scan:
     return Scan(meant, left_out, failed=unseen)
 
 
-def _dated(files: Iterator[Entry], tally: Tally, rules: Rules) -> Iterator[Entry]:
+def _dated(files: Iterator[Entry], summary: Summary, rules: Rules) -> Iterator[Entry]:
     """The same; those from the future are named."""
     for entry in files:
         if entry.modified > rules.now() + TOLERANCE:
-            tally.warn(entry.path, "dated in the future: its content decides")
+            summary.warn(entry.path, "dated in the future: its content decides")
         yield entry
 
 
-def _existing(entries: Iterator[Entry], where: str, tally: Tally | None = None) -> Iterator[Entry]:
+def _existing(
+    entries: Iterator[Entry], where: str, summary: Summary | None = None
+) -> Iterator[Entry]:
     """The same; raises SourceEmpty when there is none, and none that could not be looked at."""
     some = False
     for entry in entries:
         some = True
         yield entry
-    if not some and not (tally and tally.failures):
+    if not some and not (summary and summary.failures):
         raise SourceEmpty(f"There is nothing to transfer in {where}.")
 
 
@@ -382,5 +393,5 @@ def _rules(s3: S3, options: Options) -> Rules:
     return Rules(options.content, options.delete or options.delete_all, s3.now)
 
 
-def _crew(s3: S3, options: Options) -> Crew:
-    return Crew(options.concurrency, halt=s3.halt)
+def _pool(s3: S3, options: Options) -> WorkerPool:
+    return WorkerPool(options.concurrency, halt=s3.halt)

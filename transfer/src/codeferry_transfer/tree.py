@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from codeferry_transfer.errors import FileUnfit
-from codeferry_transfer.plan import Entry
+from codeferry_transfer.plan import STAGING_PREFIX, Entry
 from codeferry_transfer.selection import Selection
 
-# What a download leaves behind when it is killed; never part of a tree.
-STAGING_PREFIX = ".ferry-download"
 GONE = "gone since it was listed"
 
-Told = Callable[[str, str], None]
-Failed = Callable[[str, OSError], None]
+OnLeftOut = Callable[[str, str], None]
+OnError = Callable[[str, OSError], None]
 
 
 def _silent(path: str, why: str) -> None:
@@ -37,9 +35,9 @@ class Scan:
     """
 
     meant: Selection = field(default_factory=Selection)
-    left_out: Told = _silent
+    left_out: OnLeftOut = _silent
     passed_over: Callable[[str], None] = lambda _: None
-    failed: Failed = _raise
+    failed: OnError = _raise
     directories: bool = False
 
     def files(self, root: str) -> Iterator[Entry]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from codeferry_transfer.s3.wire import Broken, Connection
+from codeferry_transfer.s3.http import Connection, ConnectionBroken
 
 _ENDPOINT = "http://169.254.169.254"
 _TIMEOUT = 1.0  # seconds; it answers in milliseconds or not at all
@@ -98,18 +98,18 @@ class Metadata:
         head = f"{method} {path} HTTP/1.1\r\nhost: {url.netloc}\r\ncontent-length: 0\r\n{lines}\r\n"
         try:
             dialled = socket.create_connection((url.hostname or "", url.port or 80), _TIMEOUT)
-            connection = Connection(dialled, patience=_PATIENCE)
+            connection = Connection(dialled, timeout=_PATIENCE)
             try:
                 answer, body = connection.exchange(head.encode(), b""), bytearray()
                 connection.body(answer, lambda piece: _add(body, piece))
                 return answer.status, body.decode()
             finally:
                 connection.close()
-        except (OSError, Broken, ValueError) as error:
+        except (OSError, ConnectionBroken, ValueError) as error:
             raise MetadataUnreachable(str(error)) from error
 
 
 def _add(body: bytearray, piece: memoryview) -> None:
     if len(body) + len(piece) > _MOST_BYTES:
-        raise Broken("the answer is larger than any of the service's")
+        raise ConnectionBroken("the answer is larger than any of the service's")
     body += piece

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from codeferry_agent.drain.errors import CredentialsMissing, OwnerUnknown, SettingsInvalid
 from codeferry_agent.drain.metadata import Instance, Metadata, MetadataUnreachable
 from codeferry_agent.drain.settings import DEFAULT_REGION
-from codeferry_transfer.s3 import S3, Plain, from_environment, region_of
+from codeferry_transfer.s3 import S3, EnvironmentCredentials, from_environment, region_of
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -35,7 +35,7 @@ class Surroundings:
     make_session: Callable[[], Session]
     instance: Instance | None
     metadata: Metadata | None
-    plain: Plain | None = None
+    plain: EnvironmentCredentials | None = None
 
     @cached_property
     def session(self) -> Session:

@@ -13,14 +13,14 @@ from codeferry_contracts.escaping import one_line
 
 if TYPE_CHECKING:
     from codeferry_transfer.plan import Action
-    from codeferry_transfer.tally import Tally
+    from codeferry_transfer.summary import Summary
 
 PATTERN_UNMATCHED = "pattern_unmatched"
 _MOST_NAMED = 20  # failures and leavings that people are shown
 
 
 def show_plan(
-    actions: Iterable[Action], tally: Tally, output: Output, facts: dict[str, Any]
+    actions: Iterable[Action], summary: Summary, output: Output, facts: dict[str, Any]
 ) -> None:
     """Each action as a line, what is skipped only with -v; nothing is done.
 
@@ -47,85 +47,85 @@ def show_plan(
         "counts": dict(counts),
         "bytes": size,
         "actions": listed,
-        **_remarks_json(tally),
+        **_remarks_json(summary),
     }
-    _say_remarks(tally, output)
-    if tally.spared and not tally.failures:
-        output.note(_spared(tally))
-    _raise_failures(tally, output, answer, "would fail")
+    _say_remarks(summary, output)
+    if summary.spared and not summary.failures:
+        output.note(_spared(summary))
+    _raise_failures(summary, output, answer, "would fail")
     output.document(answer)
 
 
-def conclude(tally: Tally, seconds: float, output: Output, facts: dict[str, Any]) -> None:
+def conclude(summary: Summary, seconds: float, output: Output, facts: dict[str, Any]) -> None:
     """The summary, or ObjectsFailed with all that failed."""
-    _say_remarks(tally, output)
-    answer = {**facts, **_tally_json(tally), "seconds": round(seconds, 3)}
-    _raise_failures(tally, output, answer, "could not be transferred")
-    output.line(_summary(tally, seconds))
+    _say_remarks(summary, output)
+    answer = {**facts, **_summary_json(summary), "seconds": round(seconds, 3)}
+    _raise_failures(summary, output, answer, "could not be transferred")
+    output.line(_summary(summary, seconds))
     output.document(answer)
 
 
-def _raise_failures(tally: Tally, output: Output, answer: dict[str, Any], what: str) -> None:
-    if tally.failures:
-        for failure in tally.failures[:_MOST_NAMED]:
+def _raise_failures(summary: Summary, output: Output, answer: dict[str, Any], what: str) -> None:
+    if summary.failures:
+        for failure in summary.failures[:_MOST_NAMED]:
             output.note(f"failed: {one_line(failure.path)}: {one_line(failure.message)}")
-        raise ObjectsFailed(_failed(tally, what), hint=_hint(tally), details=answer)
+        raise ObjectsFailed(_failed(summary, what), hint=_hint(summary), details=answer)
 
 
-def _summary(tally: Tally, seconds: float) -> str:
+def _summary(summary: Summary, seconds: float) -> str:
     parts = [
-        f"{formatting.counted(tally.files, 'file')} copied ({formatting.size(tally.bytes)} "
+        f"{formatting.counted(summary.files, 'file')} copied ({formatting.size(summary.bytes)} "
         f"in {formatting.seconds(seconds)})"
     ]
-    if tally.resumed:
-        parts.append(f"{formatting.size(tally.resumed)} were there already")
-    if tally.skipped:
-        parts.append(f"{tally.skipped:,} unchanged")
-    if tally.deleted:
-        parts.append(f"{tally.deleted:,} deleted")
-    if tally.kept:
-        parts.append(f"{tally.kept:,} not deleted, because the source was left out there")
+    if summary.resumed:
+        parts.append(f"{formatting.size(summary.resumed)} were there already")
+    if summary.skipped:
+        parts.append(f"{summary.skipped:,} unchanged")
+    if summary.deleted:
+        parts.append(f"{summary.deleted:,} deleted")
+    if summary.kept:
+        parts.append(f"{summary.kept:,} not deleted, because the source was left out there")
     return ", ".join(parts) + "."
 
 
-def _failed(tally: Tally, what: str) -> str:
-    patterns = [failure for failure in tally.failures if failure.code == PATTERN_UNMATCHED]
-    if len(patterns) == len(tally.failures):
+def _failed(summary: Summary, what: str) -> str:
+    patterns = [failure for failure in summary.failures if failure.code == PATTERN_UNMATCHED]
+    if len(patterns) == len(summary.failures):
         return "Nothing is deleted as long as a pattern fits nothing."
-    failed = len(tally.failures) - len(patterns)
-    return f"{failed:,} of {formatting.counted(failed + tally.files, 'file')} {what}."
+    failed = len(summary.failures) - len(patterns)
+    return f"{failed:,} of {formatting.counted(failed + summary.files, 'file')} {what}."
 
 
-def _hint(tally: Tally) -> str:
+def _hint(summary: Summary) -> str:
     lines = []
-    if any(failure.code == PATTERN_UNMATCHED for failure in tally.failures):
+    if any(failure.code == PATTERN_UNMATCHED for failure in summary.failures):
         lines.append("Correct the pattern or leave it away: patterns begin at the directory.")
-    if len(tally.failures) > _MOST_NAMED:
+    if len(summary.failures) > _MOST_NAMED:
         lines.append("All of them: the same with --json.")
-    if tally.spared:
-        lines.append(_spared(tally))
+    if summary.spared:
+        lines.append(_spared(summary))
     return "\n".join(lines)
 
 
-def _spared(tally: Tally) -> str:
+def _spared(summary: Summary) -> str:
     return (
-        f"{formatting.counted(tally.spared, 'file')} would have been deleted; "
+        f"{formatting.counted(summary.spared, 'file')} would have been deleted; "
         "nothing is, as long as something fails."
     )
 
 
-def _say_remarks(tally: Tally, output: Output) -> None:
-    for what, remarks in (("left out", tally.left_out), ("warning", tally.warnings)):
+def _say_remarks(summary: Summary, output: Output) -> None:
+    for what, remarks in (("left out", summary.left_out), ("warning", summary.warnings)):
         for path, why in remarks[:_MOST_NAMED]:
             output.note(f"{what}: {one_line(path)}: {why}")
         if len(remarks) > _MOST_NAMED:
             output.note(f"{what}: {len(remarks) - _MOST_NAMED:,} more")
 
 
-def _remarks_json(tally: Tally) -> dict[str, Any]:
+def _remarks_json(summary: Summary) -> dict[str, Any]:
     return {
-        "left_out": [{"path": path, "why": why} for path, why in tally.left_out],
-        "warnings": [{"path": path, "why": why} for path, why in tally.warnings],
+        "left_out": [{"path": path, "why": why} for path, why in summary.left_out],
+        "warnings": [{"path": path, "why": why} for path, why in summary.warnings],
     }
 
 
@@ -138,15 +138,15 @@ def _action_json(action: Action) -> dict[str, Any]:
     }
 
 
-def _tally_json(tally: Tally) -> dict[str, Any]:
+def _summary_json(summary: Summary) -> dict[str, Any]:
     return {
-        "files": tally.files,
-        "bytes": tally.bytes,
-        "resumed_bytes": tally.resumed,
-        "skipped": tally.skipped,
-        "deleted": tally.deleted,
-        "kept": tally.kept,
-        "failed": len(tally.failures),
-        "failures": [failure.to_json() for failure in tally.failures],
-        **_remarks_json(tally),
+        "files": summary.files,
+        "bytes": summary.bytes,
+        "resumed_bytes": summary.resumed,
+        "skipped": summary.skipped,
+        "deleted": summary.deleted,
+        "kept": summary.kept,
+        "failed": len(summary.failures),
+        "failures": [failure.to_json() for failure in summary.failures],
+        **_remarks_json(summary),
     }

@@ -52,7 +52,7 @@ def carry(order: Order, doing: str, make: Callable[[S3], Transfer]) -> None:
         with own_remedies():
             transfer = make(s3)
             if order.dry_run:
-                show_plan(transfer.plan(), transfer.tally, order.output, order.facts)
+                show_plan(transfer.plan(), transfer.summary, order.output, order.facts)
             else:
                 _run(transfer, doing, order)
     except KeyboardInterrupt as stop:
@@ -65,6 +65,6 @@ def carry(order: Order, doing: str, make: Callable[[S3], Transfer]) -> None:
 
 def _run(transfer: Transfer, doing: str, order: Order) -> None:
     with progress() as shown:
-        meter = Meter(doing, transfer.tally, shown)
+        meter = Meter(doing, transfer.summary, shown)
         transfer.run(meter)
-    conclude(transfer.tally, meter.seconds, order.output, order.facts)
+    conclude(transfer.summary, meter.seconds, order.output, order.facts)

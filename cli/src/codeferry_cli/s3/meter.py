@@ -10,7 +10,7 @@ from codeferry_cli.progress import Progress
 from codeferry_contracts import formatting
 
 if TYPE_CHECKING:
-    from codeferry_transfer.tally import Tally
+    from codeferry_transfer.summary import Summary
 
 _STEPS = 10  # lines of progress off a terminal
 _SOON = 1.0  # seconds, before which a rate says nothing
@@ -22,22 +22,22 @@ class Meter:
     def __init__(
         self,
         doing: str,
-        tally: Tally,
+        summary: Summary,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._doing = doing
-        self._tally = tally
+        self._summary = summary
         self._progress = progress
         self._clock = clock
         self._began = clock()
 
     def __call__(self) -> None:
-        tally = self._tally
-        if tally.planned_files:
-            done = tally.bytes + tally.resumed
-            share = _share(done, tally.planned_bytes, tally.files, tally.planned_files)
-            mark = int(share * _STEPS) if tally.plan_complete else "planning"
+        summary = self._summary
+        if summary.planned_files:
+            done = summary.bytes + summary.resumed
+            share = _share(done, summary.planned_bytes, summary.files, summary.planned_files)
+            mark = int(share * _STEPS) if summary.plan_complete else "planning"
             self._progress.now(f"{self._doing}… {self._state(done, share)}", mark=mark)
 
     @property
@@ -45,22 +45,22 @@ class Meter:
         return self._clock() - self._began
 
     def _state(self, done: int, share: float) -> str:
-        tally, more = self._tally, "" if self._tally.plan_complete else "+"
-        files = f"{tally.files:,} of {tally.planned_files:,}{more} files"
-        size = f"{formatting.size(done)} of {formatting.size(tally.planned_bytes)}{more}"
+        summary, more = self._summary, "" if self._summary.plan_complete else "+"
+        files = f"{summary.files:,} of {summary.planned_files:,}{more} files"
+        size = f"{formatting.size(done)} of {formatting.size(summary.planned_bytes)}{more}"
         # Of a single file all bytes may be there a moment before it is: not "0 of 1", then.
-        alone = tally.planned_files == 1 and tally.plan_complete
+        alone = summary.planned_files == 1 and summary.plan_complete
         parts = [size] if alone else [files, size]
         return ", ".join([*parts, *self._speed(done)]) + f" ({share:.0%})"
 
     def _speed(self, done: int) -> list[str]:
         spent = self.seconds
-        if spent < _SOON or not self._tally.bytes:
+        if spent < _SOON or not self._summary.bytes:
             return []
-        rate = self._tally.bytes / spent
+        rate = self._summary.bytes / spent
         told = [f"{formatting.size(int(rate))}/s"]
-        if self._tally.plan_complete:
-            told.append(f"{formatting.seconds((self._tally.planned_bytes - done) / rate)} left")
+        if self._summary.plan_complete:
+            told.append(f"{formatting.seconds((self._summary.planned_bytes - done) / rate)} left")
         return told
 
 

@@ -11,7 +11,7 @@ from codeferry_cli.s3.options import Server
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from codeferry_transfer.s3 import S3, Plain
+    from codeferry_transfer.s3 import S3, EnvironmentCredentials
 
 
 def open_s3(aws: Aws, server: Server) -> S3:
@@ -26,16 +26,16 @@ def open_s3(aws: Aws, server: Server) -> S3:
     )
 
 
-def _plain(aws: Aws) -> Plain | None:
+def _plain(aws: Aws) -> EnvironmentCredentials | None:
     """What is known without botocore; the embedded AWS is, and keys in the environment are."""
-    from codeferry_transfer.s3 import Keys, Plain, from_environment
+    from codeferry_transfer.s3 import EnvironmentCredentials, Keys, from_environment
 
     def session() -> Session:
         return aws.session
 
     if aws.local:
         keys = Keys(aws.local.access_key_id, aws.local.secret_access_key, "")
-        return Plain(keys, aws.local.region, session)
+        return EnvironmentCredentials(keys, aws.local.region, session)
     if aws.access.profile:
         return None
     return from_environment(os.environ, session, region=aws.access.region or "")

@@ -24,7 +24,7 @@ from codeferry_agent.drain.errors import CredentialsMissing, OwnerUnknown, Setti
 from codeferry_agent.drain.metadata import Metadata, MetadataUnreachable
 from codeferry_agent.drain.notices import NoticeWatch, seconds_left
 from codeferry_agent.drain.surroundings import Clients, Surroundings
-from codeferry_transfer.s3.wire import Connection
+from codeferry_transfer.s3.http import Connection
 from tests.unit.agent.drain.imds import IDENTITY, Imds
 from tests.unit.transfer.s3.hostile import (
     Answer,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_transfer.s3.answers import moment_of
+from codeferry_transfer.s3.responses import moment_of
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2400, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis wants them so

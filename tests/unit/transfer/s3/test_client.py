@@ -199,7 +199,7 @@ def test_bytes_that_S3_keeps_another_checksum_of_are_refused(  # noqa: N802 - S3
         digest.update(b"!")
         return digest
 
-    monkeypatch.setattr("codeferry_transfer.s3.proof.hashlib.sha256", falsified)
+    monkeypatch.setattr("codeferry_transfer.s3.checksums.hashlib.sha256", falsified)
     with pytest.raises(Corrupted):
         got(s3, bucket, "k")
 
@@ -208,7 +208,7 @@ def test_a_body_changed_on_its_way_is_refused_by_the_server(
     s3: S3, client: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S3 compares what comes with the checksum that came along, and stores nothing else."""
-    from codeferry_transfer.s3.wire import Connection
+    from codeferry_transfer.s3.http import Connection
 
     send = Connection._send
     monkeypatch.setattr(
@@ -333,7 +333,7 @@ def test_owner_and_payer_go_with_every_request(
     ministack: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account that must own the bucket, and who pays, are signed into the head."""
-    from codeferry_transfer.s3.wire import Connection
+    from codeferry_transfer.s3.http import Connection
 
     heads: list[bytes] = []
     send = Connection._send

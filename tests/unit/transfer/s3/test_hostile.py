@@ -9,13 +9,12 @@ from unittest.mock import Mock
 
 import pytest
 
+from codeferry_transfer.download import LargeDownload
 from codeferry_transfer.errors import AnswerInvalid, ConnectionFailed, TransferError
-from codeferry_transfer.large_download import LargeDownload
-from codeferry_transfer.partition import part_count
-from codeferry_transfer.parts import MOST_PARTS
-from codeferry_transfer.s3 import S3, Head, Keys, Plain, SentPart, dialling, pacing
+from codeferry_transfer.parts import MOST_PARTS, part_count
+from codeferry_transfer.s3 import S3, EnvironmentCredentials, Head, Keys, SentPart, http, retry
 from codeferry_transfer.s3.address import Origin
-from codeferry_transfer.s3.wire import Connection
+from codeferry_transfer.s3.http import Connection
 from tests.unit.transfer.s3 import hostile
 from tests.unit.transfer.s3.hostile import HostileServer, Make, answer, honest
 
@@ -89,8 +88,10 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     def no_session() -> Any:
         raise AssertionError("what a server says is no reason to ask botocore")
 
-    of_nobody = Plain(Keys("id", "secret", ""), "eu-west-1", no_session, "http://localhost:1")
-    monkeypatch.setattr(pacing, "delay", lambda attempt: 0.0)
+    of_nobody = EnvironmentCredentials(
+        Keys("id", "secret", ""), "eu-west-1", no_session, "http://localhost:1"
+    )
+    monkeypatch.setattr(retry, "delay", lambda attempt: 0.0)
     return start
 
 
@@ -210,12 +211,12 @@ def test_a_proxy_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
 
     server = HostileServer(honest)
     proxy = Mock(recv=received)
-    monkeypatch.setattr(dialling.time, "monotonic", server.clock)
-    monkeypatch.setattr(dialling.socket, "create_connection", lambda *_: proxy)
+    monkeypatch.setattr(http.time, "monotonic", server.clock)
+    monkeypatch.setattr(http.socket, "create_connection", lambda *_: proxy)
     origin = Origin(secure=True, host="s3.example", port=443, proxy="http://proxy.example")
     with pytest.raises(ConnectionFailed, match="proxy"):
-        dialling.connected(origin, Mock())
-    assert server.time < 2 * dialling.CONNECT_SECONDS
+        http.connect(origin, Mock())
+    assert server.time < 2 * http.CONNECT_SECONDS
     proxy.close.assert_called_once()
 
 

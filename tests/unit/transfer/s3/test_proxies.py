@@ -15,7 +15,7 @@ import pytest
 from codeferry_transfer.errors import ConnectionFailed
 from codeferry_transfer.s3 import S3
 from codeferry_transfer.s3.address import Origin
-from codeferry_transfer.s3.dialling import connected
+from codeferry_transfer.s3.http import connect
 
 SECRET = "Basic dXNlcjpwYXNzIHdvcmQ="  # user, "pass word"
 TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -66,8 +66,8 @@ def proxy() -> Iterator[Callable[..., Proxy]]:
 class NoTls:
     """Leaves a socket as it is."""
 
-    def wrap_socket(self, dialled: socket.socket, server_hostname: str) -> socket.socket:
-        return dialled
+    def wrap_socket(self, opened: socket.socket, server_hostname: str) -> socket.socket:
+        return opened
 
 
 def no_tls() -> ssl.SSLContext:
@@ -78,8 +78,8 @@ def test_https_goes_through_a_tunnel(proxy: Any) -> None:
     """The proxy is asked for the server by name, with the user it wants; then it is silent."""
     there = proxy(TUNNEL, lambda taken: taken.sendall(b"server's own"))
     origin = Origin(True, "bucket.example", 443, f"http://user:pass%20word@{there.place}")
-    with connected(origin, no_tls) as dialled:
-        assert dialled.recv(100, socket.MSG_WAITALL) == b"server's own"
+    with connect(origin, no_tls) as opened:
+        assert opened.recv(100, socket.MSG_WAITALL) == b"server's own"
     assert there.heads[0].startswith("CONNECT bucket.example:443 HTTP/1.1\r\n")
     assert f"proxy-authorization: {SECRET}\r\n" in there.heads[0]
 
@@ -88,14 +88,14 @@ def test_a_proxy_that_refuses_is_named(proxy: Any) -> None:
     """Its status is told, and where proxies are named."""
     there = proxy(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
     with pytest.raises(ConnectionFailed, match=r"bucket\.example \(407\)") as caught:
-        connected(Origin(True, "bucket.example", 443, f"http://{there.place}"), no_tls)
+        connect(Origin(True, "bucket.example", 443, f"http://{there.place}"), no_tls)
     assert "HTTPS_PROXY" in caught.value.hint
 
 
 def test_a_proxy_of_another_kind_is_refused() -> None:
     """What cannot be spoken is said before anything is sent."""
     with pytest.raises(ConnectionFailed, match="not by socks5"):
-        connected(Origin(True, "bucket.example", 443, "socks5://127.0.0.1:9"), no_tls)
+        connect(Origin(True, "bucket.example", 443, "socks5://127.0.0.1:9"), no_tls)
 
 
 @pytest.mark.parametrize("bypassed", [False, True])

@@ -11,9 +11,12 @@ import boto3
 import pytest
 
 from codeferry_transfer.errors import CredentialsUnusable, TransferError
-from codeferry_transfer.s3.address import Address
-from codeferry_transfer.s3.configured import Configured
-from codeferry_transfer.s3.plain import Plain, addresses_are_usual, from_environment
+from codeferry_transfer.s3.address import Address, addresses_are_usual
+from codeferry_transfer.s3.botocore_credentials import BotocoreCredentials
+from codeferry_transfer.s3.environment_credentials import (
+    EnvironmentCredentials,
+    from_environment,
+)
 
 ACCESS_POINT = "arn:aws:s3:us-west-2:111122223333:accesspoint/point"
 BUCKETS = ["mine", "1-b-c", "dotted.name", "mine--ab1-az1--x-s3"]
@@ -50,11 +53,13 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _credentials: None) ->
     return tmp_path
 
 
-def plain(region: str = "", endpoint_url: str | None = None) -> Plain | None:
+def plain(region: str = "", endpoint_url: str | None = None) -> EnvironmentCredentials | None:
     return from_environment(os.environ, boto3.Session, region=region, endpoint_url=endpoint_url)
 
 
-def told(source: Plain | Configured, bucket: str, region: str | None = None) -> Address | str:
+def told(
+    source: EnvironmentCredentials | BotocoreCredentials, bucket: str, region: str | None = None
+) -> Address | str:
     """The address, or that there is none."""
     try:
         return source.address(bucket, region)
@@ -65,7 +70,7 @@ def told(source: Plain | Configured, bucket: str, region: str | None = None) -> 
 def botocores(bucket: str, region: str, endpoint_url: str | None) -> Address | str:
     """What botocore says when it is really asked."""
     try:
-        return Configured(boto3.Session(), endpoint_url)._asked(bucket, region)
+        return BotocoreCredentials(boto3.Session(), endpoint_url)._asked(bucket, region)
     except Exception:  # noqa: BLE001 - only that there is none
         return "TransferError"
 
@@ -73,7 +78,10 @@ def botocores(bucket: str, region: str, endpoint_url: str | None) -> Address | s
 @pytest.mark.parametrize(("region", "endpoint_url"), PLACES)
 def test_every_address_is_the_one_botocore_would_use(region: str, endpoint_url: str | None) -> None:
     """Whether it was asked or not: from variables alone, and from a session."""
-    found, configured = plain(region, endpoint_url), Configured(boto3.Session(), endpoint_url)
+    found, configured = (
+        plain(region, endpoint_url),
+        BotocoreCredentials(boto3.Session(), endpoint_url),
+    )
     assert found is not None
     for bucket in BUCKETS:
         expected = botocores(bucket, region, endpoint_url)
@@ -89,7 +97,7 @@ def test_settings_that_move_addresses_move_ours(name: str, monkeypatch: pytest.M
     monkeypatch.setenv(name, SETTINGS[name])
     for region in ("us-east-1", "eu-west-1"):
         expected = botocores("mine", region, None)
-        assert told(Configured(boto3.Session()), "mine", region) == expected
+        assert told(BotocoreCredentials(boto3.Session()), "mine", region) == expected
         found = plain(region)
         assert found is None or told(found, "mine", region) == expected
 
@@ -107,7 +115,7 @@ def test_the_profile_is_heeded(home: Path, profile: str, host: str, base: str) -
     """What stands in the configuration file is for botocore, and decides."""
     (home / "config").write_text(f"[default]\n{profile}\n")
     assert plain() is None
-    address = Configured(boto3.Session()).address("mine", "eu-west-1")
+    address = BotocoreCredentials(boto3.Session()).address("mine", "eu-west-1")
     assert (address.host_header, address.base) == (host, base)
 
 
@@ -129,7 +137,7 @@ def test_keys_of_the_environment_are_those_botocore_finds(
         monkeypatch.setenv(token, "of a session")
     found = plain()
     assert found is not None
-    assert found.keys() == Configured(boto3.Session()).keys()
+    assert found.keys() == BotocoreCredentials(boto3.Session()).keys()
     assert found.region == boto3.Session().region_name == "eu-west-1"
 
 
@@ -170,7 +178,7 @@ def test_without_keys_there_is_no_short_cut(name: str, monkeypatch: pytest.Monke
     monkeypatch.delenv(name)
     assert plain() is None
     with pytest.raises(CredentialsUnusable, match="No usable"):
-        Configured(boto3.Session()).keys()
+        BotocoreCredentials(boto3.Session()).keys()
 
 
 def test_an_unknown_setting_of_a_profile_is_botocores() -> None:
@@ -199,4 +207,4 @@ def test_botocore_is_not_even_imported() -> None:
 def test_a_name_that_is_no_buckets_is_refused() -> None:
     """botocore's rules about names hold here too."""
     with pytest.raises(TransferError):
-        Configured(boto3.Session()).address("no bucket!", None)
+        BotocoreCredentials(boto3.Session()).address("no bucket!", None)

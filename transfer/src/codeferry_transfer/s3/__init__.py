@@ -33,8 +33,14 @@ Of a multipart object S3 keeps the SHA-256 of its parts' SHA-256s:
 
 from __future__ import annotations
 
+from codeferry_transfer.s3.checksums import composite_sha256
 from codeferry_transfer.s3.client import S3
-from codeferry_transfer.s3.plain import Plain, from_environment, region_of
+from codeferry_transfer.s3.environment_credentials import (
+    EnvironmentCredentials,
+    from_environment,
+    region_of,
+)
+from codeferry_transfer.s3.http import Sink
 from codeferry_transfer.s3.signing import Keys
 from codeferry_transfer.s3.values import (
     Body,
@@ -46,19 +52,17 @@ from codeferry_transfer.s3.values import (
     Stored,
     Undeleted,
     Unfinished,
-    composite_sha256,
 )
-from codeferry_transfer.s3.wire import Sink
 
 __all__ = [
     "S3",
     "Body",
+    "EnvironmentCredentials",
     "FileRange",
     "Head",
     "Keys",
     "Listed",
     "Page",
-    "Plain",
     "SentPart",
     "Sink",
     "Stored",

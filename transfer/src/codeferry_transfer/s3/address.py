@@ -1,4 +1,4 @@
-"""Where a bucket's requests go, and which addresses need nobody to be asked."""
+"""The addresses of buckets; the usual ones without asking botocore."""
 
 from __future__ import annotations
 
@@ -6,12 +6,73 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from codeferry_transfer.s3.signing import Keys, Scope
 
 PORTS = {"http": 80, "https": 443}
+DEFAULT_REGION = "us-east-1"
+
+# What says nothing of keys nor of where S3 is, or is dealt with here.
+UNDERSTOOD_VARIABLES = {
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_DEFAULT_OUTPUT",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_EXECUTION_ENV",
+    "AWS_MAX_ATTEMPTS",
+    "AWS_PAGER",
+    "AWS_REGION",
+    "AWS_RETRY_MODE",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
+}
+# What says who asks, but not where S3 is.
+_OF_KEYS = {
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SECURITY_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+}
+# The same of the settings of a profile.
+_SETTINGS = {
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "ca_bundle",
+    "credential_process",
+    "credential_source",
+    "duration_seconds",
+    "external_id",
+    "mfa_serial",
+    "output",
+    "region",
+    "role_arn",
+    "role_session_name",
+    "source_profile",
+    "sso_account_id",
+    "sso_region",
+    "sso_registration_scopes",
+    "sso_role_name",
+    "sso_session",
+    "sso_start_url",
+    "web_identity_token_file",
+}
 
 # Names without a dot, which every certificate covers, and without "--", which marks
 # directory buckets and access point aliases.
@@ -110,3 +171,24 @@ def usual_url(bucket: str, region: str, endpoint_url: str | None) -> str | None:
     if not _REGION.fullmatch(region):
         return None
     return f"https://{bucket}.s3{'' if region == _GLOBAL else f'.{region}'}.amazonaws.com"
+
+
+def endpoint_of(environment: Mapping[str, str]) -> str | None:
+    """The endpoint that the variables name for S3."""
+    return environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
+
+
+def addresses_are_usual(environment: Mapping[str, str], profile: Mapping[str, object]) -> bool:
+    """Whether neither variables nor the settings of the profile say where S3 is, but for
+    region and endpoint."""
+    named = {name for name in environment if name.startswith("AWS_")}
+    return (
+        named <= UNDERSTOOD_VARIABLES | _OF_KEYS
+        and profile.keys() <= _SETTINGS
+        and not has_own_models()
+    )
+
+
+def has_own_models() -> bool:
+    """Whether the user gives botocore other rules than it brings."""
+    return Path("~/.aws/models").expanduser().exists()

@@ -24,11 +24,12 @@ from codeferry_transfer.errors import (
 from codeferry_transfer.parts import MOST_PARTS
 from codeferry_transfer.s3 import xml
 from codeferry_transfer.s3.address import Source
-from codeferry_transfer.s3.answers import head_of, stored_of
+from codeferry_transfer.s3.checksums import made_of
 from codeferry_transfer.s3.download import Download
-from codeferry_transfer.s3.exchange import Exchanges, Gatherer, Request
-from codeferry_transfer.s3.plain import Plain
-from codeferry_transfer.s3.refused import Refused, code_of
+from codeferry_transfer.s3.environment_credentials import EnvironmentCredentials
+from codeferry_transfer.s3.http import Sink
+from codeferry_transfer.s3.requests import Exchanges, Gatherer, Request
+from codeferry_transfer.s3.responses import ErrorResponse, code_of, head_of, stored_of
 from codeferry_transfer.s3.values import (
     Body,
     FileRange,
@@ -38,9 +39,7 @@ from codeferry_transfer.s3.values import (
     Stored,
     Undeleted,
     Unfinished,
-    made_of,
 )
-from codeferry_transfer.s3.wire import Sink
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -60,7 +59,7 @@ class S3:
 
     def __init__(
         self,
-        session: Session | Plain,
+        session: Session | EnvironmentCredentials,
         *,
         endpoint_url: str | None = None,
         expected_owner: str | None = None,
@@ -152,7 +151,7 @@ class S3:
         """
         download = Download(bucket, key, sink, first, last, if_match)
         self._exchanges.ask(download.request, download)
-        return download.proven()
+        return download.verified()
 
     def list_objects(
         self, bucket: str, prefix: str = "", *, delimiter: str = "", start_after: str = ""
@@ -315,12 +314,12 @@ class S3:
             query = query | markers
 
 
-def _source(session: Session | Plain, endpoint_url: str | None) -> Source:
-    if isinstance(session, Plain):
+def _source(session: Session | EnvironmentCredentials, endpoint_url: str | None) -> Source:
+    if isinstance(session, EnvironmentCredentials):
         return replace(session, endpoint_url=endpoint_url or session.endpoint_url)
-    from codeferry_transfer.s3.configured import Configured
+    from codeferry_transfer.s3.botocore_credentials import BotocoreCredentials
 
-    return Configured(session, endpoint_url)
+    return BotocoreCredentials(session, endpoint_url)
 
 
 def _going_on(pages: Iterable[Page]) -> Iterator[Page]:
@@ -339,7 +338,7 @@ class LateError(Gatherer):
     def end(self) -> None:
         said = xml.error(bytes(self.content))
         if said:
-            raise Refused(500, code_of(said) or "unknown")
+            raise ErrorResponse(500, code_of(said) or "unknown")
 
 
 def _described(metadata: Mapping[str, str] | None, content_type: str) -> dict[str, str]:

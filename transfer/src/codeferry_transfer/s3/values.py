@@ -1,15 +1,12 @@
-"""What goes into S3 requests and comes out of answers."""
+"""The values in S3's requests and responses."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from codeferry_transfer.composite import composite_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +117,3 @@ def whole_number(stated: str) -> int:
     if not _DIGITS.fullmatch(stated):
         raise ValueError("not a number")
     return int(stated)
-
-
-def composite_sha256(parts: Sequence[SentPart]) -> str:
-    """``composite_of`` the parts that were sent."""
-    return composite_of([part.sha256 or b"" for part in parts])
-
-
-def composite_etag(parts: Sequence[SentPart]) -> str:
-    """The ETag of a multipart object: the MD5 of the parts' MD5s, and their count."""
-    digests = bytes.fromhex("".join(part.etag.strip('"') for part in parts))
-    return f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"'
-
-
-def made_of(found: Head, parts: Sequence[SentPart]) -> bool:
-    """Whether the object found is the one these parts make."""
-    if found.size != sum(part.size for part in parts):
-        return False
-    kept = found.checksums.get("sha256")
-    if kept:
-        return kept == composite_sha256(parts)
-    try:
-        return found.etag == composite_etag(parts)
-    except ValueError:  # the ETag of a part is no MD5, so nothing is known
-        return False

@@ -1,26 +1,82 @@
-"""S3 as a boto3 session knows it: profiles, SSO, roles, IMDSv2, endpoints, access points.
+"""Credentials and addresses by botocore: profiles, SSO, roles, IMDSv2, endpoints, access points.
 
 All of that are rules that change with AWS, so botocore is asked: for the credentials each
 time, which it refreshes, and for an address by letting it prepare and sign one request that
 is caught before it leaves. That takes a tenth of a second, most of it to read what S3 is; so
-where the configuration says nothing about addresses the usual one is taken.
-"""
+where the configuration says nothing about addresses the usual one is taken."""
 
 from __future__ import annotations
 
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 
-from codeferry_transfer.botocore_errors import translated
-from codeferry_transfer.errors import TransferError
-from codeferry_transfer.s3.address import Address, address_of, usual_url
-from codeferry_transfer.s3.plain import DEFAULT_REGION, addresses_are_usual, endpoint_of
+from codeferry_transfer.errors import (
+    ConnectionFailed,
+    TransferError,
+    answer_invalid,
+    no_credentials,
+    refusal,
+)
+from codeferry_transfer.s3.address import (
+    DEFAULT_REGION,
+    Address,
+    address_of,
+    addresses_are_usual,
+    endpoint_of,
+    usual_url,
+)
 from codeferry_transfer.s3.signing import Keys, Scope
+
+_NO_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    TokenRetrievalError,
+    SSOError,
+)
+
+
+@contextmanager
+def translated(bucket: str, key: str) -> Iterator[None]:
+    """Turn botocore's errors into ours, naming ``bucket`` and ``key``."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        raise refusal(error.operation_name, bucket, key, code) from error
+    except BotoCoreError as error:
+        raise _from_client(error, bucket) from error
+    except (ResponseParserError, KeyError) as error:  # from STS, SSO or the metadata service
+        raise answer_invalid("it was asked for credentials") from error
+
+
+def _from_client(error: BotoCoreError, bucket: str) -> TransferError:
+    if isinstance(error, _NO_CREDENTIALS):
+        return no_credentials()
+    if isinstance(error, HTTPClientError):
+        return ConnectionFailed(
+            f"The connection to S3 failed ({type(error).__name__}) while reaching {bucket!r}.",
+            hint="Check the network, --region and AWS_ENDPOINT_URL, then try again.",
+        )
+    return TransferError(f"The transfer could not be made: {type(error).__name__}.")
+
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -28,7 +84,7 @@ if TYPE_CHECKING:
 _SCOPE = re.compile(r"Credential=[^,]*/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
-class Configured:
+class BotocoreCredentials:
     """A session's; see ``address.Source``. Safe to use from many threads."""
 
     def __init__(self, session: Session, endpoint_url: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How many requests are on their way at once: fewer when S3 asks for it, more again later."""
+"""Limit the requests at a time (fewer when S3 asks for it), and wait between tries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SHARE_KEPT = 0.5
-_DEAF_SECONDS = 1.0
+_IGNORED_SECONDS = 1.0
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 8.0
 
 
-class Pace:
+class RequestLimit:
     """Additive increase, multiplicative decrease, as TCP does it.
 
     Unlimited until the first refusal; one burst of refusals counts once, because requests
@@ -48,7 +48,7 @@ class Pace:
         with self._free:
             now = self._clock()
             if now >= self._deaf_until:
-                self._deaf_until = now + _DEAF_SECONDS
+                self._deaf_until = now + _IGNORED_SECONDS
                 self.limit = max(1.0, min(self.limit, self._going) * _SHARE_KEPT)
 
     def served(self) -> None:

@@ -1,14 +1,65 @@
-"""Threads that work off a plan: as many as pay, and the pieces of large objects first."""
+"""Work off a plan with threads: as many as carry more, and the pieces of large objects first."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
+from typing import Protocol
 
-from codeferry_transfer.tempo import Tempo
+from codeferry_transfer.errors import TransferError
+
+FIRST = 3
+_WORTHWHILE_GAIN = 1.15  # of what was carried before, to keep a doubled number
+_SETTLED_SECONDS = 2.0
+_LONGEST_LOOK_SECONDS = 1.0
+
+
+class ConcurrencyLimit:
+    """The number of workers, from the number of works done so far at some moments."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.workers = min(FIRST, most)
+        self._before = 0  # workers, while a larger number is being tried
+        self._rate = 0.0
+        self._done = 0
+        self._at: float | None = None
+        self._next_try = 0.0
+
+    def observe(self, done: int, now: float) -> None:
+        """``done`` works, ``now`` (seconds): changes ``workers`` if that is worth it."""
+        if self._at is None:
+            self._at, self._done = now, done
+            return
+        some, seconds = done - self._done, now - self._at
+        if seconds <= 0 or (some < self.workers and seconds < _LONGEST_LOOK_SECONDS):
+            return  # fewer say nothing of a rate
+        self._at, self._done = now, done
+        rate = some / seconds
+        if self._before:
+            self._judge(rate, now)
+        elif now >= self._next_try and rate > 0:
+            self._try_more(rate)
+
+    def _try_more(self, rate: float) -> None:
+        if self.workers < self._most:
+            self._rate = rate
+            self._before = self.workers
+            self.workers = min(2 * self.workers, self._most)
+
+    def _judge(self, rate: float, now: float) -> None:
+        worth_it = rate >= _WORTHWHILE_GAIN * self._rate
+        before, self._before = self._before, 0
+        if worth_it:
+            self._try_more(rate)
+        else:
+            self.workers = before
+            self._next_try = now + _SETTLED_SECONDS
+
 
 Work = Callable[[], None]
 Watch = Callable[[], None]
@@ -21,10 +72,10 @@ _LARGE_FIRST = 8  # threads for them from the start: one piece says little of wh
 _BACKLOG = 10_000  # works planned ahead: listings go on meanwhile, and totals are known early
 _BATCH = 64
 _LOOK_SECONDS = 0.1
-_TEMPO_SECONDS = 0.2
+_LIMIT_SECONDS = 0.2
 
 
-class Crew:
+class WorkerPool:
     """Works off what ``run`` is given, until all is done or something unknown is raised.
 
     Works are expected to deal with the errors they know; any other ends the run. ``add`` is
@@ -33,7 +84,7 @@ class Crew:
 
     def __init__(self, most: int | None = None, *, halt: Callable[[], None] = lambda: None) -> None:
         self._most = most or MOST_WORKERS
-        self._tempo = Tempo(self._most)
+        self._limit = ConcurrencyLimit(self._most)
         self._halt = halt
         self._changed = threading.Condition()
         self._backlog: deque[Work] = deque()
@@ -94,7 +145,7 @@ class Crew:
 
     def _may_work(self) -> int:
         """How many threads."""
-        workers = self._tempo.workers
+        workers = self._limit.workers
         return max(workers, min(_LARGE_FIRST, self._most)) if self._large else workers
 
     def _hire(self) -> None:
@@ -156,9 +207,9 @@ class Crew:
         while not self._over():
             watch()
             now = time.monotonic()
-            if (self._backlog or self._large) and now - looked >= _TEMPO_SECONDS:
+            if (self._backlog or self._large) and now - looked >= _LIMIT_SECONDS:
                 looked = now
-                self._tempo.observe(self._finished, now)
+                self._limit.observe(self._finished, now)
         watch()
 
     def _over(self) -> bool:
@@ -173,3 +224,54 @@ class Crew:
     def _is_over(self) -> bool:
         at_work = self._planning or self._going or self._backlog or self._large
         return self.stopped or not at_work
+
+
+class LargeTransfer(Protocol):
+    """What the pieces of one object have in common."""
+
+    def carry(self, piece: int) -> None:
+        """Carry the piece of that number. Raises TransferError, OSError."""
+
+    def finish(self) -> None:
+        """All pieces are there. Raises TransferError, OSError."""
+
+    def give_up(self, error: Exception) -> None:
+        """Some piece, or ``finish``, failed; nothing further will be called."""
+
+
+class Pieces:
+    """Carries every piece once, in any order, and ends the carrier once."""
+
+    def __init__(self, carrier: LargeTransfer, pieces: Sequence[int]) -> None:
+        self._carrier = carrier
+        self._pieces = pieces
+        self._left = len(pieces)
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+
+    def works(self) -> Iterator[Work]:
+        """One for each piece; at least one, because ending is work too."""
+        if not self._pieces:
+            yield self._end
+        for piece in self._pieces:
+            yield partial(self._one, piece)
+
+    def _one(self, piece: int) -> None:
+        if self._error is None:
+            try:
+                self._carrier.carry(piece)
+            except (TransferError, OSError) as error:
+                self._error = error
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._end()
+
+    def _end(self) -> None:
+        try:
+            if self._error is not None:
+                raise self._error
+            self._carrier.finish()
+        except (TransferError, OSError) as error:
+            self._carrier.give_up(error)

@@ -1,8 +1,4 @@
-"""Where downloads arrive: beside their place under a temporary name, then in it, whole.
-
-Every directory below the destination is entered one name at a time without following
-links, so that no key and no link made by others leads out of it.
-"""
+"""The directory that is downloaded into: temporary files beside their place, then whole in it."""
 
 from __future__ import annotations
 
@@ -14,14 +10,53 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from codeferry_transfer.durable import make_durable
 from codeferry_transfer.errors import FileUnfit
 from codeferry_transfer.parts import MIB
-from codeferry_transfer.tree import STAGING_PREFIX, kind_of
+from codeferry_transfer.plan import STAGING_PREFIX
+from codeferry_transfer.tree import kind_of
+
+if TYPE_CHECKING:
+    import ctypes
+
+_FEW = 8
+
+
+def make_durable(directory: int, names: Sequence[str]) -> None:
+    """The content of these files of one open directory is on the disk. Raises OSError."""
+    if len(names) > _FEW and _synced(directory):
+        return
+    for name in names:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _synced(directory: int) -> bool:
+    """Whether all of its filesystem is on the disk now; False where syncfs is unknown.
+
+    Raises OSError.
+    """
+    import ctypes  # late: few transfers need it, and it takes a while
+
+    syncfs = getattr(_libc(), "syncfs", None)
+    if syncfs is not None and syncfs(directory) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return syncfs is not None
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW = _DIRECTORY | os.O_NOFOLLOW
@@ -52,7 +87,7 @@ class _Blocked(FileUnfit):
         self.place = place
 
 
-class Landing:
+class Destination:
     """A destination directory, made if need be, with a staging directory of one process.
 
     The staging directory of a process of the same user that was killed is taken over with the
@@ -74,9 +109,9 @@ class Landing:
         self._blocked: list[tuple[Waiting, _Blocked]] = []
         self._remove_small()
 
-    def arriving(self) -> Arriving:
+    def temporary_file(self) -> TemporaryFile:
         """A file for what will have its place after ``settle``."""
-        return Arriving(self._staging, f"{next(self._numbers)}.new", os.O_EXCL)
+        return TemporaryFile(self._staging, f"{next(self._numbers)}.new", os.O_EXCL)
 
     def store(self, content: bytes, modified: float) -> str:
         """A small file in the staging directory; its name there. Raises OSError.
@@ -85,17 +120,17 @@ class Landing:
         directory and the journal, which costs several times the work itself.
         """
         with self._storing:
-            arriving = self.arriving()
+            temporary = self.temporary_file()
             try:
-                arriving.write(memoryview(content))
-                arriving.date(modified)
+                temporary.write(memoryview(content))
+                temporary.date(modified)
             except BaseException:
-                arriving.close(forget=True)
+                temporary.close(forget=True)
                 raise
-            arriving.close(forget=False)
-        return arriving.name
+            temporary.close(forget=False)
+        return temporary.name
 
-    def arriving_large(self, path: str, name: str) -> Arriving:
+    def large_temporary_file(self, path: str, name: str) -> TemporaryFile:
         """One called ``name``, which outlives a kill and is found again, for ``path``.
 
         Raises FileUnfit when ``path`` leads through a link or onto something that is no
@@ -107,7 +142,7 @@ class Landing:
         except _Blocked:
             if not self._clears:
                 raise
-        return Arriving(self._staging, name, 0)
+        return TemporaryFile(self._staging, name, 0)
 
     def settle(self, name: str, path: str, size: int, settled: Settled) -> None:
         """Put a file of the staging directory, closed, in its place: now, or soon with others.
@@ -265,7 +300,7 @@ class Landing:
                 self.forget(name)
 
 
-class Arriving:
+class TemporaryFile:
     """A file being downloaded, in the staging directory."""
 
     def __init__(self, staging: int, name: str, flags: int) -> None:
@@ -354,14 +389,14 @@ def _take_staging(root: int) -> tuple[str, int]:
     for name in sorted(filter(_is_staging, os.listdir(root))):
         with contextlib.suppress(OSError):
             found = os.open(name, _BELOW, dir_fd=root)
-            if _is_own(found) and _held(found):
+            if _is_own(found) and _is_locked(found):
                 return name, found
             os.close(found)
     while True:
         name = f"{STAGING_PREFIX}-{secrets.token_hex(8)}"
         os.mkdir(name, 0o700, dir_fd=root)
         made = os.open(name, _BELOW, dir_fd=root)
-        if _held(made):
+        if _is_locked(made):
             return name, made
         os.close(made)  # a process that looked for what was left was faster
 
@@ -376,7 +411,7 @@ def _is_own(directory: int) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def _held(directory: int) -> bool:
+def _is_locked(directory: int) -> bool:
     """Whether it is this process's now, and still there."""
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)

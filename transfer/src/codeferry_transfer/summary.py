@@ -1,4 +1,4 @@
-"""How a transfer goes, and how it went: counts, bytes, and what failed."""
+"""Count a transfer's files and bytes, and what failed, while it goes on and at its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Failure:
 
 
 @dataclass
-class Tally:
+class Summary:
     """Written by many threads. ``planned`` counts what is to be copied, as far as is known.
 
     ``resumed`` are bytes an earlier, interrupted transfer had carried already; ``spared`` is

@@ -1,13 +1,16 @@
-"""What the headers of S3's answers say."""
+"""Read the headers of S3's responses, and error responses: their code, and whether to try again."""
 
 from __future__ import annotations
 
 import re
 from calendar import timegm
+from collections.abc import Mapping
 from functools import lru_cache
 
+from codeferry_transfer.errors import THROTTLING
+from codeferry_transfer.s3 import xml
+from codeferry_transfer.s3.http import ResponseHead
 from codeferry_transfer.s3.values import Head, Stored, whole_number
-from codeferry_transfer.s3.wire import AnswerHead
 from codeferry_transfer.s3.xml import reading
 
 _CHECKSUM = "x-amz-checksum-"
@@ -20,7 +23,7 @@ _UNENCRYPTED = ("", "AES256")  # with KMS or a customer's key the ETag is no MD5
 
 
 @reading
-def head_of(answer: AnswerHead) -> Head:
+def head_of(answer: ResponseHead) -> Head:
     """The object that GetObject or HeadObject answered with. Raises AnswerInvalid."""
     headers = answer.headers
     checksums, metadata = {}, {}
@@ -42,7 +45,7 @@ def head_of(answer: AnswerHead) -> Head:
 
 
 @reading
-def span_of(answer: AnswerHead) -> tuple[int, int, int]:
+def span_of(answer: ResponseHead) -> tuple[int, int, int]:
     """Where the answer's bytes begin, where they end (exclusive), and of how many they are."""
     ranged = answer.headers.get("content-range")
     if ranged is None:
@@ -63,7 +66,7 @@ def _checksum(stated: str) -> str:
     return stated
 
 
-def stored_of(answer: AnswerHead, sha256: bytes | None) -> Stored:
+def stored_of(answer: ResponseHead, sha256: bytes | None) -> Stored:
     return Stored(answer.headers.get("etag", ""), answer.headers.get("x-amz-version-id"), sha256)
 
 
@@ -90,3 +93,55 @@ def moment_of(http_date: str) -> float:
         return 0.0
     day, year, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6))
     return float(timegm((year, _MONTHS.index(found[2]) + 1, day, hour, minute, second)))
+
+
+# Worth another attempt although the status is not 5xx. A digest that does not fit is a body
+# changed on its way, since what was hashed is what was sent.
+_PASSING = {
+    "BadDigest",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "RequestTimeout",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+}
+# What S3 says of itself; anything else is not repeated, neither in messages nor to AWS.
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_ELSEWHERE = (301, 307, 400, 403)
+
+
+class ErrorResponse(Exception):
+    """S3's error answer; ``region`` is where it says the bucket is, ``date`` its own clock."""
+
+    def __init__(self, status: int, code: str, region: str = "", date: str = "") -> None:
+        super().__init__(f"{status} {code}")
+        self.status = status
+        self.code = code
+        self.region = region
+        self.date = date
+
+    @property
+    def throttled(self) -> bool:
+        return self.status in (429, 503) or self.code in THROTTLING
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may be answered otherwise a little later."""
+        return self.status >= 500 or self.throttled or self.code in _PASSING
+
+
+def error_response(answer: ResponseHead, body: bytes) -> ErrorResponse:
+    """The error in an answer; the status alone is its code where, as to HEAD, no body came."""
+    said = xml.error(body)
+    code = code_of(said) or str(answer.status)
+    region = answer.headers.get("x-amz-bucket-region") or said.get("Region", "")
+    if answer.status not in _ELSEWHERE or not _REGION.fullmatch(region):
+        region = ""
+    return ErrorResponse(answer.status, code, region, answer.headers.get("date", ""))
+
+
+def code_of(said: Mapping[str, str]) -> str:
+    """The code that an error in XML says; empty when it says none that is one."""
+    code = said.get("Code", "")
+    return code if _CODE.fullmatch(code) else ""
