@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from codeferry_agent.drain.command import drain
+from codeferry_agent.drain.cli import drain
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

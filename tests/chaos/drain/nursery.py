@@ -15,18 +15,18 @@ import sys
 from typing import Any
 
 from codeferry_agent.drain import logs
+from codeferry_agent.drain.daemon import serve
 from codeferry_agent.drain.errors import DrainError
-from codeferry_agent.drain.service import serve
+from codeferry_agent.drain.host.environment import Clients, Environment
+from codeferry_agent.drain.host.watcher import Watcher
 from codeferry_agent.drain.settings import Settings
-from codeferry_agent.drain.surroundings import Clients, Surroundings
-from codeferry_agent.drain.wake import Waiter
 from codeferry_transfer import TransferError
 
 
 def warm_clients(settings: Settings) -> Clients:
     """Clients that know account and buckets already, with no connection open: so an agent
     comes to its files before it is killed."""
-    clients = Clients(Surroundings.find(region=None, profile=None), settings.owners, False)
+    clients = Clients(Environment.find(region=None, profile=None), settings.owners, False)
     clients.account()
     for bucket in settings.owners:
         client = clients.of(bucket)
@@ -57,7 +57,7 @@ def start(root: str, options: dict[str, Any], clients: Clients) -> int:
 def main() -> None:
     options = json.loads(sys.argv[1])
     clients = warm_clients(Settings(**options))
-    Waiter().close()  # the inotify library looks for libc at first use, by a program
+    Watcher().close()  # the inotify library looks for libc at first use, by a program
     for line in sys.stdin:
         command, _, argument = line.rstrip("\n").partition(" ")
         if command == "start":

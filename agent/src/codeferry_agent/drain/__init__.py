@@ -4,11 +4,11 @@
 
 | module | does |
 |---|---|
-| ``scan`` | lists what is there, by open directories, without following a link |
-| ``patience`` | says which file or bucket has to wait after an error |
-| ``held`` | opens the file and takes a read lease: from now on a writer is noticed |
-| ``delivery`` | makes S3 hold exactly these bytes, or finds that it does, and proves it |
-| ``claim`` | moves the name out of everybody's reach, looks again, and only then unlinks |
+| ``files.scan`` | lists what is there, by open directories, without following a link |
+| ``backoff`` | says which file or bucket has to wait after an error |
+| ``files.open_file`` | opens the file and takes a read lease: from now on a writer is noticed |
+| ``upload`` | makes S3 hold exactly these bytes, or finds that it does, by checksums |
+| ``files.safe_delete`` | moves the name out of everybody's reach, looks again, then unlinks |
 
-``worker`` is that way, ``sync`` is one scan over all files, ``daemon`` repeats it.
+``workers`` is that way for all files of one scan, ``daemon`` repeats it.
 """

@@ -6,20 +6,18 @@ import logging
 import time
 from collections.abc import Callable
 
-from codeferry_agent.drain.delivery import Courier
+from codeferry_agent.drain.backoff import CircuitBreakers
+from codeferry_agent.drain.error_policy import BucketErrors, ErrorPolicy
 from codeferry_agent.drain.errors import RootLocked
-from codeferry_agent.drain.health import Health
-from codeferry_agent.drain.lease import Leases
-from codeferry_agent.drain.patience import Gates
+from codeferry_agent.drain.files.open_file import Leases
+from codeferry_agent.drain.files.root import Root, matching
+from codeferry_agent.drain.files.scan import Directory
 from codeferry_agent.drain.reports import Reports
-from codeferry_agent.drain.root import Root, matching
-from codeferry_agent.drain.scan import Directory
 from codeferry_agent.drain.selection import Selection
 from codeferry_agent.drain.settings import Settings
-from codeferry_agent.drain.stores.store import Store
-from codeferry_agent.drain.sync import Crew, sync
-from codeferry_agent.drain.tally import Tally
-from codeferry_agent.drain.verdict import Judge
+from codeferry_agent.drain.summary import Summary
+from codeferry_agent.drain.upload import Store, Uploader
+from codeferry_agent.drain.workers import WorkerPool, sync
 
 _log = logging.getLogger(__name__)
 
@@ -38,57 +36,57 @@ class Drain:
         settings name; one that they only match must not stop the others."""
         self._settings = settings
         self._clock = time.monotonic
-        self.health = Health()
+        self.bucket_errors = BucketErrors()
         self.roots: dict[str, Root] = {}
         self._reports = Reports(self._clock)
-        self._gates = Gates(self._clock, settings.workers)
+        self._breakers = CircuitBreakers(self._clock, settings.workers)
         self._selection = Selection(
             stability=settings.stability,
             bucket_map=settings.bucket_map,
-            gates=self._gates,
+            breakers=self._breakers,
             reports=self._reports,
             visit=visit,
         )
-        self._crew = Crew(
-            Courier(store, settings.sizes),
+        self._pool = WorkerPool(
+            Uploader(store, settings.sizes),
             Leases(),
-            Judge(self._gates, self._reports, self.health),
+            ErrorPolicy(self._breakers, self._reports, self.bucket_errors),
             settings.workers,
         )
         self._open_roots(strict=True)
 
-    def sync(self, stop: Callable[[], bool] = lambda: False) -> Tally:
+    def sync(self, stop: Callable[[], bool] = lambda: False) -> Summary:
         """One scan over all roots; ``stop`` is asked before each file."""
         unusable = self._open_roots(strict=False)
-        tally = sync(self.roots.values(), self._selection, self._crew, stop)
-        tally.unseen += unusable
+        summary = sync(self.roots.values(), self._selection, self._pool, stop)
+        summary.unseen += unusable
         self._reports.scanned()
-        return tally
+        return summary
 
-    def next_due(self, tally: Tally) -> float | None:
+    def next_due(self, summary: Summary) -> float | None:
         """When, on the monotonic clock, another scan can do what this one could not.
 
         None when only new files can.
         """
         now = self._clock()
-        due = [self._gates.next_due()]
+        due = [self._breakers.next_due()]
         for root in self.roots.values():
-            due += [root.patience.next_due(), root.observed.next_due()]
+            due += [root.backoff.next_due(), root.stability.next_due()]
             due += [now] if root.claims_left else []
-        if tally.next_look is not None:
-            due.append(now + max(0.0, tally.next_look - time.time()))
-        if tally.deferred:
-            due.append(self._gates.next_due() or now)
+        if summary.next_look is not None:
+            due.append(now + max(0.0, summary.next_look - time.time()))
+        if summary.deferred:
+            due.append(self._breakers.next_due() or now)
         return min((when for when in due if when is not None), default=None)
 
     @property
     def observing(self) -> bool:
         """Whether some file only has to be seen a second time."""
-        return any(root.observed.next_due() is not None for root in self.roots.values())
+        return any(root.stability.next_due() is not None for root in self.roots.values())
 
     def close(self) -> None:
-        self._crew.courier.close()
-        self._crew.leases.close()
+        self._pool.uploader.close()
+        self._pool.leases.close()
         for root in self.roots.values():
             root.close()
 

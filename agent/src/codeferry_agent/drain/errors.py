@@ -1,4 +1,4 @@
-"""What can go wrong on the way of a file to S3, beside what S3 itself answers.
+"""Errors on the way of a file to S3, beside what S3 itself answers.
 
 CodeferryError
 └── DrainError
@@ -9,7 +9,7 @@ CodeferryError
     ├── NameImpossible          no bucket or key of S3 can have this name
     ├── DirectoryUnreadable     a directory cannot be listed
     ├── OwnerUnknown            the own account is not known, so no bucket can be told to be its
-    ├── Unproven                the store does not show that it holds the bytes
+    ├── ChecksumUnavailable                the store does not show that it holds the bytes
     └── NotNow                  nothing is wrong, but the file has to stay for this time
         ├── FileBusy            somebody has it open for writing
         ├── FileChanged         it is not the file any more that was looked at
@@ -62,8 +62,8 @@ class OwnerUnknown(DrainError):
     code = "owner_unknown"
 
 
-class Unproven(DrainError):
-    code = "unproven"
+class ChecksumUnavailable(DrainError):
+    code = "checksum_unavailable"
 
 
 class NotNow(DrainError):

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from codeferry_agent.drain.patience import Clock
+from codeferry_agent.drain.backoff import Clock
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Which of the files that lie in a root may try to leave now, judged without opening any."""
+"""Select the files of a root that may try to leave now, without opening any."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from codeferry_agent.drain.claim import original_place, restore
+from codeferry_agent.drain.backoff import CircuitBreakers
 from codeferry_agent.drain.errors import DirectoryUnreadable, NameImpossible
-from codeferry_agent.drain.naming import bucket_of, key_of, shown
-from codeferry_agent.drain.patience import Gates
+from codeferry_agent.drain.files.root import Root
+from codeferry_agent.drain.files.safe_delete import original_place, restore
+from codeferry_agent.drain.files.scan import (
+    Directory,
+    Found,
+    Left,
+    Listener,
+    OnError,
+    Place,
+    Why,
+    bucket_of,
+    files,
+    key_of,
+    shown,
+)
 from codeferry_agent.drain.reports import Reports
-from codeferry_agent.drain.root import Root
-from codeferry_agent.drain.scan import Directory, Found, Left, Listener, Place, Trouble, Why, files
-from codeferry_agent.drain.tally import Outcome, Tally
+from codeferry_agent.drain.summary import Outcome, Summary
 
 # A clock that another machine sets, or a filesystem that rounds, is not "in the future" yet.
 TOLERANCE_SECONDS = 1.0
@@ -43,21 +54,21 @@ class Selection:
         *,
         stability: float,
         bucket_map: Mapping[str, str],
-        gates: Gates,
+        breakers: CircuitBreakers,
         reports: Reports,
         visit: Callable[[Directory], None] = lambda _: None,
     ) -> None:
         self._stability = stability
         self._map = bucket_map
-        self._gates = gates
+        self._breakers = breakers
         self._reports = reports
         self._visit = visit
         self._buckets: dict[str, str | NameImpossible] = {}
 
-    def left_over(self, root: Root, tally: Tally) -> Iterator[Candidate]:
+    def left_over(self, root: Root, summary: Summary) -> Iterator[Candidate]:
         """Claims a kill has left behind and that could not just get their names back."""
         # What cannot be looked at is counted by ``ready``, which comes by all of it again.
-        for claim in restore(root.top, self._trouble(root, Tally())):
+        for claim in restore(root.top, self._on_error(root, Summary())):
             original = original_place(claim)
             status = claim.status()
             if original is not None and status is not None:
@@ -66,33 +77,33 @@ class Selection:
                 if isinstance(candidate, Candidate):
                     yield candidate
                 else:
-                    self._fail(root, found, candidate, tally)
+                    self._fail(root, found, candidate, summary)
 
-    def ready(self, root: Root, tally: Tally) -> Iterator[Candidate]:
+    def ready(self, root: Root, summary: Summary) -> Iterator[Candidate]:
         """The files that may leave now."""
-        listener = Listener(self._trouble(root, tally), self._visit, self._left(root, tally))
+        listener = Listener(self._on_error(root, summary), self._visit, self._left(root, summary))
         for found in files(root.top, listener):
             path = found.place.path
-            if self._too_young(found.modified, tally):
-                tally.add(Outcome.WAITING, found.size, found.modified)
+            if self._too_young(found.modified, summary):
+                summary.add(Outcome.WAITING, found.size, found.modified)
                 continue
-            if not root.patience.ready(path):
-                tally.add(Outcome.FAILED, found.size, found.modified)
+            if not root.backoff.ready(path):
+                summary.add(Outcome.FAILED, found.size, found.modified)
                 continue
             candidate = self._named(root, found, path)
             if isinstance(candidate, NameImpossible):
-                self._fail(root, found, candidate, tally)
-            elif self._gates.of(candidate.bucket).closed:
-                tally.add(Outcome.FAILED, found.size, found.modified)
+                self._fail(root, found, candidate, summary)
+            elif self._breakers.of(candidate.bucket).is_open:
+                summary.add(Outcome.FAILED, found.size, found.modified)
             else:
                 yield candidate
 
-    def _too_young(self, modified: float, tally: Tally) -> bool:
+    def _too_young(self, modified: float, summary: Summary) -> bool:
         now = time.time()
         old_enough = modified + self._stability
         if now >= old_enough or modified > now + TOLERANCE_SECONDS:
             return False
-        tally.look_again(old_enough)
+        summary.look_again(old_enough)
         return True
 
     def _named(self, root: Root, found: Found, path: str) -> Candidate | NameImpossible:
@@ -121,26 +132,26 @@ class Selection:
         if bucket != directory:
             self._reports.said(f"The directory {shown(directory)} goes to the bucket {bucket}.")
 
-    def _fail(self, root: Root, found: Found, error: NameImpossible, tally: Tally) -> None:
+    def _fail(self, root: Root, found: Found, error: NameImpossible, summary: Summary) -> None:
         """Report it; without waiting, because a name is judged anew at no cost."""
-        tally.add(Outcome.FAILED, found.size, found.modified)
+        summary.add(Outcome.FAILED, found.size, found.modified)
         path = found.place.path
         bad_bucket = isinstance(self._bucket(path.partition("/")[0]), NameImpossible)
         subject = path.partition("/")[0] if bad_bucket else path
         self._reports.failed(root.shown(subject), error.code, str(error))
 
-    def _trouble(self, root: Root, tally: Tally) -> Trouble:
+    def _on_error(self, root: Root, summary: Summary) -> OnError:
         def report(path: str, error: OSError) -> None:
-            tally.unseen += 1
+            summary.unseen += 1
             where = root.shown(path)
             message = f"{shown(where)} cannot be read: {error.strerror}."
             self._reports.failed(where, DirectoryUnreadable.code, message)
 
         return report
 
-    def _left(self, root: Root, tally: Tally) -> Left:
+    def _left(self, root: Root, summary: Summary) -> Left:
         def report(path: str, why: Why) -> None:
-            tally.left += 1
+            summary.left += 1
             if why is not Why.HIDDEN:  # what is hidden is meant to be, and often for a moment only
                 where = root.shown(path)
                 self._reports.left(where, f"{shown(where)} is left alone: it is {why.value}.")

@@ -1,4 +1,4 @@
-"""How an agent was told to drain: options and variables, checked once."""
+"""Settings of an agent: options and variables, checked once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from codeferry_agent.drain.delivery import Sizes
 from codeferry_agent.drain.errors import SettingsInvalid
-from codeferry_agent.drain.naming import is_bucket_name
+from codeferry_agent.drain.files.scan import is_bucket_name
+from codeferry_agent.drain.upload import Sizes
 from codeferry_contracts.names import STAGE_PATTERN
 
 DEFAULT_REGION = "eu-west-1"

@@ -13,7 +13,7 @@ import pytest
 
 from codeferry_agent.drain.drain import Drain
 from codeferry_agent.drain.settings import Settings
-from codeferry_agent.drain.stores.directory import DirectoryStore
+from tests.unit.agent.drain.directory_store import DirectoryStore
 from tests.unit.agent.drain.sink import Sink
 
 BUCKET = "results"
@@ -117,7 +117,7 @@ def drain(drain_of: Callable[..., Drain]) -> Drain:
 
 def no_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a filesystem that has none."""
-    monkeypatch.setattr("codeferry_agent.drain.lease.Leases.take", lambda *_: None)
+    monkeypatch.setattr("codeferry_agent.drain.files.open_file.Leases.take", lambda *_: None)
 
 
 @pytest.fixture

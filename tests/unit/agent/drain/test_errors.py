@@ -12,12 +12,11 @@ from typing import Any
 import boto3
 import pytest
 
-from codeferry_agent.drain import scan
-from codeferry_agent.drain.delivery import Sizes
 from codeferry_agent.drain.drain import Drain
+from codeferry_agent.drain.files import scan
 from codeferry_agent.drain.reports import Reports
 from codeferry_agent.drain.settings import Settings
-from codeferry_agent.drain.stores.s3 import S3Store
+from codeferry_agent.drain.upload import S3Store, Sizes
 from codeferry_transfer.errors import (
     AccessDenied,
     BucketMissing,
@@ -40,8 +39,8 @@ def test_poison_files_do_not_stop_good_ones(
     tree.write(deep)
     for name in "abc":
         tree.write(name)
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == (3, 3)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors) == (3, 3)
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 3
     assert len(tree.names()) == 3
     drain.sync()
@@ -64,27 +63,27 @@ def test_a_bucket_in_trouble_is_parked_and_recovers(
     for number in range(20):
         tree.write(str(number))
     store.error = error("It is away.")
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == (0, 20)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors) == (0, 20)
     assert len(store.asked) <= 4, "a parked bucket is asked again and again"
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == ["It is away."]
     store.error = None
     waited(drain)
-    tally = drain.sync()
-    if tally.uploaded < 20:  # one went to try, and the others at once after it
-        assert drain.next_due(tally) is not None
-        tally = drain.sync()
+    summary = drain.sync()
+    if summary.uploaded < 20:  # one went to try, and the others at once after it
+        assert drain.next_due(summary) is not None
+        summary = drain.sync()
     assert tree.names() == []
     assert any(f"s3://{BUCKET} takes files again" in message for message in caplog.messages)
-    assert drain.health.last_errors()[BUCKET].over
+    assert drain.bucket_errors.last_errors()[BUCKET].over
 
 
 def waited(drain: Drain) -> None:
     """As if every wait were over."""
-    for gate in drain._gates._gates.values():
-        gate._until = 0
+    for breaker in drain._breakers._breakers.values():
+        breaker._until = 0
     for root in drain.roots.values():
-        for waiting in root.patience._waiting.values():
+        for waiting in root.backoff._waiting.values():
             waiting.until = 0
 
 
@@ -101,8 +100,8 @@ def test_denied_files_do_not_stop_others(
 
     store.during = deny
     drain = drain_of(workers=1)
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == (2, 2)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors) == (2, 2)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -110,8 +109,8 @@ def test_an_unreadable_file_is_an_error_of_its_own(tree: Tree, store: Hooked, dr
     """A file without permission stays with an error; others go."""
     tree.write("closed").chmod(0)
     tree.write("open")
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == (1, 1)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors) == (1, 1)
 
 
 def test_a_directory_that_no_bucket_can_be_called_like_stays(
@@ -121,8 +120,8 @@ def test_a_directory_that_no_bucket_can_be_called_like_stays(
     tree.write("../Not A Bucket/one")
     tree.write("../Not A Bucket/two")
     tree.write("good")
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == (1, 2)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors) == (1, 2)
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 1
     assert "--bucket-map" in errors[0]
@@ -147,8 +146,8 @@ def test_what_is_not_for_a_bucket_is_skipped(tree: Tree, store: Hooked, drain: D
     tree.write(".hidden")
     tree.write(".dir/inside")
     tree.write("../.git/inside")
-    tally = drain.sync()
-    assert (tally.processed, tally.errors, tally.left) == (0, 0, 4)
+    summary = drain.sync()
+    assert (summary.processed, summary.errors, summary.left) == (0, 0, 4)
     assert store.asked == []
 
 
@@ -168,8 +167,8 @@ def test_a_buckets_directory_may_be_a_link(
     (tmp_path / "store" / "linked").mkdir()
     (larger / "run" / "f").rename(larger / "run" / ".codeferry-claim.g")
     tree.write("../../larger-disk/top")
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors, tally.left) == (2, 0, 0)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors, summary.left) == (2, 0, 0)
     assert sorted(store.asked) == [("linked", "run/g"), ("linked", "top")]
     assert [path for path in larger.rglob("*") if path.is_file()] == []
 
@@ -182,8 +181,8 @@ def test_a_link_that_is_not_followed_is_an_error(
     larger, link = linked(tree, tmp_path), tree.root / "linked"
     link.unlink()
     link.symlink_to("linked" if why == "round in circles" else "not-mounted")
-    tally = drain.sync()
-    assert (tally.uploaded, tally.processed, tally.errors) == (0, 0, 1)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.processed, summary.errors) == (0, 0, 1)
     assert (larger / "run" / "f").exists()
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert "linked' cannot be read: " in line
@@ -220,8 +219,8 @@ def test_who_may_have_a_link_followed(
     larger = linked(tree, tmp_path)
     for path, owner in ((tree.root, root), (tree.root / "linked", link), (larger, target)):
         os.chown(path, 4711 * owner, 4711 * owner, follow_symlinks=False)
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == ((1, 0) if followed else (0, 1))
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors) == ((1, 0) if followed else (0, 1))
     assert (larger / "run" / "f").exists() != followed
 
 
@@ -237,8 +236,8 @@ def test_what_is_left_alone_is_counted_and_named_once(
     (tree.root / "file-link").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(tree.bucket / "pipe")
     for _ in range(2):
-        tally = drain.sync()
-        assert (tally.processed, tally.left, tally.errors) == (0, 6, 0)
+        summary = drain.sync()
+        assert (summary.processed, summary.left, summary.errors) == (0, 6, 0)
     said = "\n".join(caplog.messages)
     for name, why in (
         ("at-the-root", "directly in the root"),
@@ -249,7 +248,7 @@ def test_what_is_left_alone_is_counted_and_named_once(
     ):
         assert said.count(f"/{name}' is left alone: it is {why}.") == 1
     assert ".hidden" not in said
-    assert f"left={tally.left}" in tally.line()
+    assert f"left={summary.left}" in summary.line()
 
 
 def refusing(number: int, name: str, function: Callable[..., object]) -> Callable[..., object]:
@@ -274,11 +273,11 @@ def test_what_cannot_be_looked_at_is_an_error(
     """A directory without permission, or a name on a failing disk: it counts, the rest goes."""
     tree.write("closed/one")
     tree.write("other/two")
-    module = f"codeferry_agent.drain.{function}"
+    module = f"codeferry_agent.drain.files.{function}"
     original = os.open if function.endswith("open") else scan._looked_at
     monkeypatch.setattr(module, refusing(errno.EACCES, "closed", original))
-    tally = drain.sync()
-    assert (tally.uploaded, tally.errors) == (1, 1)
+    summary = drain.sync()
+    assert (summary.uploaded, summary.errors) == (1, 1)
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert f"{BUCKET}/closed' cannot be read" in line
 
@@ -291,9 +290,9 @@ def test_a_root_that_cannot_be_used_is_an_error(
     other = tmp_path / "other"
     other.mkdir()
     top = refusing(errno.EACCES, str(other), scan.Directory.top)
-    monkeypatch.setattr("codeferry_agent.drain.root.Directory.top", top)
-    tally = drain_of(directories=(str(tree.root), str(other))).sync()
-    assert (tally.uploaded, tally.errors) == (1, 1)
+    monkeypatch.setattr("codeferry_agent.drain.files.root.Directory.top", top)
+    summary = drain_of(directories=(str(tree.root), str(other))).sync()
+    assert (summary.uploaded, summary.errors) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +335,7 @@ def test_a_claim_that_cannot_be_made_keeps_the_file(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("codeferry_agent.drain.claim.os.rename", full)
+    monkeypatch.setattr("codeferry_agent.drain.files.safe_delete.os.rename", full)
     tree.write("one")
     assert drain.sync().errors == 1
     monkeypatch.undo()
@@ -394,6 +393,6 @@ def test_a_server_that_keeps_other_bytes_is_not_believed(tree: Tree, sink: Sink,
     tree.write("one", b"x" * size)
     drain = Drain(settings, S3Store(lambda _: client))
     sink.whole = ("other", size)
-    tally = drain.sync()
+    summary = drain.sync()
     drain.close()
-    assert (tally.errors, tree.names()) == (1, ["one"])
+    assert (summary.errors, tree.names()) == (1, ["one"])

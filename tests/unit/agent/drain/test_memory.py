@@ -25,9 +25,9 @@ import json, re, sys
 from pathlib import Path
 import boto3
 from codeferry_agent.drain.drain import Drain
-from codeferry_agent.drain.lease import ignore_signal
+from codeferry_agent.drain.files.open_file import ignore_signal
 from codeferry_agent.drain.settings import Settings
-from codeferry_agent.drain.stores.s3 import S3Store
+from codeferry_agent.drain.upload import S3Store
 from codeferry_transfer.s3 import S3
 root, endpoint, stability, scans = sys.argv[1:]
 ignore_signal()
@@ -40,10 +40,10 @@ client = S3(boto3.Session("test", "test", region_name="eu-west-1"), endpoint_url
 drain = Drain(Settings(directories=(root,), stability=float(stability)), S3Store(lambda _: client))
 for _ in range(int(scans)):
     opened = 0
-    tally = drain.sync()
+    summary = drain.sync()
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-print(json.dumps({"peak": peak, "opened": opened, "uploaded": tally.uploaded,
-                  "processed": tally.processed}))
+print(json.dumps({"peak": peak, "opened": opened, "uploaded": summary.uploaded,
+                  "processed": summary.processed}))
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent.drain.state import OF_ROOT, home
+from codeferry_agent.drain.files.state import OF_ROOT, home
 
 UNIT = Path(__file__).resolve().parents[4] / "agent" / "systemd" / "codeferry-drain.service"
 ANALYZE = shutil.which("systemd-analyze")

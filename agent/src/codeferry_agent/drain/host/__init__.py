@@ -1,0 +1,1 @@
+"""The host of the agent: its environment, its watchers, its end."""

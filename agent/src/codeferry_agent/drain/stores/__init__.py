@@ -1,1 +1,0 @@
-"""Where files go: what the drain needs of a store, S3 and a directory."""
