@@ -17,7 +17,7 @@ from codeferry_cli.commands.group import COMMANDS, ferry  # noqa: E402
 from codeferry_cli.config import KEYS  # noqa: E402
 from codeferry_contracts.layout import AGENT_SUFFIX  # noqa: E402 - the checkout is no package
 from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402
-from codeferry_contracts.request import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
+from codeferry_contracts.request_schema import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
 from stacks import instance_permissions as instance  # noqa: E402
 from stacks.cloudformation_permissions import cloudformation_permissions  # noqa: E402
 from stacks.gitops_permissions import (  # noqa: E402

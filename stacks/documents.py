@@ -13,7 +13,7 @@ from aws_cdk import Stack
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from codeferry_contracts import names, parameters, timing
+from codeferry_contracts import names, parameters
 from codeferry_contracts.errors import CodeferryError
 from stacks.agent_code import agent_sha256
 from stacks.settings import Settings
@@ -164,7 +164,7 @@ def _parameters() -> dict[str, Any]:
         parameters.TIMEOUT_PARAMETER: {
             "type": "String",
             "description": "Seconds the work may take.",
-            "default": str(timing.APPLY_SECONDS),
+            "default": str(parameters.APPLY_SECONDS),
             "allowedPattern": "^[1-9][0-9]{1,5}$",
         },
     }

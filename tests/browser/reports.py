@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from codeferry_contracts.report import Outcome, RanRecord, Report
+from codeferry_contracts.report import CommandOutcomeRecord, Outcome, Report
 from codeferry_lambdas import summary
 from codeferry_lambdas.fleet import Instance
 from codeferry_lambdas.outcomes import blank
@@ -62,9 +62,9 @@ HOSTILE = "".join(
 )
 
 
-def ran(tail: str = "", **changes: Any) -> RanRecord:
+def ran(tail: str = "", **changes: Any) -> CommandOutcomeRecord:
     """A command that ended well."""
-    known: RanRecord = {
+    known: CommandOutcomeRecord = {
         "ending": "exited",
         "exit_code": 0,
         "signal": 0,

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from codeferry_contracts import manifest
+from codeferry_contracts import archive
 from tests.unit.agent.archives import Tree, entries
 from tests.unit.agent.conftest import Instance
 
 
 def release_of(tree: Tree) -> str:
-    return manifest.summarise("demo", entries(tree)).release_id
+    return archive.summarise("demo", entries(tree)).release_id
 
 
 def check_releases(instance: Instance) -> None:
@@ -29,22 +29,22 @@ def check_current(instance: Instance) -> None:
 
 
 def check_release(release: Path) -> None:
-    found = manifest.tree_digest(_entries(release))
-    assert manifest.release_id(found) == release.name
-    stated = json.loads((release / manifest.MANIFEST_PATH).read_bytes())
+    found = archive.tree_digest(_entries(release))
+    assert archive.release_id(found) == release.name
+    stated = json.loads((release / archive.MANIFEST_PATH).read_bytes())
     assert stated["digest"] == found
-    assert (release / manifest.SUMS_PATH).stat().st_size > 0
+    assert (release / archive.SUMS_PATH).stat().st_size > 0
 
 
-def _entries(release: Path) -> Iterator[manifest.Entry]:
+def _entries(release: Path) -> Iterator[archive.Entry]:
     """As they are on disk, without what Codeferry itself puts into a release."""
     for path in release.rglob("*"):
         name = str(path.relative_to(release))
         if path.is_symlink():
             target = str(path.readlink())
             if "shared/" not in target:
-                yield manifest.link_entry(name, target)
-        elif path.is_file() and not name.startswith(manifest.META_DIRECTORY + "/"):
+                yield archive.link_entry(name, target)
+        elif path.is_file() and not name.startswith(archive.META_DIRECTORY + "/"):
             body, state = path.read_bytes(), path.stat()
             digest = hashlib.sha256(body).hexdigest()
-            yield manifest.Entry(name, state.st_mode & 0o7777, len(body), digest)
+            yield archive.Entry(name, state.st_mode & 0o7777, len(body), digest)

@@ -7,7 +7,7 @@ from math import ceil
 
 import pytest
 
-from codeferry_contracts.timing import LONGEST_STEP_SECONDS
+from codeferry_contracts.parameters import LONGEST_STEP_SECONDS
 from codeferry_lambdas import waves
 from codeferry_lambdas.errors import WaveFailed
 from codeferry_lambdas.limits import sweep_for

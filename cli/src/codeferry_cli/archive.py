@@ -12,7 +12,7 @@ from typing import TypeVar
 from codeferry_cli.options import Packing
 from codeferry_cli.packing import Pack, Selection, find_root, select, send
 from codeferry_cli.packing_view import spelled
-from codeferry_contracts.manifest import Entry, Summary
+from codeferry_contracts.archive import Entry, Summary
 from codeferry_contracts.names import project_name
 
 Taken = TypeVar("Taken")

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from codeferry_cli import amounts
 from codeferry_cli.errors import FAILED, Interrupted, StillRunning
 from codeferry_cli.execution import Execution, describe, read_history, stop
 from codeferry_cli.live_output import LiveOutput
@@ -19,6 +18,7 @@ from codeferry_cli.progress import Progress
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_view import MOST_ROWS, outcome_line
 from codeferry_cli.stage import DeployedStage
+from codeferry_contracts import formatting
 from codeferry_contracts.report import Outcome
 
 _FIRST_INTERVAL = 0.3  # seconds; a small run on a quick stage ends within one or two
@@ -144,13 +144,13 @@ class Follower:
         if phase == "apply":
             self._tell_instances()
         self._told_phases.add(phase)
-        took = amounts.seconds(self._timeline.seconds(phase))
+        took = formatting.seconds(self._timeline.seconds(phase))
         self._progress.line(f"{self._label(phase):<9} {took}")
 
     def _doing(self, phase: str) -> str:
         started = self._timeline.spans[phase].started
         elapsed = max(0.0, (datetime.now(tz=started.tzinfo) - started).total_seconds())
-        clock = amounts.seconds(elapsed) if elapsed >= 1 else ""
+        clock = formatting.seconds(elapsed) if elapsed >= 1 else ""
         further = ", ".join(filter(None, (clock, self._arrived())))
         return f"{_DOING[self._label(phase)]}… {further}".rstrip()
 
@@ -158,7 +158,7 @@ class Follower:
         done, planned = len(self._told_instances), self._planned
         if not done:
             return ""
-        count = f"{done:,} of {amounts.counted(planned, 'instance')}" if planned else f"{done:,}"
+        count = f"{done:,} of {formatting.counted(planned, 'instance')}" if planned else f"{done:,}"
         least = "at least " if done > _MOST_READ else ""
         return f"{count} done" + (f", {least}{self._failed:,} failed" if self._failed else "")
 
@@ -190,7 +190,8 @@ class Follower:
     def _out_of_patience(self, waited: float) -> StillRunning:
         goes_on, hint = _leave(self._stage, self._workflow, self._run_id, cancel=self._cancel)
         return StillRunning(
-            f"The run {self._run_id} has not ended after {amounts.seconds(waited)}; it {goes_on}.",
+            f"The run {self._run_id} has not ended after {formatting.seconds(waited)};"
+            f" it {goes_on}.",
             hint=hint,
             exit_code=FAILED if goes_on == _CANCELLED else None,
             details={"run_id": self._run_id},

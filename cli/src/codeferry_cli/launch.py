@@ -31,10 +31,16 @@ from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
 from codeferry_cli.upload import send, sent_json
 from codeferry_cli.variables import Variables, lent
-from codeferry_contracts.entry import entry_script, expected_of
 from codeferry_contracts.layout import archive_key, environment_key
 from codeferry_contracts.names import SYNC, new_run_id
-from codeferry_contracts.request import Archive, Environment, Expect, RunRequest
+from codeferry_contracts.request import (
+    Archive,
+    Environment,
+    Expect,
+    RunRequest,
+    entry_script,
+    expected_of,
+)
 
 
 @dataclass(frozen=True)

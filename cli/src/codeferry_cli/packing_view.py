@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from codeferry_cli import amounts
 from codeferry_cli.output import Output
 from codeferry_cli.packing import ignored
+from codeferry_contracts import formatting
+from codeferry_contracts.archive import Entry
 from codeferry_contracts.escaping import one_line
-from codeferry_contracts.manifest import Entry
 
 if TYPE_CHECKING:
     from codeferry_cli.archive import Packed, Prepared
@@ -17,12 +17,12 @@ _MOST_SHOWN = 10
 
 
 def start_line(prepared: Prepared) -> str:
-    files = amounts.counted(len(prepared.selection.files), "file")
-    return f"Packing {files} ({amounts.size(prepared.selection.bytes)})…"
+    files = formatting.counted(len(prepared.selection.files), "file")
+    return f"Packing {files} ({formatting.size(prepared.selection.bytes)})…"
 
 
 def end_line(packed: Packed) -> str:
-    return f"Archive {amounts.size(packed.size)}, release {packed.summary.release_id}"
+    return f"Archive {formatting.size(packed.size)}, release {packed.summary.release_id}"
 
 
 def show_selection(prepared: Prepared, output: Output, *, of_project: bool = True) -> None:
@@ -46,7 +46,7 @@ def show_selection(prepared: Prepared, output: Output, *, of_project: bool = Tru
 def _show_largest(prepared: Prepared, output: Output) -> None:
     output.note("Largest:")
     for file in prepared.selection.largest(_MOST_SHOWN):
-        output.note(f"  {amounts.size(file.size):>9}  {one_line(spelled(file.path))}")
+        output.note(f"  {formatting.size(file.size):>9}  {one_line(spelled(file.path))}")
 
 
 def show_warnings(prepared: Prepared, packed: Packed, output: Output) -> None:

@@ -10,9 +10,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN, STAGE_PATTERN
-from codeferry_contracts.request import SHARE_PATTERN
+from codeferry_contracts.parameters import LONGEST_BAKE_SECONDS
+from codeferry_contracts.request_schema import SHARE_PATTERN
 from codeferry_contracts.target import parse_target
-from codeferry_contracts.timing import LONGEST_BAKE_SECONDS
 
 RELEASE_DIGITS = 20  # as request.RELEASE_PATTERN
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

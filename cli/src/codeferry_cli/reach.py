@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
-from codeferry_cli import amounts
 from codeferry_cli.aws import Aws
 from codeferry_cli.aws_problems import explain
 from codeferry_cli.diagnosis import ask_check_function
@@ -18,6 +17,7 @@ from codeferry_cli.options import Access
 from codeferry_cli.output import Output
 from codeferry_cli.releases import given
 from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_contracts import formatting
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import one_line
 from codeferry_contracts.request import RunRequest, StartedBy
@@ -130,7 +130,7 @@ def _raise_or_tell(reach: Reach, say: Callable[[str], None], *, each: bool = Fal
     if error:
         raise error
     total = len(reach.reachable) + len(reach.unreachable)
-    count = amounts.counted(len(reach.reachable), "instance")
+    count = formatting.counted(len(reach.reachable), "instance")
     of = f" of {total:,}" if reach.unreachable else ""
     say(f"Target {reach.target} reaches {count}{of}")
     shown = reach.reachable[:_MOST_NAMED] if each else ()

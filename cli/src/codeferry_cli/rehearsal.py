@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from codeferry_cli import amounts, packing_view
+from codeferry_cli import packing_view
 from codeferry_cli.archive import Prepared, measure
 from codeferry_cli.output import Output
-from codeferry_contracts.cost import nat_usd, of_a_run
+from codeferry_contracts import formatting
+from codeferry_contracts.cost import estimate_run, nat_usd
 from codeferry_contracts.escaping import one_line
 from codeferry_contracts.target import parse_target
 
@@ -29,12 +30,14 @@ def rehearse(
     packed = measure(prepared)
     packing_view.show_warnings(prepared, packed, output)
     summary = packed.summary
-    files = amounts.counted(summary.files, "file")
-    output.line(f"Would pack {files}, {amounts.size(summary.bytes)}, of {summary.project}")
-    output.line(f"Archive {amounts.size(packed.size)}, release {summary.release_id}")
+    files = formatting.counted(summary.files, "file")
+    output.line(f"Would pack {files}, {formatting.size(summary.bytes)}, of {summary.project}")
+    output.line(f"Archive {formatting.size(packed.size)}, release {summary.release_id}")
     output.line("Largest:")
     for file in prepared.selection.largest(5):
-        output.line(f"  {amounts.size(file.size):>9}  {one_line(packing_view.spelled(file.path))}")
+        output.line(
+            f"  {formatting.size(file.size):>9}  {one_line(packing_view.spelled(file.path))}"
+        )
     for name, value in plan.items():
         output.line(f"{name.capitalize()}: {_text(value)}")
     known = reached["reachable"] if reached else parse_target(target).instances
@@ -55,14 +58,14 @@ def price(instances: int | None, archive_bytes: int) -> dict[str, Any]:
     known = 1 if instances is None else instances
     return {
         "instances": instances,
-        "usd": of_a_run(known, archive_bytes)["usd"],
+        "usd": estimate_run(known, archive_bytes)["usd"],
         "nat_usd": nat_usd(known, archive_bytes),
     }
 
 
 def _price_line(priced: Mapping[str, Any]) -> str:
     known = priced["instances"]
-    of = "one instance" if known is None else amounts.counted(known, "instance")
+    of = "one instance" if known is None else formatting.counted(known, "instance")
     nat = f"; through a NAT gateway ${priced['nat_usd']:.2f} more" if priced["nat_usd"] else ""
     return f"Price: about ${priced['usd']:.4f} for {of} at list price{nat}"
 

@@ -11,7 +11,7 @@ from codeferry_cli.errors import ReleaseNotFound
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import Run, runs_of_project
 from codeferry_cli.stage import DeployedStage
-from codeferry_contracts import wording
+from codeferry_contracts import formatting
 
 MOST_RUNS = 100  # whose reports are read: each costs two calls
 _READERS = 8
@@ -62,7 +62,7 @@ def _given(stage: DeployedStage, run: Run, project: str, instance_ids: Collectio
     if report is None or report["project"] != project:
         return Given(run)
     outcomes = (o for o in report["instances"] if o["instance_id"] in instance_ids)
-    return Given(run, {o["instance_id"]: r for o in outcomes if (r := wording.release(o))})
+    return Given(run, {o["instance_id"]: r for o in outcomes if (r := formatting.release(o))})
 
 
 def list_releases(

@@ -6,10 +6,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 
-from codeferry_cli import amounts
 from codeferry_cli.output import Output
 from codeferry_cli.table import Cell, Column, Row
-from codeferry_contracts import wording
+from codeferry_contracts import formatting
 from codeferry_contracts.escaping import as_drawn, one_line
 from codeferry_contracts.names import ROLLBACK, SCRIPT
 from codeferry_contracts.report import ErrorRecord, Outcome, Report, Verification
@@ -41,18 +40,18 @@ COLUMNS = (
 def outcome_line(outcome: Outcome) -> str:
     """One instance in one line, as it is told while the run goes on."""
     wave = f"wave {outcome['wave']}:" if "wave" in outcome else ""
-    words = (MARKS[wording.kind(outcome)][0], wave, outcome["instance_id"], outcome["name"])
+    words = (MARKS[formatting.status(outcome)][0], wave, outcome["instance_id"], outcome["name"])
     return " ".join(filter(None, (*words, _told(outcome))))
 
 
 def rows(outcomes: list[Outcome]) -> list[Row]:
     """The rows of the table of instances: what needs a person last, where the eye is."""
-    ordered = sorted(outcomes, key=lambda o: (-wording.worst_first(o), o["instance_id"]))
+    ordered = sorted(outcomes, key=lambda o: (-formatting.severity(o), o["instance_id"]))
     return [_row(outcome) for outcome in ordered]
 
 
 def _row(outcome: Outcome) -> Row:
-    kind = wording.kind(outcome)
+    kind = formatting.status(outcome)
     mark, colour = MARKS[kind]
     seconds = sum(outcome["seconds"].values())
     return (
@@ -60,7 +59,7 @@ def _row(outcome: Outcome) -> Row:
         outcome["instance_id"],
         outcome["name"],
         _result(outcome),
-        wording.release(outcome),
+        formatting.release(outcome),
         Cell(f"{outcome['files']:,}", str(outcome["files"])) if outcome["files"] else "",
         Cell(f"{seconds:.1f}", f"{seconds:.3f}") if outcome["seconds"] else "",
     )
@@ -86,9 +85,9 @@ def show_outcomes(
     """The table of instances; of many only counts, failures, and the command for the rest."""
     shown = outcomes
     if len(outcomes) > MOST_ROWS and not (everybody or output.csv):
-        shown = [o for o in outcomes if wording.kind(o) == "failed"][:MOST_ROWS]
+        shown = [o for o in outcomes if formatting.status(o) == "failed"][:MOST_ROWS]
         output.line(counts_line(outcomes))
-        everyone = amounts.counted(len(outcomes), "instance")
+        everyone = formatting.counted(len(outcomes), "instance")
         output.line(f"All {everyone}: ferry status {run_id}{option} --all")
     if shown:
         output.table(COLUMNS, rows(shown))
@@ -97,7 +96,7 @@ def show_outcomes(
 def counts_line(outcomes: list[Outcome]) -> str:
     """How many instances ended how, such as ``195 applied, 3 disk full, 2 unreachable``."""
     counted = Counter(
-        wording.result(o) for o in sorted(outcomes, key=wording.worst_first, reverse=True)
+        formatting.result(o) for o in sorted(outcomes, key=formatting.severity, reverse=True)
     )
     return ", ".join(f"{number:,} {result}" for result, number in counted.items())
 
@@ -124,8 +123,8 @@ def left_lines(report: Report) -> list[str]:
     left, unknown = codes["still_running"], codes["unknown"]
     if not left and not unknown:
         return ["Nothing of it is left running."]
-    parts = [f"still runs on {amounts.counted(left, 'instance')}"] if left else []
-    parts += [f"not known of {amounts.counted(unknown, 'instance')}"] if unknown else []
+    parts = [f"still runs on {formatting.counted(left, 'instance')}"] if left else []
+    parts += [f"not known of {formatting.counted(unknown, 'instance')}"] if unknown else []
     return [f"What is left running: {', '.join(parts)}"]
 
 
@@ -138,8 +137,8 @@ def cost_lines(report: Report) -> list[str]:
 def reasons(report: Report) -> list[str]:
     """Why instances failed: each different reason once, with the instances it holds for."""
     lines = []
-    for (message, hint), ids in wording.reasons(report["instances"]).items():
-        lines.append(f"{wording.named(ids)}: {message}")
+    for (message, hint), ids in formatting.reasons(report["instances"]).items():
+        lines.append(f"{formatting.some_ids(ids)}: {message}")
         lines += [f"  {line}" for line in hint.splitlines()]
     return lines
 
@@ -147,10 +146,10 @@ def reasons(report: Report) -> list[str]:
 def tails(report: Report) -> list[str]:
     """The end of what failed instances printed, where errors are."""
     failed = [o for o in report["instances"] if o["status"] == "failed"]
-    said = wording.grouped((tail, o["instance_id"]) for o in failed if (tail := _tail(o)))
+    said = formatting.grouped((tail, o["instance_id"]) for o in failed if (tail := _tail(o)))
     lines = []
     for tail, ids in list(said.items())[:_MOST_TAILS]:
-        lines.append(f"{wording.named(ids)} printed last:")
+        lines.append(f"{formatting.some_ids(ids)} printed last:")
         lines += [f"  {line}" for line in tail]
     rest = len(said) - _MOST_TAILS
     return (
@@ -166,7 +165,7 @@ def _tail(outcome: Outcome) -> tuple[str, ...]:
 
 def warnings(report: Report) -> list[str]:
     """Each different warning, up to a number."""
-    lines = [f"Warning: {text}" for text in wording.warnings(report)]
+    lines = [f"Warning: {text}" for text in formatting.warnings(report)]
     rest = len(lines) - _MOST_WARNINGS
     return [*lines[:_MOST_WARNINGS], f"… and {rest:,} more warnings"] if rest > 0 else lines
 
@@ -179,12 +178,12 @@ def rollout_lines(report: Report) -> list[str]:
     waves = found["waves"]
     width = len(str(len(waves)))
     lines = [
-        f"Wave {number:>{width}} of {len(waves)}: {wording.wave(wave)}"
+        f"Wave {number:>{width}} of {len(waves)}: {formatting.wave(wave)}"
         for number, wave in enumerate(waves, start=1)
     ]
     if found["health"]:
         bake = found["bake_seconds"]
-        after = f", {amounts.seconds(bake)} after the switch" if bake else ""
+        after = f", {formatting.seconds(bake)} after the switch" if bake else ""
         lines.append(f"Health command{after}: {shlex.join(found['health'])}")
     if found["rollback"]:
         lines.append(f"The wave was returned by the run {found['rollback']}")
@@ -197,15 +196,15 @@ def verification_lines(report: Report) -> list[str]:
     if not found or report["workflow"] == ROLLBACK:  # nothing was sent that could be compared
         return []
     lines = []
-    verified = wording.verified(report)
+    verified = formatting.verified(report)
     if verified:
         count = f"{verified:,}/{report['counts']['total']:,} instances"
-        files = amounts.counted(found["files"], "file")
+        files = formatting.counted(found["files"], "file")
         lines = [f"Verified: {files}, digest {found['digest'][:12]} on {count}{_against(found)}"]
         if found["python_file_count"]:
             lines.append(f"Python files synced: {found['python_file_count']:,}")
     if found["mismatched"]:
-        lines.append(f"Not what was sent: {wording.named(found['mismatched'])}")
+        lines.append(f"Not what was sent: {formatting.some_ids(found['mismatched'])}")
     return lines
 
 
@@ -218,14 +217,16 @@ def summary(report: Report) -> str:
     if report["workflow"] == SCRIPT:
         return f"Script ran on {share}"
     if report.get("command") and report["workflow"] != ROLLBACK:
-        judged_later = {"health_failed", wording.WAVE_RETURNED}
+        judged_later = {"health_failed", formatting.WAVE_RETURNED}
         codes = {o["error"]["code"] for o in report["instances"] if o["error"]}
         what = "Succeeded" if codes & judged_later else "Command succeeded"
-        release = wording.run_release(report)
-        everywhere = all(wording.current(o) == release for o in report["instances"])
-        where = f", in release {release}" if everywhere else f"; {wording.standing(report)}"
+        release = formatting.run_release(report)
+        everywhere = all(formatting.current_release(o) == release for o in report["instances"])
+        where = (
+            f", in release {release}" if everywhere else f"; {formatting.release_summary(report)}"
+        )
         return f"{what} on {share}{where}"
-    return wording.standing(report)
+    return formatting.release_summary(report)
 
 
 def failure(report: Report) -> ErrorRecord:
@@ -255,7 +256,7 @@ def _fared(outcome: Outcome) -> str:
     ran = outcome.get("ran")
     if outcome["status"] == "succeeded" and ran and ran["ending"] == "exited":
         return f"exit code {ran['exit_code']}"
-    return wording.result(outcome)
+    return formatting.result(outcome)
 
 
 def _told(outcome: Outcome) -> str:

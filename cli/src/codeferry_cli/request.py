@@ -6,6 +6,7 @@ from typing import Any
 
 from codeferry_cli.run_options import RunOptions
 from codeferry_contracts.errors import RequestInvalid
+from codeferry_contracts.formatting import with_flags
 from codeferry_contracts.names import ROLLBACK, SYNC
 from codeferry_contracts.request import (
     Archive,
@@ -16,7 +17,6 @@ from codeferry_contracts.request import (
     StartedBy,
     parse_request,
 )
-from codeferry_contracts.wording import with_flags
 
 # What a request may say and these commands have an option for.
 _OPTIONS = tuple(name for name in Options.__dataclass_fields__ if hasattr(RunOptions, name))

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codeferry_cli import amounts, packing_view
+from codeferry_cli import packing_view
 from codeferry_cli.archive import BeforeEnd, Packed, Prepared, pack_into
 from codeferry_cli.errors import Interrupted
 from codeferry_cli.progress import Progress
 from codeferry_cli.s3.options import Server
 from codeferry_cli.s3.server import open_s3
 from codeferry_cli.stage import DeployedStage
+from codeferry_contracts import formatting
 from codeferry_contracts.request import Archive
 
 if TYPE_CHECKING:
@@ -92,5 +93,5 @@ class _Meter:
     def uploaded(self, size: int) -> None:
         self._uploaded += size
         share = min(100, round(100 * self._uploaded / max(self._estimate, self._uploaded, 1)))
-        text = f"Uploading… {share} % ({amounts.size(self._uploaded)})"
+        text = f"Uploading… {share} % ({formatting.size(self._uploaded)})"
         self._progress.now(text, mark=("upload", share * _STEPS // 100))

@@ -74,7 +74,7 @@ def estimate(*, batches: int, waves: int, instances: int, archive_bytes: int = 0
     return {**cost, "usd": round(usd, 6)}
 
 
-def of_a_run(instances: int, archive_bytes: int) -> Cost:
+def estimate_run(instances: int, archive_bytes: int) -> Cost:
     """The estimate of a run that reaches so many instances at once."""
     batches = ceil(instances / BATCH_LIMIT)
     return estimate(batches=batches, waves=1, instances=instances, archive_bytes=archive_bytes)

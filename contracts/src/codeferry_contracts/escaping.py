@@ -30,7 +30,7 @@ _LINE_MARKS = str.maketrans({"\n": "\\n", "\t": "\\t"})
 
 def harmless(text: str) -> str:
     """``text`` with every harmful character spelled out, such as ``\\x1b`` and ``\\u202e``."""
-    return HARMFUL.sub(_spelled, text)
+    return HARMFUL.sub(_escape, text)
 
 
 def one_line(text: str) -> str:
@@ -67,7 +67,7 @@ def _colour(parameters: str) -> str:
     return f"\x1b[{';'.join(found)}m" if found else ""
 
 
-def _spelled(match: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     code = ord(match.group())
     if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: the byte the name really has
         return f"\\x{code - 0xDC00:02x}"

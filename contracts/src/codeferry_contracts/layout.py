@@ -87,19 +87,19 @@ def is_archive_key(key: str) -> bool:
     return key.startswith((INBOX_PREFIX, ARCHIVES_PREFIX)) and key.endswith(ARCHIVE_SUFFIX)
 
 
-def is_kept_key(key: str) -> bool:
+def is_release_key(key: str) -> bool:
     """Whether ``key`` is the archive of a kept release, which a run reads and never deletes."""
     return key.startswith(RELEASES_PREFIX) and key.endswith(ARCHIVE_SUFFIX)
 
 
-def kept_record_key(archive_key: str) -> str:
+def release_record_key(archive_key: str) -> str:
     """The record beside the archive of a kept release."""
     return archive_key.removesuffix(ARCHIVE_SUFFIX) + RECORD_SUFFIX
 
 
 def is_source_key(key: str) -> bool:
     """Whether a run may take its archive from ``key``."""
-    return is_archive_key(key) or is_kept_key(key)
+    return is_archive_key(key) or is_release_key(key)
 
 
 def is_environment_of(key: str, run_id: str) -> bool:
@@ -118,7 +118,7 @@ class ReleaseKeys:
 
     @property
     def prefix(self) -> str:
-        return f"{RELEASES_PREFIX}{_spelled(self.target)}/{self.project}"
+        return f"{RELEASES_PREFIX}{_key_part(self.target)}/{self.project}"
 
     @property
     def archive(self) -> str:
@@ -129,7 +129,7 @@ class ReleaseKeys:
         return f"{self.prefix}{RECORD_SUFFIX}"
 
 
-def _spelled(target: str) -> str:
+def _key_part(target: str) -> str:
     """A target as one part of a key: itself, or what no target is called, told apart by hash."""
     if _PLAIN_TARGET.fullmatch(target):
         return target

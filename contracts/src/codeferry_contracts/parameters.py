@@ -1,4 +1,4 @@
-"""What the workflow hands to an instance: the parameters of the stage's SSM documents.
+"""The parameters of the stage's SSM documents, and how long the work on an instance may take.
 
 Everything variable travels as one base64 parameter, so that no value is ever
 interpolated into shell; ``allowedPattern`` admits base64 alphabet only.
@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from codeferry_contracts.names import SCRIPT
 
 RUN_ID_PARAMETER = "runId"
 PAYLOAD_PARAMETER = "payload"
@@ -79,7 +81,7 @@ class Payload:
 
 
 @dataclass(frozen=True)
-class Restoration:
+class RollbackPayload:
     """The input of ``restore.py``, as JSON.
 
     ``release`` is the release to make current, empty for the one that was before;
@@ -95,7 +97,7 @@ class Restoration:
         return _encoded(self)
 
 
-def _encoded(payload: Payload | Restoration) -> str:
+def _encoded(payload: Payload | RollbackPayload) -> str:
     """Base64 of compact JSON. Without a signature it fits an agent of before there were any."""
     document = asdict(payload)
     if document.get("signature", "") is None:
@@ -105,7 +107,7 @@ def _encoded(payload: Payload | Restoration) -> str:
 
 
 def ssm_parameters(
-    payload: Payload | Restoration,
+    payload: Payload | RollbackPayload,
     timeout_seconds: int,
     agent_url: str = "",
     environment_url: str = "",
@@ -148,3 +150,33 @@ def decode_payload(text: str) -> dict[str, Any]:
     """The JSON of an encoded payload."""
     document: dict[str, Any] = json.loads(base64.b64decode(text, validate=True))
     return document
+
+
+SHORTEST_STEP_SECONDS, LONGEST_STEP_SECONDS = 30, 172_800  # the latter is Run Command's own
+APPLY_SECONDS = 900  # lock, download, unpack, switch, and the installation of dependencies
+# Between a command's timeout and the end of the step: TERM, grace, KILL, and the record.
+STOP_SECONDS = 60
+HEALTH_SECONDS = 60  # of a health command
+LONGEST_BAKE_SECONDS = 3600
+LONGEST_COMMAND_SECONDS = LONGEST_STEP_SECONDS - APPLY_SECONDS - STOP_SECONDS
+SCRIPT_SECONDS = 300  # of a script that states none
+
+
+def command_seconds(workflow: str, stated: int | None) -> int:
+    """How long the command of a run may take."""
+    return stated or (SCRIPT_SECONDS if workflow == SCRIPT else LONGEST_COMMAND_SECONDS)
+
+
+def step_seconds(
+    workflow: str, stated: int | None, *, command: bool, bake: int | None = None
+) -> int:
+    """The executionTimeout of the step: its work, with a command or without one.
+
+    ``bake`` is how long a release is left alone before its health is asked for; None outside
+    of roll-outs.
+    """
+    watching = 0 if bake is None else bake + HEALTH_SECONDS + STOP_SECONDS
+    if not command:
+        return max(SHORTEST_STEP_SECONDS, stated or APPLY_SECONDS) + watching
+    work = APPLY_SECONDS + command_seconds(workflow, stated) + STOP_SECONDS + watching
+    return min(work, LONGEST_STEP_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from codeferry_contracts.result import Ending
+from codeferry_contracts.result import ExitStatus
 
 EVENT_SOURCE = "codeferry"
 EVENT_RUN_FINISHED = "Codeferry Run Finished"
@@ -23,10 +23,10 @@ class ErrorRecord(TypedDict):
     phase: NotRequired[str]
 
 
-class RanRecord(TypedDict):
+class CommandOutcomeRecord(TypedDict):
     """How the command ended on one instance: result.Ran as JSON has it."""
 
-    ending: Ending
+    ending: ExitStatus
     exit_code: int
     signal: int
     seconds: float
@@ -61,7 +61,7 @@ class Outcome(TypedDict):
     returned: NotRequired[str]
     wave: NotRequired[int]
     seconds: dict[str, float]
-    ran: RanRecord | None
+    ran: CommandOutcomeRecord | None
     error: ErrorRecord | None
 
 

@@ -23,7 +23,7 @@ RESULT_MAX_CHARACTERS = 2300
 _MOST = 10**18  # of anything that is counted or measured
 
 Status = Literal["applied", "unchanged", "restored", "ran", "failed", "running"]
-Ending = Literal[
+ExitStatus = Literal[
     "exited",
     "signalled",
     "timed_out",
@@ -35,7 +35,7 @@ Ending = Literal[
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandOutcome:
     """How a command ended.
 
     ``exit_code`` is its own, -1 unless it exited; ``signal`` is the number that ended it, 0
@@ -43,7 +43,7 @@ class Ran:
     text, control characters included.
     """
 
-    ending: Ending
+    ending: ExitStatus
     exit_code: int = -1
     signal: int = 0
     seconds: float = 0.0
@@ -81,7 +81,7 @@ class InstanceResult:
     unmet: tuple[str, ...] = ()
     returned: str = ""
     error: Mapping[str, str] | None = None
-    ran: Ran | None = None
+    ran: CommandOutcome | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -115,7 +115,7 @@ def _read_field(name: str, value: Any) -> Any:
     if not _FITS.get(name, _is_text)(value):
         raise TypeError(f"{name} is {type(value).__name__}")
     if name == "ran":
-        return value and Ran(**value)
+        return value and CommandOutcome(**value)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -147,7 +147,7 @@ def _is_seconds(value: Any) -> bool:
 def _is_ran(value: Any) -> bool:
     if value is None:
         return True
-    if not isinstance(value, dict) or value.get("ending") not in Ending.__args__:  # type: ignore[attr-defined]
+    if not isinstance(value, dict) or value.get("ending") not in ExitStatus.__args__:  # type: ignore[attr-defined]
         return False
     counts = ("exit_code", "signal", "output_bytes")
     return (

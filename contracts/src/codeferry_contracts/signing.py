@@ -56,7 +56,9 @@ def message(
     return _HEADER + _json(fields)
 
 
-def message_of(signature: Mapping[str, Any], payload: Any, *, stage: str, workflow: str) -> bytes:
+def payload_message(
+    signature: Mapping[str, Any], payload: Any, *, stage: str, workflow: str
+) -> bytes:
     """The message that the signature of a ``parameters.Payload`` has to be of."""
     return message(
         signature,
@@ -78,7 +80,7 @@ def _json(content: Any) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def is_signed(modulus: str, signed: bytes, value: str) -> bool:
+def is_valid(modulus: str, signed: bytes, value: str) -> bool:
     """Whether ``value`` (base64) is the signature of ``signed`` by the key with this hex modulus.
 
     The one encoding there can be is built and compared: nothing of the signature is parsed.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from codeferry_contracts.amounts import seconds
 from codeferry_contracts.escaping import HARMFUL
+from codeferry_contracts.formatting import seconds
 from codeferry_contracts.report import Report
 
 MOST_CHARACTERS = 1000

@@ -14,8 +14,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts import archive as layout
+from codeferry_contracts.archive import Manifest, directory_count
 from codeferry_contracts.errors import ArchiveInvalid
-from codeferry_contracts.manifest import Manifest, directory_count
 from codeferry_contracts.request import Archive
 from codeferry_lambdas import clients
 from codeferry_lambdas.errors import ArchiveMissing, ArchiveUnfit

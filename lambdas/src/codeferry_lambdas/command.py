@@ -10,8 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts.layout import agent_key
-from codeferry_contracts.parameters import ssm_parameters
-from codeferry_contracts.timing import APPLY_SECONDS
+from codeferry_contracts.parameters import APPLY_SECONDS, ssm_parameters
 from codeferry_lambdas import clients, limits
 from codeferry_lambdas.archive_object import version_of
 from codeferry_lambdas.errors import THROTTLED

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from codeferry_contracts.layout import ReleaseKeys, is_kept_key, kept_record_key
+from codeferry_contracts.last_good import MAX_EARLIER, LastGoodRelease, ReleaseArchive
+from codeferry_contracts.layout import ReleaseKeys, is_release_key, release_record_key
 from codeferry_contracts.names import ROLLBACK, SYNC
-from codeferry_contracts.release import MOST_EARLIER, KeptArchive, KeptRelease
 from codeferry_contracts.report import Outcome
 from codeferry_contracts.request import RunRequest
 from codeferry_contracts.target import parse_target
@@ -34,7 +34,7 @@ def keep(
         _keep_restored(shelf, run, plan, outcomes, noted_at.isoformat())
     elif run.workflow != SYNC or plan.archive is None:
         return
-    elif is_kept_key(plan.archive.key):
+    elif is_release_key(plan.archive.key):
         _note_joiners(shelf, plan.project, plan.archive, outcomes, noted_at.isoformat())
     elif _whole(plan, outcomes) and parse_target(request.target).kind != "instance":
         _keep_release(shelf, run, plan, plan.archive, outcomes, noted_at.isoformat())
@@ -65,12 +65,12 @@ def _keep_release(
         return
     version_id = shelf.copy(archive, keys.archive)
     first = outcomes[0]
-    own = KeptArchive(
+    own = ReleaseArchive(
         first["release_id"], first["digest"], first["files"],
         keys.archive, version_id, archive.size, archive.sha256, _unpacked(request),
         _signature(request),
     )  # fmt: skip
-    fresh = KeptRelease(
+    fresh = LastGoodRelease(
         project=plan.project,
         target=request.target,
         release_id=own.release_id,
@@ -100,8 +100,8 @@ def _signature(request: RunRequest) -> dict[str, Any]:
 
 
 def _newer(
-    known: KeptRelease | None, fresh: KeptRelease, outcomes: Sequence[Outcome]
-) -> KeptRelease:
+    known: LastGoodRelease | None, fresh: LastGoodRelease, outcomes: Sequence[Outcome]
+) -> LastGoodRelease:
     """``fresh`` with the archives of before, unless what is known is of a later run. Either way
     without the instances that another run may have changed last: the next look sends it to them.
     """
@@ -110,11 +110,11 @@ def _newer(
     if known.settled_at > fresh.settled_at:
         return known.without(_took(known, outcomes))
     earlier = [a for a in known.archives() if a.release_id != fresh.release_id]
-    kept = dataclasses.replace(fresh, earlier=tuple(earlier[:MOST_EARLIER]))
+    kept = dataclasses.replace(fresh, earlier=tuple(earlier[:MAX_EARLIER]))
     return kept.without(_doubtful(known, fresh, outcomes))
 
 
-def _took(known: KeptRelease, outcomes: Sequence[Outcome]) -> list[str]:
+def _took(known: LastGoodRelease, outcomes: Sequence[Outcome]) -> list[str]:
     """Whom a run has taken the release from that is known to be the right one."""
     return _ids(
         o
@@ -123,7 +123,9 @@ def _took(known: KeptRelease, outcomes: Sequence[Outcome]) -> list[str]:
     )
 
 
-def _doubtful(known: KeptRelease, fresh: KeptRelease, outcomes: Sequence[Outcome]) -> list[str]:
+def _doubtful(
+    known: LastGoodRelease, fresh: LastGoodRelease, outcomes: Sequence[Outcome]
+) -> list[str]:
     """Who was noted to have another release since the fresh one's run began, unless that run
     has found it there: then it came after."""
     if known.release_id == fresh.release_id:
@@ -149,14 +151,14 @@ def _note_joiners(
     then nobody has it as the release of its own.
     """
 
-    def joined(known: KeptRelease | None) -> KeptRelease | None:
+    def joined(known: LastGoodRelease | None) -> LastGoodRelease | None:
         if known is None or known.archive is None or known.project != project:
             return None
         if known.archive.version_id == archive.version_id:
             return known.joined_by(_ids(succeeded(outcomes)), noted_at)
         return known.without(_ids(o for o in outcomes if o["status"] != "skipped"))
 
-    shelf.change(kept_record_key(archive.key), joined)
+    shelf.change(release_record_key(archive.key), joined)
 
 
 def _keep_restored(
@@ -172,7 +174,7 @@ def _keep_restored(
         return
     releases = {outcome["release_id"] for outcome in restored}
     release_id = releases.pop() if len(releases) == 1 else ""
-    fresh = KeptRelease(
+    fresh = LastGoodRelease(
         project=plan.project,
         target=plan.settles,
         release_id=release_id,
@@ -184,7 +186,7 @@ def _keep_restored(
         instances=dict.fromkeys(_ids(restored), noted_at),
     )
 
-    def settled(known: KeptRelease | None) -> KeptRelease | None:
+    def settled(known: LastGoodRelease | None) -> LastGoodRelease | None:
         if plan.settles_run not in ("", _run_of(known)):
             return None
         return _newer(known, fresh, restored)
@@ -193,11 +195,13 @@ def _keep_restored(
     shelf.hold(key)
 
 
-def _run_of(kept: KeptRelease | None) -> str | None:
+def _run_of(kept: LastGoodRelease | None) -> str | None:
     return kept.run_id if kept else None
 
 
-def _archive_of(shelf: Shelf, kept: KeptRelease | None, release_id: str) -> KeptArchive | None:
+def _archive_of(
+    shelf: Shelf, kept: LastGoodRelease | None, release_id: str
+) -> ReleaseArchive | None:
     """The release's archive, for good."""
     archives = kept.archives() if kept else ()
     found = next((a for a in archives if a.release_id == release_id), None)

@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts import layout
-from codeferry_contracts.release import KeptArchive, KeptRelease, parse_kept
+from codeferry_contracts.last_good import LastGoodRelease, ReleaseArchive, parse_last_good
 from codeferry_lambdas import clients
 from codeferry_lambdas.errors import AwsUnavailable
 from codeferry_lambdas.record import PinnedArchive
@@ -27,7 +27,7 @@ PART_BYTES = 128 * 1024**2
 _THREADS = 8
 
 
-Change = Callable[[KeptRelease | None], KeptRelease | None]
+Change = Callable[[LastGoodRelease | None], LastGoodRelease | None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Shelf:
 
     bucket: str
 
-    def all(self) -> Iterator[KeptRelease]:
+    def all(self) -> Iterator[LastGoodRelease]:
         """Every kept release, of every target and project."""
         pages = clients.s3().get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self.bucket, Prefix=layout.RELEASES_PREFIX):
@@ -46,7 +46,7 @@ class Shelf:
                     if kept:
                         yield kept
 
-    def find(self, key: str) -> KeptRelease | None:
+    def find(self, key: str) -> LastGoodRelease | None:
         return self._read(key)[0]
 
     def change(self, key: str, change: Change) -> None:
@@ -76,7 +76,7 @@ class Shelf:
             self.change(key, _instead_of(held, self.renewed(held)))
         raise _restless(key)
 
-    def renewed(self, archive: KeptArchive) -> KeptArchive:
+    def renewed(self, archive: ReleaseArchive) -> ReleaseArchive:
         """The archive as the current version of its object, which does not expire."""
         source = PinnedArchive(archive.key, archive.version_id, archive.size, archive.sha256)
         return dataclasses.replace(archive, version_id=self.copy(source, archive.key))
@@ -86,7 +86,7 @@ class Shelf:
         answer = clients.s3().head_object(Bucket=self.bucket, Key=key)
         return answer.get("VersionId", "null")
 
-    def _read(self, key: str) -> tuple[KeptRelease | None, str]:
+    def _read(self, key: str) -> tuple[LastGoodRelease | None, str]:
         """The record and its ETag; None and nothing when there is none."""
         try:
             answer = clients.s3().get_object(Bucket=self.bucket, Key=key)
@@ -94,9 +94,9 @@ class Shelf:
             if error.response["Error"]["Code"] in _ABSENT:
                 return None, ""
             raise
-        return parse_kept(json.loads(answer["Body"].read())), answer["ETag"]
+        return parse_last_good(json.loads(answer["Body"].read())), answer["ETag"]
 
-    def _write(self, key: str, kept: KeptRelease, tag: str) -> bool:
+    def _write(self, key: str, kept: LastGoodRelease, tag: str) -> bool:
         condition: Any = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
         body = json.dumps(kept.to_json(), separators=(",", ":")).encode()
         try:
@@ -151,10 +151,10 @@ class Shelf:
         return answer.get("VersionId", "null")
 
 
-def _instead_of(held: KeptArchive, renewed: KeptArchive) -> Change:
+def _instead_of(held: ReleaseArchive, renewed: ReleaseArchive) -> Change:
     """The change of a record that still has the archive ``held``."""
 
-    def change(known: KeptRelease | None) -> KeptRelease | None:
+    def change(known: LastGoodRelease | None) -> LastGoodRelease | None:
         if known is None or known.archive != held:
             return None
         return dataclasses.replace(known, archive=renewed)

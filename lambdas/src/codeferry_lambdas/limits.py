@@ -5,8 +5,13 @@ from __future__ import annotations
 from math import ceil
 
 from codeferry_contracts.layout import LIFETIME_DAYS
-from codeferry_contracts.parameters import LONGEST_URL, PAYLOAD_LIMIT, Payload, Restoration
-from codeferry_contracts.timing import command_seconds
+from codeferry_contracts.parameters import (
+    LONGEST_URL,
+    PAYLOAD_LIMIT,
+    Payload,
+    RollbackPayload,
+    command_seconds,
+)
 from codeferry_lambdas.errors import RunTooLarge
 from codeferry_lambdas.record import PinnedArchive, PinnedEnvironment, Plan, Run
 from codeferry_lambdas.waves import (
@@ -21,11 +26,11 @@ _LONGEST_URL = "x" * LONGEST_URL
 DAY_SECONDS = 86_400
 
 
-def payload(plan: Plan, run: Run, url: str) -> Payload | Restoration:
+def payload(plan: Plan, run: Run, url: str) -> Payload | RollbackPayload:
     """What the instance is told; the URL is presigned."""
     request = plan.run_request
     if plan.archive is None:
-        return Restoration(run.id, plan.project, request.release or "", plan.leaving)
+        return RollbackPayload(run.id, plan.project, request.release or "", plan.leaving)
     options, expect, rollout = request.options, request.expect, request.options.rollout
     return Payload(
         run_id=run.id,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from codeferry_contracts.amounts import counted
+from codeferry_contracts.formatting import counted
 from codeferry_contracts.target import STAGE_TAG, TARGET_TAG, Target
 from codeferry_lambdas.errors import NoInstances
 from codeferry_lambdas.settings import Settings

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from typing import Any
 
 from codeferry_contracts.errors import ResultInvalid
-from codeferry_contracts.report import ErrorRecord, Outcome, RanRecord
-from codeferry_contracts.result import InstanceResult, Ran, parse_result
+from codeferry_contracts.report import CommandOutcomeRecord, ErrorRecord, Outcome
+from codeferry_contracts.result import CommandOutcome, InstanceResult, parse_result
 from codeferry_lambdas.fleet import Instance
 from codeferry_lambdas.obstacles import Unreachable
 
@@ -230,8 +230,8 @@ def with_result(outcome: Outcome, result: InstanceResult, status: str) -> Outcom
     }
 
 
-def _ran_record(ran: Ran) -> RanRecord:
-    record: RanRecord = {**asdict(ran)}  # type: ignore[typeddict-item]
+def _ran_record(ran: CommandOutcome) -> CommandOutcomeRecord:
+    record: CommandOutcomeRecord = {**asdict(ran)}  # type: ignore[typeddict-item]
     return record
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from codeferry_contracts import wording
-from codeferry_contracts.amounts import counted, seconds, size
+from codeferry_contracts import formatting
+from codeferry_contracts.formatting import counted, seconds, size
 from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report
 from codeferry_lambdas.page_fleet import (
     COMMAND_CHARACTERS,
@@ -107,7 +107,7 @@ def content(report: Report) -> Content:
         timeline=timeline(outcomes),
         table=tuple(map(instance, failed_first(outcomes))),
         tails=tails(outcomes),
-        warnings=_some(wording.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
+        warnings=_some(formatting.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
         verified=_verified(report),
         cost=_cost(report["cost"]) if report["cost"] else (),
     )
@@ -142,7 +142,7 @@ def _some(texts: Sequence[str], most: int, characters: int) -> Some:
 
 def _verified(report: Report) -> Verified | None:
     """None also where what was compared says nothing of what instances have."""
-    found, count = report["verification"], wording.verified(report)
+    found, count = report["verification"], formatting.verified(report)
     if found is None or not (count or found["mismatched"]):
         return None
     agreed = "the archive's manifest" if found["source"] == "manifest" else "one another"

@@ -9,10 +9,10 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codeferry_contracts import wording
-from codeferry_contracts.amounts import seconds, size
+from codeferry_contracts import formatting
 from codeferry_contracts.escaping import as_drawn
-from codeferry_contracts.report import ErrorRecord, Outcome, RanRecord
+from codeferry_contracts.formatting import seconds, size
+from codeferry_contracts.report import CommandOutcomeRecord, ErrorRecord, Outcome
 from codeferry_lambdas.page_text import NAME_CHARACTERS, lines, number, one_line, visible
 from codeferry_lambdas.page_timeline import phases
 
@@ -75,7 +75,7 @@ class Tails:
 
 def failed_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Failed, returned, skipped, succeeded; in each the order there was."""
-    return sorted(outcomes, key=wording.worst_first)
+    return sorted(outcomes, key=formatting.severity)
 
 
 def instance(outcome: Outcome) -> Instance:
@@ -83,16 +83,16 @@ def instance(outcome: Outcome) -> Instance:
     return Instance(
         id=one_line(outcome["instance_id"], NAME_CHARACTERS),
         name=one_line(outcome["name"], NAME_CHARACTERS),
-        kind=wording.kind(outcome),
+        kind=formatting.status(outcome),
         wave=str(outcome.get("wave", "")),
-        result=one_line(wording.result(outcome), WORD_CHARACTERS),
+        result=one_line(formatting.result(outcome), WORD_CHARACTERS),
         ended=ended(outcome["ran"]) if outcome["ran"] else "",
-        release=one_line(wording.release(outcome), 12).rstrip("…"),
+        release=one_line(formatting.release(outcome), 12).rstrip("…"),
         took=seconds(sum(spent.values())) if spent else "",
     )
 
 
-def ended(ran: RanRecord) -> str:
+def ended(ran: CommandOutcomeRecord) -> str:
     """How a command ended, in words."""
     match ran["ending"]:
         case "exited":
@@ -119,13 +119,13 @@ def reasons(outcomes: Sequence[Outcome]) -> list[Reason]:
     """Each different error once, with the instances it holds for."""
     return [
         reason({"code": "", "message": message, "hint": hint}, ids)
-        for (message, hint), ids in wording.reasons(outcomes).items()
+        for (message, hint), ids in formatting.reasons(outcomes).items()
     ]
 
 
 def named(ids: Sequence[str]) -> str:
     """``i-1, i-2 and 998 more``, harmless."""
-    return wording.named([one_line(id_, NAME_CHARACTERS) for id_ in ids])
+    return formatting.some_ids([one_line(id_, NAME_CHARACTERS) for id_ in ids])
 
 
 def tails(outcomes: Sequence[Outcome]) -> Tails:
@@ -143,7 +143,7 @@ def tails(outcomes: Sequence[Outcome]) -> Tails:
     return Tails(tuple(shown), len(printed) - len(shown))
 
 
-def _tail(outcome: Outcome, ran: RanRecord, opened: bool) -> Tail:
+def _tail(outcome: Outcome, ran: CommandOutcomeRecord, opened: bool) -> Tail:
     """The end of the tail: errors are there."""
     whole, printed = str(ran["tail"]), int(number(ran["output_bytes"]))
     cut = len(whole) > TAIL_CHARACTERS or printed > len(whole.encode(errors="replace"))

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codeferry_contracts import wording
-from codeferry_contracts.amounts import seconds
+from codeferry_contracts import formatting
+from codeferry_contracts.formatting import seconds
 from codeferry_contracts.report import Outcome
 from codeferry_lambdas.page_text import NAME_CHARACTERS, number, one_line
 
@@ -71,7 +71,7 @@ def timeline(outcomes: Sequence[Outcome]) -> Timeline | None:
     timed = [(outcome, phases(outcome)) for outcome in outcomes if phases(outcome)]
     if not timed:
         return None
-    timed.sort(key=lambda item: (wording.worst_first(item[0]), -sum(item[1].values())))
+    timed.sort(key=lambda item: (formatting.severity(item[0]), -sum(item[1].values())))
     shown = timed[:MOST_BARS]
     longest = max(sum(spent.values()) for _, spent in shown)
     return Timeline(
@@ -107,7 +107,7 @@ def _bar(outcome: Outcome, spent: Mapping[str, float], longest: float) -> Bar:
     return Bar(
         instance_id=one_line(outcome["instance_id"], NAME_CHARACTERS),
         name=one_line(outcome["name"], NAME_CHARACTERS),
-        kind=wording.kind(outcome),
+        kind=formatting.status(outcome),
         wave=str(outcome.get("wave", "")),
         segments=tuple(segments),
         total=seconds(left),

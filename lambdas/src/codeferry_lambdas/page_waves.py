@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codeferry_contracts import wording
-from codeferry_contracts.amounts import counted, seconds
+from codeferry_contracts import formatting
+from codeferry_contracts.formatting import counted, seconds
 from codeferry_contracts.report import Outcome, Report, RolloutRecord, WaveStatus
 from codeferry_lambdas.page_fleet import COMMAND_CHARACTERS, Instance, instance
 from codeferry_lambdas.page_text import NAME_CHARACTERS, one_line
@@ -66,7 +66,7 @@ def _density(instances: int) -> str:
 
 def _counts(outcomes: Sequence[Outcome]) -> tuple[tuple[str, int], ...]:
     """How many there are of each kind; of returned ones only where there are any."""
-    found = Counter(map(wording.kind, outcomes))
+    found = Counter(map(formatting.status, outcomes))
     kinds = ("succeeded", "failed", "returned", "skipped")
     return tuple((each, found[each]) for each in kinds if found[each] or each != "returned")
 
@@ -78,7 +78,10 @@ def _waves(outcomes: Sequence[Outcome], rollout: RolloutRecord) -> tuple[Group, 
         members.setdefault(outcome.get("wave", 0), []).append(outcome)
     groups = [
         _group(
-            members.get(number, ()), f"Wave {number}", wording.wave(wave), _MARKED[wave["status"]]
+            members.get(number, ()),
+            f"Wave {number}",
+            formatting.wave(wave),
+            _MARKED[wave["status"]],
         )
         for number, wave in enumerate(rollout["waves"], start=1)
     ]

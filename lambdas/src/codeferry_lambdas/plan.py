@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
 
-from codeferry_contracts.entry import expected_of
+from codeferry_contracts.archive import Manifest
 from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.layout import (
     INBOX_PREFIX,
@@ -15,18 +15,10 @@ from codeferry_contracts.layout import (
     is_environment_of,
     parse_inbox_key,
 )
-from codeferry_contracts.manifest import Manifest
-from codeferry_contracts.names import (
-    RUN_ID_PATTERN,
-    SCRIPT,
-    project_name,
-    require,
-    return_run_id,
-)
-from codeferry_contracts.parameters import agent_of
-from codeferry_contracts.request import Archive, Expect, RunRequest, parse_request
+from codeferry_contracts.names import RUN_ID_PATTERN, SCRIPT, project_name, require, return_run_id
+from codeferry_contracts.parameters import agent_of, step_seconds
+from codeferry_contracts.request import Archive, Expect, RunRequest, expected_of, parse_request
 from codeferry_contracts.target import parse_target
-from codeferry_contracts.timing import step_seconds
 from codeferry_lambdas import archive_object, clients, fleet, limits, newest, signatures, way_back
 from codeferry_lambdas.observability import Event, entry, phase
 from codeferry_lambdas.obstacles import lines

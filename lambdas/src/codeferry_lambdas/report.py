@@ -6,12 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from codeferry_contracts.report import (
-    EVENT_RUN_FINISHED,
-    EVENT_SOURCE,
-    ErrorRecord,
-    Report,
-)
+from codeferry_contracts.report import EVENT_RUN_FINISHED, EVENT_SOURCE, ErrorRecord, Report
 from codeferry_lambdas import clients
 from codeferry_lambdas.announcement import announcement
 from codeferry_lambdas.observability import Event, entry, logger, phase

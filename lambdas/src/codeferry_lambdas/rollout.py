@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codeferry_contracts.formatting import WAVE_RETURNED, current_release
 from codeferry_contracts.report import Outcome, RolloutRecord, WaveRecord, WaveStatus
-from codeferry_contracts.wording import WAVE_RETURNED, current
 from codeferry_lambdas.errors import WaveFailed, WaveReturned
 from codeferry_lambdas.record import Plan, Run
 
@@ -103,7 +103,7 @@ def describe(
     after = {o["instance_id"]: o for o in returned(plan, outcomes, state)}
     given = Counter(o["release_id"] for o in outcomes if o["release_id"])
     release = plan.digest[:20] or (given.most_common(1)[0][0] if given else None)
-    left = {i for i, outcome in after.items() if release and current(outcome) == release}
+    left = {i for i, outcome in after.items() if release and current_release(outcome) == release}
     back = {i for i, outcome in after.items() if outcome.get("returned")}
     records = [
         _wave(n, wave, failed, state)

@@ -14,7 +14,7 @@ from typing import Any
 
 from codeferry_contracts import signing
 from codeferry_contracts.errors import CodeferryError
-from codeferry_contracts.layout import INBOX_PREFIX, is_kept_key, signature_key
+from codeferry_contracts.layout import INBOX_PREFIX, is_release_key, signature_key
 from codeferry_contracts.names import SYNC
 from codeferry_contracts.parameters import asks_for
 from codeferry_contracts.request import Archive, RunRequest, Signature, parse_signature
@@ -59,17 +59,17 @@ def require(settings: Settings, plan: Plan, run: Run) -> None:
     if signature is None:
         raise _refused("The run is not signed.", "signature_missing", _SIGN)
     message = _message(settings, plan, run, signature)
-    if not signing.is_signed(settings.signing_key, message, signature.value):
+    if not signing.is_valid(settings.signing_key, message, signature.value):
         raise _refused(
             "The signature is not of this archive, project, target, command and variables, "
             "or not by this stage's key.",
             "signature_invalid",
             _SIGN,
         )
-    _require_valid(signature, run, kept=is_kept_key(plan.archive.key))
+    _require_valid(signature, run, kept=is_release_key(plan.archive.key))
     _require_variables(settings, signature, plan)
     _require_target(settings, signature, plan)
-    if run.workflow == SYNC and not is_kept_key(plan.archive.key):
+    if run.workflow == SYNC and not is_release_key(plan.archive.key):
         _require_newer(settings, signature, plan.project)
 
 
@@ -79,7 +79,9 @@ _SIGN = "Start it with ferry, as somebody who may use the signing key."
 def _message(settings: Settings, plan: Plan, run: Run, signature: Signature) -> bytes:
     """Of what instances will be told: they judge the same."""
     payload, stage = limits.payload(plan, run, ""), settings.stage.name
-    return signing.message_of(signature.delivered(), payload, stage=stage, workflow=run.workflow)
+    return signing.payload_message(
+        signature.delivered(), payload, stage=stage, workflow=run.workflow
+    )
 
 
 def _require_valid(signature: Signature, run: Run, *, kept: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codeferry_contracts.cost import estimate
+from codeferry_contracts.formatting import remedy
 from codeferry_contracts.names import return_run_id
 from codeferry_contracts.report import (
     ArchiveRecord,
@@ -20,7 +21,6 @@ from codeferry_contracts.report import (
     StarterRecord,
     Verification,
 )
-from codeferry_contracts.wording import remedy
 from codeferry_lambdas import outcomes, rollout
 from codeferry_lambdas.errors import WaveFailed, read_failure
 from codeferry_lambdas.record import Plan, Run

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from codeferry_contracts.archive import Manifest, Summary
 from codeferry_contracts.errors import CodeferryError
-from codeferry_contracts.manifest import Manifest, Summary
 from codeferry_contracts.report import Outcome, Verification
 from codeferry_lambdas import rollout
 from codeferry_lambdas.archive_object import read_manifest

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codeferry_contracts.last_good import LastGoodRelease, ReleaseArchive
 from codeferry_contracts.layout import ReleaseKeys
-from codeferry_contracts.names import welcome_run_id
-from codeferry_contracts.release import KeptArchive, KeptRelease
+from codeferry_contracts.names import late_joiners_run_id
 from codeferry_contracts.target import MOST_INSTANCES, parse_target
 from codeferry_lambdas import fleet
 from codeferry_lambdas.kept import Shelf
@@ -31,8 +31,8 @@ PAUSES = (1800, 3600, 4 * 3600, 24 * 3600)
 class Joiners:
     """The instances that a kept release has not reached."""
 
-    kept: KeptRelease
-    archive: KeptArchive
+    kept: LastGoodRelease
+    archive: ReleaseArchive
     instances: tuple[str, ...]
 
 
@@ -51,7 +51,7 @@ def handler(event: Event) -> None:
 
 
 def missing(
-    kept: Iterable[KeptRelease], machines: Sequence[Machine], settings: Settings
+    kept: Iterable[LastGoodRelease], machines: Sequence[Machine], settings: Settings
 ) -> Iterator[Joiners]:
     """Which of this stage's instances lack which release. Of several targets that mean an
     instance, the one that was settled last says which release of the project is its."""
@@ -76,7 +76,7 @@ def _send(settings: Settings, joiners: Joiners) -> None:
     for start in range(0, len(claimed), MOST_INSTANCES):
         group = claimed[start : start + MOST_INSTANCES]
         attempts = [f"{instance_id} {attempt}" for instance_id, attempt in group]
-        run_id = welcome_run_id(joiners.kept.project, _identity(joiners), attempts)
+        run_id = late_joiners_run_id(joiners.kept.project, _identity(joiners), attempts)
         start_once(settings.start_arn, run_id, request_for(joiners, [i for i, _ in group]))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codeferry_contracts import archive, manifest
-from codeferry_contracts.manifest import Entry
+from codeferry_contracts import archive
+from codeferry_contracts.archive import Entry
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def hostile(*members: tuple[tarfile.TarInfo, bytes], kind: int = tarfile.PAX_FOR
 
 def entry(path: str, content: Content) -> Entry:
     if isinstance(content, Link):
-        return manifest.link_entry(path, content.target)
+        return archive.link_entry(path, content.target)
     body, mode = content if isinstance(content, tuple) else (content, 0o644)
     return Entry(path, mode, len(body), hashlib.sha256(body).hexdigest())
 
@@ -84,11 +84,11 @@ def _tree_member(path: str, content: Content) -> tuple[tarfile.TarInfo, bytes]:
 def pack(tree: Tree, *, listed: Tree | None = None, project: str = "demo") -> bytes:
     """An archive as the packer writes it; ``listed`` is what its manifest claims instead."""
     claimed = entries(tree if listed is None else listed)
-    summary = manifest.summarise(project, claimed)
+    summary = archive.summarise(project, claimed)
     meta = tar(
         [
-            member(manifest.MANIFEST_PATH, manifest.manifest_json(summary, claimed)),
-            member(manifest.SUMS_PATH, manifest.sha256sums(claimed)),
+            member(archive.MANIFEST_PATH, archive.manifest_json(summary, claimed)),
+            member(archive.SUMS_PATH, archive.sha256sums(claimed)),
         ]
     )
     files = gzip.compress(_headless(tree), 1)

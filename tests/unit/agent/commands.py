@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from codeferry_contracts.parameters import Payload
-from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, Ran, parse_result
+from codeferry_contracts.result import (
+    RESULT_MAX_CHARACTERS,
+    CommandOutcome,
+    InstanceResult,
+    parse_result,
+)
 from tests.unit.agent.archives import Tree, pack
 from tests.unit.agent.conftest import SECRET, Instance, Store
 
@@ -50,7 +55,7 @@ class Ending:
         return parse_result(self.said)
 
     @property
-    def ran(self) -> Ran:
+    def ran(self) -> CommandOutcome:
         assert self.last.ran is not None
         return self.last.ran
 

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import codeferry_agent
-from codeferry_contracts import manifest
+from codeferry_contracts import archive
 from codeferry_contracts.archive import UNPACKED_BYTES, UNPACKED_FILES
 from codeferry_contracts.parameters import ENVIRONMENT_URL_VARIABLE, Payload
 from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, parse_result
@@ -273,12 +273,12 @@ class Instance:
     def push(self, tree: Tree, **changes: Any) -> Answer:
         """Deliver a tree as the packer and the workflow would, and see that it went well."""
         packed = entries(tree)
-        summary = manifest.summarise("demo", packed)
+        summary = archive.summarise("demo", packed)
         announced = {
             "digest": summary.digest,
             "files": summary.files,
             "unpacked_bytes": summary.bytes,
-            "unpacked_files": summary.files + manifest.directory_count(packed) + META_MEMBERS,
+            "unpacked_files": summary.files + archive.directory_count(packed) + META_MEMBERS,
         }
         stated = announced | changes
         answer = self.apply(pack(tree), **stated)

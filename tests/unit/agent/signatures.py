@@ -38,7 +38,7 @@ def value_of(message: bytes, key: str = "ours") -> str:
 
 
 def message_of(payload: Payload, signature: Signature, workflow: str = "sync") -> bytes:
-    return signing.message_of(signature.delivered(), payload, stage=STAGE, workflow=workflow)
+    return signing.payload_message(signature.delivered(), payload, stage=STAGE, workflow=workflow)
 
 
 def signed(payload: Payload, workflow: str = "sync", key: str = "ours", **stated: Any) -> Payload:

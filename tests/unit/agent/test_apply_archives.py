@@ -16,7 +16,7 @@ import pytest
 
 from codeferry_agent.run import limits
 from codeferry_agent.run.disk import opened
-from codeferry_contracts import manifest
+from codeferry_contracts import archive
 from tests.unit.agent.archives import (
     SMALL,
     Link,
@@ -106,14 +106,14 @@ REFUSED: dict[str, bytes] = {
     "hard link to a directory": hostile(member("d", type=DIR), link("h", "d", HARD)),
     "hard link to itself": hostile(link("h", "h", HARD)),
     "hard link to the manifest": hostile(
-        member(manifest.MANIFEST_PATH, b"{}"), link("h", manifest.MANIFEST_PATH, HARD)
+        member(archive.MANIFEST_PATH, b"{}"), link("h", archive.MANIFEST_PATH, HARD)
     ),
     "hard link with content": hostile(
         member("f", b"x"), member("h", b"x" * 512, type=HARD, linkname="f")
     ),
     "reserved name": hostile(member(".codeferry/other", b"x")),
     "reserved name as file": hostile(member(".codeferry", b"x")),
-    "manifest as link": hostile(member("f", b""), link(manifest.MANIFEST_PATH, "../f")),
+    "manifest as link": hostile(member("f", b""), link(archive.MANIFEST_PATH, "../f")),
     "pax path out": hostile(member("innocent", b"x", pax_headers={"path": "../evil"})),
     "pax link out": hostile(
         member("l", type=tarfile.SYMTYPE, linkname="f", pax_headers={"linkpath": "../../evil"})
@@ -384,37 +384,37 @@ def test_a_directory_may_be_named_after_its_files(instance: Instance) -> None:
     assert (instance.current / "d").stat().st_mode & 0o777 == 0o750
 
 
-def _listed(change: Callable[[dict[str, manifest.Entry]], object]) -> bytes:
+def _listed(change: Callable[[dict[str, archive.Entry]], object]) -> bytes:
     """The archive of SMALL with a manifest that is coherent but claims something else."""
     claimed = {entry.path: entry for entry in entries(SMALL)}
     change(claimed)
-    summary = manifest.summarise("demo", list(claimed.values()))
-    text = manifest.manifest_json(summary, claimed.values())
+    summary = archive.summarise("demo", list(claimed.values()))
+    text = archive.manifest_json(summary, claimed.values())
     return _with_manifest(text)
 
 
 def _with_manifest(text: bytes) -> bytes:
     body = gzip.decompress(pack(SMALL))
-    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
         kept = [
             (
                 header,
-                (archive.extractfile(header) or io.BytesIO()).read() if header.isreg() else b"",
+                (tar.extractfile(header) or io.BytesIO()).read() if header.isreg() else b"",
             )
-            for header in archive
+            for header in tar
             if not header.name.startswith(".codeferry")
         ]
-    return hostile(*kept, member(manifest.MANIFEST_PATH, text))
+    return hostile(*kept, member(archive.MANIFEST_PATH, text))
 
 
-MISMATCHES: dict[str, Callable[[dict[str, manifest.Entry]], object]] = {
+MISMATCHES: dict[str, Callable[[dict[str, archive.Entry]], object]] = {
     "missing: 'ghost'": lambda e: e.update(ghost=replace(e["train.py"], path="ghost")),
     "not listed: 'train.py'": lambda e: e.pop("train.py"),
     "different: 'train.py'": lambda e: e.update({"train.py": replace(e["train.py"], mode=0o644)}),
     "different: 'pkg/__init__.py'": lambda e: e.update(
         {"pkg/__init__.py": replace(e["pkg/__init__.py"], sha256="0" * 64)}
     ),
-    "different: 'latest'": lambda e: e.update(latest=manifest.link_entry("latest", "pkg")),
+    "different: 'latest'": lambda e: e.update(latest=archive.link_entry("latest", "pkg")),
 }
 
 
@@ -449,16 +449,16 @@ def test_an_unreadable_manifest_is_refused(instance: Instance, text: bytes) -> N
 def test_a_manifest_that_sums_itself_up_wrongly_is_refused(instance: Instance) -> None:
     """Its digest, id, count and bytes are recomputed, and a repeated entry is no entry."""
     claimed = entries(SMALL)
-    summary = manifest.summarise("demo", claimed)
+    summary = archive.summarise("demo", claimed)
     for wrong in (
         replace(summary, digest="0" * 64),
         replace(summary, release_id="0" * 20),
         replace(summary, files=9),
         replace(summary, bytes=9),
     ):
-        body = _with_manifest(manifest.manifest_json(wrong, claimed))
+        body = _with_manifest(archive.manifest_json(wrong, claimed))
         assert instance.apply(body).code == "digest_mismatch"
-    twice = _with_manifest(manifest.manifest_json(summary, [*claimed, claimed[0]]))
+    twice = _with_manifest(archive.manifest_json(summary, [*claimed, claimed[0]]))
     assert instance.apply(twice).code == "manifest_mismatch"
 
 
@@ -473,6 +473,6 @@ def test_another_tree_than_announced_is_refused(instance: Instance) -> None:
 def test_the_sums_can_be_checked_on_the_instance(instance: Instance) -> None:
     """`sha256sum -c` in the release accepts it, odd names included."""
     instance.push({**SMALL, "new\nline": b"n", "back\\slash": b"b"})
-    command = ["sha256sum", "--check", "--strict", manifest.SUMS_PATH]
+    command = ["sha256sum", "--check", "--strict", archive.SUMS_PATH]
     done = subprocess.run(command, cwd=instance.current, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -20,18 +20,16 @@ from codeferry_agent.run import endings, entries, limits, result_line, tree
 from codeferry_agent.run import payload as run_payload
 from codeferry_agent.run.failures import Refused
 from codeferry_agent.run.supervise import Ended
-from codeferry_contracts import archive, manifest, names, signing
-from codeferry_contracts.parameters import Payload
-from codeferry_contracts.request import MAX_ARGUMENTS, SCHEMA
+from codeferry_contracts import archive, names, signing
+from codeferry_contracts.parameters import LONGEST_STEP_SECONDS, Payload
+from codeferry_contracts.request_schema import MAX_ARGUMENTS, SCHEMA, problems
 from codeferry_contracts.result import (
     RESULT_MAX_CHARACTERS,
-    Ending,
+    CommandOutcome,
+    ExitStatus,
     InstanceResult,
-    Ran,
     parse_result,
 )
-from codeferry_contracts.shape import problems
-from codeferry_contracts.timing import LONGEST_STEP_SECONDS
 from tests.unit.agent.archives import SMALL, hostile, member, pack
 from tests.unit.agent.archives import entries as packed_entries
 from tests.unit.agent.conftest import SOURCES, Instance
@@ -61,10 +59,10 @@ def test_names_and_limits_are_those_of_the_contracts() -> None:
     """Patterns, field names and bounds are the same on both sides."""
     assert f"^{run_payload.RUN_ID}$" == names.RUN_ID_PATTERN
     assert result_line.RESULT_MAX_CHARACTERS == RESULT_MAX_CHARACTERS
-    assert manifest.LINK_MODE == entries.LINK_MODE
-    assert limits.META.decode() == manifest.META_DIRECTORY
-    assert limits.MANIFEST.decode() == manifest.MANIFEST_PATH
-    assert limits.SUMS.decode() == manifest.SUMS_PATH
+    assert archive.LINK_MODE == entries.LINK_MODE
+    assert limits.META.decode() == archive.META_DIRECTORY
+    assert limits.MANIFEST.decode() == archive.MANIFEST_PATH
+    assert limits.SUMS.decode() == archive.SUMS_PATH
     assert (limits.MAX_PATH, limits.MAX_COMPONENT) == (archive.MAX_PATH, archive.MAX_NAME)
     assert set(run_payload.FIELDS) == set(Payload.__dataclass_fields__)
     fields = set(InstanceResult.__dataclass_fields__)
@@ -76,12 +74,12 @@ def test_names_and_limits_are_those_of_the_contracts() -> None:
 def test_endings_are_those_of_the_contracts() -> None:
     """How a command ended has the same words and fields on both sides."""
     result = endings.interrupted(result_line.blank_result("r"))
-    assert set(result["ran"]) == set(Ran.__dataclass_fields__)
+    assert set(result["ran"]) == set(CommandOutcome.__dataclass_fields__)
     ways = [Ended(reason, -1, 0, 0.0, 0, 0, False) for reason in ("timed_out", "cancelled", "")]
     ways.append(ways[-1]._replace(signal=9))
     ways.append(ways[-1]._replace(oom=True))
     ours = {endings.ending_of(way) for way in ways} | {"not_started", "interrupted"}
-    assert ours == set(get_args(Ending))
+    assert ours == set(get_args(ExitStatus))
     for way in ways:
         assert not endings.complaint(way._replace(exit_code=0), 5) or way.reason or way.signal
 
@@ -91,10 +89,10 @@ def test_the_digest_is_the_contracts_digest(tree: dict[bytes, tuple[int, str]]) 
     """Over any names, modes and contents both sides compute the same release."""
     ours = {path: entries.Entry(mode, 0, sha) for path, (mode, sha) in tree.items()}
     theirs = [
-        manifest.Entry(path.decode("utf-8", "surrogateescape"), mode, 0, sha)
+        archive.Entry(path.decode("utf-8", "surrogateescape"), mode, 0, sha)
         for path, (mode, sha) in tree.items()
     ]
-    assert entries.tree_digest(ours) == manifest.tree_digest(theirs)
+    assert entries.tree_digest(ours) == archive.tree_digest(theirs)
 
 
 @given(
@@ -108,7 +106,7 @@ def test_every_manifest_of_the_contracts_is_accepted(
     ours: dict[bytes, Any] = {path: entries.Entry(*fields) for path, fields in files.items()}
     ours.update({path: entries.link_entry(target) for path, target in links.items()})
     theirs = [_theirs(path, entry) for path, entry in ours.items()]
-    document = manifest.manifest_json(manifest.summarise("p", theirs), theirs)
+    document = archive.manifest_json(archive.summarise("p", theirs), theirs)
     entries.check_manifest(document, ours)
     if ours:
         path = next(iter(ours))
@@ -116,11 +114,11 @@ def test_every_manifest_of_the_contracts_is_accepted(
             entries.check_manifest(document, {**ours, path: entries.Entry(0o1, 1, "0" * 64)})
 
 
-def _theirs(path: bytes, entry: entries.Entry) -> manifest.Entry:
+def _theirs(path: bytes, entry: entries.Entry) -> archive.Entry:
     name = path.decode("utf-8", "surrogateescape")
     if entry.link is not None:
-        return manifest.link_entry(name, entry.link.decode("utf-8", "surrogateescape"))
-    return manifest.Entry(name, entry.mode, entry.size, entry.sha256)
+        return archive.link_entry(name, entry.link.decode("utf-8", "surrogateescape"))
+    return archive.Entry(name, entry.mode, entry.size, entry.sha256)
 
 
 @given(st.lists(st.text(max_size=60), max_size=40), st.lists(st.text(max_size=1000), max_size=1000))
@@ -198,7 +196,7 @@ def test_nonsense_in_a_payload_is_refused_by_name(field: str, value: object) -> 
 def test_every_path_a_request_may_name_is_taken(path: str) -> None:
     """What contracts accept as a path inside the project, apply accepts, its own names excepted."""
     schema = SCHEMA["properties"]["options"]["properties"]["persist"]
-    own = path.split("/")[0] == manifest.META_DIRECTORY
+    own = path.split("/")[0] == archive.META_DIRECTORY
     if not own and not any(0xD800 <= ord(c) <= 0xDFFF for c in path):
         assert run_payload.paths([path]) == (not list(problems([path], schema)))
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from codeferry_agent.run import disk
-from codeferry_contracts import manifest
-from codeferry_contracts.parameters import Restoration
+from codeferry_contracts import archive
+from codeferry_contracts.parameters import RollbackPayload
 from codeferry_contracts.result import parse_result
 from tests.unit.agent.archives import SMALL, Tree, entries, hostile, member, pack
 from tests.unit.agent.conftest import SOURCES, Instance, picture
@@ -30,7 +30,7 @@ OLD: Tree = {"old": b"old", "keep/me": b"1"}
 
 
 def release_of(tree: Tree) -> str:
-    return manifest.summarise("demo", entries(tree)).release_id
+    return archive.summarise("demo", entries(tree)).release_id
 
 
 def test_the_crash_points_are_all_here() -> None:
@@ -105,7 +105,7 @@ def _names(tree: Tree) -> set[str]:
 
 
 def _meta() -> set[str]:
-    return {manifest.META_DIRECTORY, manifest.MANIFEST_PATH, manifest.SUMS_PATH}
+    return {archive.META_DIRECTORY, archive.MANIFEST_PATH, archive.SUMS_PATH}
 
 
 def test_the_last_good_release_outlives_a_kill_after_the_switch(instance: Instance) -> None:
@@ -212,7 +212,7 @@ def test_an_archive_that_cannot_fit_is_not_downloaded(small_disk: Instance) -> N
 def test_what_a_manifest_announces_has_to_fit(small_disk: Instance) -> None:
     """An archive of a few kilobytes whose files cannot fit is not downloaded either."""
     body = pack({"mask.npy": bytes(8 << 20)})
-    digest = manifest.tree_digest(entries({"mask.npy": bytes(8 << 20)}))
+    digest = archive.tree_digest(entries({"mask.npy": bytes(8 << 20)}))
     answer = small_disk.apply(body, digest=digest, unpacked_bytes=8 << 20, unpacked_files=4)
     assert answer.code == "disk_full"
     assert f"It needs {(len(body) + (8 << 20)) / 1e6:.1f} MB and 20 inodes" in answer.message
@@ -329,7 +329,7 @@ def test_no_depth_of_directories_stops_later_runs(
     instance.push(first, keep_releases=1)
     assert instance.releases() == {release_of(first), release_of(second)}
     nest(instance.project / "staging/nested", 1500)
-    payload = Restoration("back", "demo").encode()
+    payload = RollbackPayload("back", "demo").encode()
     back = replace(instance, arguments=("rollback",)).send(payload, CODEFERRY_RUN_ID="back")
     assert (back.exit, back.result.release_id) == (0, release_of(second))
 

@@ -15,7 +15,7 @@ import pytest
 from codeferry_agent.run.disk import opened
 from codeferry_agent.run.owner import give_new, make_directory
 from codeferry_agent.run.project import Project
-from codeferry_contracts import manifest
+from codeferry_contracts import archive
 from tests.unit.agent.archives import SMALL, Link, entries, hostile, member, pack
 from tests.unit.agent.conftest import Gnu, Instance, load, picture
 
@@ -23,7 +23,7 @@ from tests.unit.agent.conftest import Gnu, Instance, load, picture
 def test_a_release_becomes_current(any_python: Instance) -> None:
     """Under every Python: files, modes and links arrive, and the result says what is on disk."""
     result = any_python.push(SMALL).result
-    summary = manifest.summarise("demo", entries(SMALL))
+    summary = archive.summarise("demo", entries(SMALL))
     assert (result.status, result.manifest, result.replayed) == ("applied", True, False)
     assert (result.run_id, result.project, result.previous) == ("run-1", "demo", "")
     assert (result.digest, result.files, result.bytes) == (
@@ -63,20 +63,20 @@ def test_the_archive_of_gnu_tar_works(any_python: Instance, tmp_path: Path, gnu_
     assert (result.status, result.manifest, result.files) == ("applied", False, 4)
     expected = picture(tree)
     assert picture(any_python.current) == expected
-    stated = manifest.tree_digest(
-        manifest.link_entry(name, content[3:])
+    stated = archive.tree_digest(
+        archive.link_entry(name, content[3:])
         if isinstance(content, str)
         else _file_entry(name, content)
         for name, content in expected.items()
         if content != "directory"
     )
     assert result.digest == stated
-    assert result.release_id == manifest.release_id(stated)
+    assert result.release_id == archive.release_id(stated)
 
 
-def _file_entry(name: str, content: tuple[str, bytes]) -> manifest.Entry:
+def _file_entry(name: str, content: tuple[str, bytes]) -> archive.Entry:
     mode, body = content
-    return manifest.Entry(name, int(mode, 8), len(body), hashlib.sha256(body).hexdigest())
+    return archive.Entry(name, int(mode, 8), len(body), hashlib.sha256(body).hexdigest())
 
 
 @pytest.mark.parametrize("kind", ["gnu", "pax", "ustar", "v7"])

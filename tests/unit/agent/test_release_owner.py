@@ -11,7 +11,7 @@ import pytest
 
 from codeferry_agent.run import dependencies, owner
 from codeferry_agent.run.project import Project
-from codeferry_contracts.parameters import Restoration
+from codeferry_contracts.parameters import RollbackPayload
 from tests.unit.agent.archives import pack
 from tests.unit.agent.commands import Ending, Machine, open_to_all
 from tests.unit.agent.conftest import Answer, Instance, Store
@@ -153,7 +153,7 @@ def test_a_rollback_asks_for_no_user(there: Machine) -> None:
     first = there.current_id
     there.run("/bin/true", tree={"g": b""}, user="nobody")
     there.arguments = ("rollback",)
-    back = Restoration(run_id="back", project="demo")
+    back = RollbackPayload(run_id="back", project="demo")
     process = there.start(back.encode(), CODEFERRY_RUN_ID="back", CODEFERRY_LOGIN_UID="1")
     assert process.communicate(timeout=60)[1] is not None
     assert (process.returncode, there.current_id) == (0, first)

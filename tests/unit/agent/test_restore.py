@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codeferry_agent.run import restore
-from codeferry_contracts.parameters import Restoration
+from codeferry_contracts.parameters import RollbackPayload
 from codeferry_contracts.result import InstanceResult, parse_result
 from tests.unit.agent.commands import Ending, Machine, machine, wait_until
 from tests.unit.agent.conftest import LAUNCH, Instance
@@ -41,7 +41,7 @@ def restored(there: Machine, **fields: str) -> InstanceResult:
         "PATH": os.environ["PATH"],
         "CODEFERRY_ROOT": str(there.root),
         "CODEFERRY_RUN_ID": found["run_id"],
-        "CODEFERRY_PAYLOAD": Restoration(**found).encode(),
+        "CODEFERRY_PAYLOAD": RollbackPayload(**found).encode(),
         "CODEFERRY_LOCK_SECONDS": "5",
     }
     done = subprocess.run(
@@ -65,7 +65,7 @@ def code(result: InstanceResult) -> str:
 
 def test_the_payloads_fields_are_the_contracts() -> None:
     """Both sides name the same."""
-    assert set(restore.RestoreRun.fields) == set(Restoration.__dataclass_fields__)
+    assert set(restore.RestoreRun.fields) == set(RollbackPayload.__dataclass_fields__)
 
 
 def test_the_release_before_is_current_again(here: Machine) -> None:

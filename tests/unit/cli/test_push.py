@@ -25,8 +25,8 @@ from codeferry_cli.progress import PlainProgress
 from codeferry_cli.rehearsal import _price_line, price
 from codeferry_cli.stage import find_stage
 from codeferry_cli.start import await_arrival
-from codeferry_contracts.request import SCHEMA
-from codeferry_contracts.wording import FLAGS
+from codeferry_contracts.formatting import FLAGS
+from codeferry_contracts.request_schema import SCHEMA
 
 
 def run_id_in(text: str) -> str:

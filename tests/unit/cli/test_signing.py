@@ -104,9 +104,9 @@ def test_kms_signs_the_run_and_the_release_as_it_is_kept() -> None:
     assert signature.run_id == "run-1"
     assert signature.environment == hashlib.sha256(b"{}").hexdigest()
     assert 0 <= signature.expires_at - VALID_SECONDS - signature.sequence // 1000 <= 1
-    assert signing.is_signed(known, message(signature, kept=False), signature.value)
-    assert signing.is_signed(known, message(signature, kept=True), signature.kept)
-    assert not signing.is_signed(known, message(signature, kept=True), signature.value)
+    assert signing.is_valid(known, message(signature, kept=False), signature.value)
+    assert signing.is_valid(known, message(signature, kept=True), signature.kept)
+    assert not signing.is_valid(known, message(signature, kept=True), signature.value)
 
 
 def test_a_key_file_signs_likewise_and_a_script_is_not_kept(tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_a_key_file_signs_likewise_and_a_script_is_not_kept(tmp_path: Path) -> N
     assert signature
     assert signature.kept == ""
     right = message(signature, kept=False, workflow=SCRIPT)
-    assert signing.is_signed(known, right, signature.value)
-    assert not signing.is_signed(known, message(signature, kept=False), signature.value)
+    assert signing.is_valid(known, right, signature.value)
+    assert not signing.is_valid(known, message(signature, kept=False), signature.value)
 
 
 def test_a_later_signature_has_a_higher_sequence(tmp_path: Path) -> None:

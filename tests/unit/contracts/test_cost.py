@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_contracts.cost import METRICS, PER_METRIC_HOUR, estimate, nat_usd, of_a_run
+from codeferry_contracts.cost import METRICS, PER_METRIC_HOUR, estimate, estimate_run, nat_usd
 
 DEFINITION = Path(__file__).parents[3] / "stacks" / "definitions" / "run.asl.json"
 
@@ -51,7 +51,7 @@ def test_the_price_is_that_of_the_calls() -> None:
 
 def test_metrics_are_most_of_a_small_runs_price_and_are_counted() -> None:
     """Fifteen of 30 cents a month, by the hour: $0.006 beside calls of $0.0005."""
-    usd = of_a_run(1, 0)["usd"]
+    usd = estimate_run(1, 0)["usd"]
     metrics = METRICS * PER_METRIC_HOUR
     assert metrics == pytest.approx(0.00616, abs=0.0001)
     assert usd - metrics == pytest.approx(0.0005, abs=0.0001)
@@ -62,7 +62,7 @@ def test_metrics_are_most_of_a_small_runs_price_and_are_counted() -> None:
 )
 def test_the_parts_of_an_upload_are_writes(size: int, requests: int) -> None:
     """Each part, and the end; what is one PUT is among the others already."""
-    assert of_a_run(1, size)["s3_writes"] - of_a_run(1, 0)["s3_writes"] == requests
+    assert estimate_run(1, size)["s3_writes"] - estimate_run(1, 0)["s3_writes"] == requests
 
 
 def test_nat_is_dearer_than_all_the_rest() -> None:

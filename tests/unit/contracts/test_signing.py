@@ -12,9 +12,9 @@ from tests.unit.agent.signatures import modulus, private_key, value_of
 
 def test_a_signature_is_of_its_message_and_key() -> None:
     value = value_of(b"message")
-    assert signing.is_signed(modulus(), b"message", value)
-    assert not signing.is_signed(modulus(), b"massage", value)
-    assert not signing.is_signed(modulus("theirs"), b"message", value)
+    assert signing.is_valid(modulus(), b"message", value)
+    assert not signing.is_valid(modulus(), b"massage", value)
+    assert not signing.is_valid(modulus("theirs"), b"message", value)
 
 
 def test_another_number_of_the_same_rest_is_none() -> None:
@@ -29,8 +29,8 @@ def test_another_number_of_the_same_rest_is_none() -> None:
     else:
         pytest.fail("no signature of a thousand is small enough")
     other = base64.b64encode((s + n).to_bytes(256, "big")).decode()
-    assert signing.is_signed(modulus(), message, value_of(message))
-    assert not signing.is_signed(modulus(), message, other)
+    assert signing.is_valid(modulus(), message, value_of(message))
+    assert not signing.is_valid(modulus(), message, other)
 
 
 def test_a_short_key_signs_nothing() -> None:
@@ -40,9 +40,9 @@ def test_a_short_key_signs_nothing() -> None:
     key = rsa.generate_private_key(signing.EXPONENT, 1024)
     value = base64.b64encode(key.sign(b"message", padding.PKCS1v15(), hashes.SHA256())).decode()
     short = f"{key.public_key().public_numbers().n:x}"
-    assert not signing.is_signed(short, b"message", value)
+    assert not signing.is_valid(short, b"message", value)
 
 
 @pytest.mark.parametrize("value", ["", "=", "AA==", "not base64", "ä", "A" * 344])
 def test_what_is_no_signature_is_an_answer_and_no_error(value: str) -> None:
-    assert not signing.is_signed(modulus(), b"message", value)
+    assert not signing.is_valid(modulus(), b"message", value)

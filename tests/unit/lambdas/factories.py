@@ -10,12 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from codeferry_contracts import archive as layout
-from codeferry_contracts.manifest import (
-    MANIFEST_PATH,
-    Entry,
-    manifest_json,
-    summarise,
-)
+from codeferry_contracts.archive import MANIFEST_PATH, Entry, manifest_json, summarise
 from codeferry_contracts.report import Outcome
 from codeferry_lambdas import outcomes
 from codeferry_lambdas.fleet import Instance

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
+from codeferry_contracts.archive import Manifest, summarise
 from codeferry_contracts.errors import RequestInvalid
-from codeferry_contracts.manifest import Manifest, summarise
 from codeferry_contracts.parameters import (
     ENVIRONMENT_URL_PARAMETER,
     PAYLOAD_PARAMETER,

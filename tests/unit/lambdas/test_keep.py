@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from codeferry_contracts.last_good import LastGoodRelease, ReleaseArchive
 from codeferry_contracts.layout import ReleaseKeys
-from codeferry_contracts.release import KeptArchive, KeptRelease
 from codeferry_contracts.report import Outcome
 from codeferry_lambdas import clients, kept
 from codeferry_lambdas.errors import AwsUnavailable
@@ -63,7 +63,7 @@ def pushed(
     keep(shelf, at(minute, run_id), made, outcomes or had(release), noted(ended or minute))
 
 
-def body_of(shelf: Shelf, archive: KeptArchive | None) -> bytes:
+def body_of(shelf: Shelf, archive: ReleaseArchive | None) -> bytes:
     assert archive is not None
     found = clients.s3().get_object(
         Bucket=shelf.bucket, Key=archive.key, VersionId=archive.version_id
@@ -71,7 +71,7 @@ def body_of(shelf: Shelf, archive: KeptArchive | None) -> bytes:
     return found["Body"].read()
 
 
-def known(shelf: Shelf) -> KeptRelease:
+def known(shelf: Shelf) -> LastGoodRelease:
     found = shelf.find(KEYS.record)
     assert found is not None
     return found
@@ -153,7 +153,7 @@ def test_two_at_once_lose_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch)
     pushed(shelf, A, 1)
     between = [lambda: pushed(shelf, B, 5)]
 
-    def change(found: KeptRelease | None) -> KeptRelease | None:
+    def change(found: LastGoodRelease | None) -> LastGoodRelease | None:
         assert found is not None
         if between:
             between.pop()()
@@ -169,7 +169,7 @@ def test_a_record_that_never_rests_is_given_up(shelf: Shelf) -> None:
     pushed(shelf, A, 1)
     minutes = iter(range(2, 60))
 
-    def change(found: KeptRelease | None) -> KeptRelease | None:
+    def change(found: LastGoodRelease | None) -> LastGoodRelease | None:
         pushed(shelf, B, next(minutes))
         return found and found.joined_by([THREE.instance_id], "now")
 
@@ -324,7 +324,7 @@ def having(shelf: Shelf) -> list[Any]:
     return [i for i in (ONE, TWO, THREE, *instances(1, 3)) if i.instance_id in ids]
 
 
-def is_current(shelf: Shelf, archive: KeptArchive | None) -> bool:
+def is_current(shelf: Shelf, archive: ReleaseArchive | None) -> bool:
     assert archive is not None
     head = clients.s3().head_object(Bucket=shelf.bucket, Key=archive.key)
     return head["VersionId"] == archive.version_id

@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from codeferry_contracts.layout import ReleaseKeys
-from codeferry_contracts.parameters import Restoration
+from codeferry_contracts.parameters import RollbackPayload
 from codeferry_lambdas import clients, limits, plan, report, verify
 from codeferry_lambdas.kept import Shelf
 from codeferry_lambdas.record import PinnedArchive, Plan, Record, Run
@@ -39,7 +39,7 @@ def test_a_roll_out_is_planned_in_its_waves(
     assert [len(batch) for batch in made.batches] == [1, 2]
     assert made.step_seconds == 900 + 600 + 60 + 60
     sent = limits.payload(made, run, "https://h/x")
-    assert not isinstance(sent, Restoration)
+    assert not isinstance(sent, RollbackPayload)
     assert (sent.returning, sent.bake_seconds, sent.health) == (True, 600, ("true",))
 
 
@@ -67,7 +67,7 @@ def test_a_rollback_is_planned_without_an_archive(settings: Settings, ssm: Stubb
     planned(BACK, {"target": "web", "project": "demo", "release": A})
     made = Record(settings.bucket, BACK.keys).plan()
     assert (made.archive, made.project, made.settles) == (None, "demo", "web")
-    assert limits.payload(made, BACK, "") == Restoration("back-1", "demo", A, "")
+    assert limits.payload(made, BACK, "") == RollbackPayload("back-1", "demo", A, "")
 
 
 def test_an_archive_is_no_part_of_a_rollback(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codeferry_cli import report_view
-from codeferry_contracts.manifest import Summary
+from codeferry_contracts.archive import Summary
 from codeferry_contracts.report import Outcome, Report
 from codeferry_lambdas.page_content import content
 from codeferry_lambdas.record import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codeferry_contracts.manifest import Entry, Manifest, summarise
+from codeferry_contracts.archive import Entry, Manifest, summarise
 from codeferry_lambdas import clients, verify
 from codeferry_lambdas.record import PinnedArchive, Record, Run
 from tests.unit.lambdas.factories import (

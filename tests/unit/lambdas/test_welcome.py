@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.stub import ANY, Stubber
 
+from codeferry_contracts.last_good import LastGoodRelease, ReleaseArchive
 from codeferry_contracts.layout import ReleaseKeys
-from codeferry_contracts.release import KeptArchive, KeptRelease
 from codeferry_contracts.request import parse_request
 from codeferry_lambdas import welcome
 from codeferry_lambdas.kept import Shelf
@@ -27,19 +27,19 @@ def arn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_MACHINE_ARN_SYNC", ARN)
 
 
-def release(target: str = "web", project: str = "demo", **changes: Any) -> KeptRelease:
+def release(target: str = "web", project: str = "demo", **changes: Any) -> LastGoodRelease:
     keys = ReleaseKeys(target, project)
-    archive = KeptArchive("a" * 20, "a" * 64, 2, keys.archive, "v1", 100, "c" * 64)
+    archive = ReleaseArchive("a" * 20, "a" * 64, 2, keys.archive, "v1", 100, "c" * 64)
     fields = {
         "release_id": "a" * 20,
         "run_id": "run-1",
         "settled_at": "2026-11-12T00:01:00.000Z",
         "archive": archive,
     }
-    return KeptRelease(project=project, target=target, **(fields | changes))  # type: ignore[arg-type]
+    return LastGoodRelease(project=project, target=target, **(fields | changes))  # type: ignore[arg-type]
 
 
-def keep(settings: Settings, *kept: KeptRelease) -> None:
+def keep(settings: Settings, *kept: LastGoodRelease) -> None:
     for each in kept:
         Shelf(settings.bucket).change(
             ReleaseKeys(each.target, each.project).record, lambda _, each=each: each
@@ -72,7 +72,7 @@ def machine(instance_id: str, target: str = "web", **changes: Any) -> Machine:
     return Machine(**{"instance_id": instance_id, "state": "running", "tags": tags} | changes)
 
 
-def lacking(*kept: KeptRelease, machines: list[Machine]) -> dict[str, tuple[str, ...]]:
+def lacking(*kept: LastGoodRelease, machines: list[Machine]) -> dict[str, tuple[str, ...]]:
     """Who lacks what, by target."""
     return {j.kept.target: j.instances for j in welcome.missing(kept, machines, DEV)}
 

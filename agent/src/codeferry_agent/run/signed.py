@@ -35,8 +35,10 @@ class Trust:
         signature = payload.signature
         if not signature:
             raise Refused("signature_missing", "The release is not signed.")
-        stated = signing.message_of(signature, payload, stage=self.stage, workflow=self.workflow)
-        if not signing.is_signed(self.key, stated, signature["value"]):
+        stated = signing.payload_message(
+            signature, payload, stage=self.stage, workflow=self.workflow
+        )
+        if not signing.is_valid(self.key, stated, signature["value"]):
             raise Refused("signature_invalid", "The signature is of something else.")
         if signature["run_id"] not in ("", payload.run_id):
             raise Refused("signature_invalid", "The signature is of another run.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import amounts, archive, packing_view
+from codeferry_cli import archive, packing_view
 from codeferry_cli.archive import Packed, Prepared
 from codeferry_cli.archive_file import write_file, write_stdout
 from codeferry_cli.commands.ferry_command import FerryCommand
@@ -19,6 +19,7 @@ from codeferry_cli.options import (
 )
 from codeferry_cli.output import Output
 from codeferry_cli.packing import refused
+from codeferry_contracts import formatting
 from codeferry_contracts.escaping import one_line
 
 _STDOUT = "-"
@@ -81,7 +82,7 @@ def _list(prepared: Prepared, output: Output) -> None:
             why = f"  ! refused: {marked[file.path]}" if file.path in marked else ""
             output.line(f"{one_line(packing_view.spelled(file.path))}{why}")
         if marked:
-            some = amounts.counted(len(marked), "file")
+            some = formatting.counted(len(marked), "file")
             output.note(
                 f"Push refuses {some}: exclude them in .gitignore or .ferryignore, or pass a"
                 " credential on purpose with --allow-secret PATH."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import amounts, reach
+from codeferry_cli import reach
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.here import here, who
@@ -24,6 +24,7 @@ from codeferry_cli.releases import Release, list_releases
 from codeferry_cli.report_view import SHORT_RELEASE
 from codeferry_cli.stage import find_stage
 from codeferry_cli.table import Cell, Column, Row
+from codeferry_contracts import formatting
 
 _COLUMNS = (
     Column("release", short=SHORT_RELEASE),
@@ -78,5 +79,5 @@ def _row(release: Release, total: int) -> Row:
         f"{len(release.instances):,}/{total:,}",
         execution.run_id,
         who(release.given.by),
-        Cell(amounts.when(execution.started), execution.started.isoformat()),
+        Cell(formatting.when(execution.started), execution.started.isoformat()),
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import amounts
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.here import who
@@ -16,6 +15,7 @@ from codeferry_cli.report_view import MARKS
 from codeferry_cli.runs import STATUSES, Run, list_runs
 from codeferry_cli.stage import find_stage
 from codeferry_cli.table import Cell, Column, Row
+from codeferry_contracts import formatting
 
 # What the id of a run says itself goes first where there is no room: its start, its project.
 _COLUMNS = (
@@ -70,6 +70,8 @@ def _row(run: Run) -> Row:
         run.project,
         who(run.by),
         run.source,
-        Cell(amounts.when(started), started.isoformat()),
-        Cell(amounts.seconds(run.seconds), f"{run.seconds:.3f}") if run.seconds is not None else "",
+        Cell(formatting.when(started), started.isoformat()),
+        Cell(formatting.seconds(run.seconds), f"{run.seconds:.3f}")
+        if run.seconds is not None
+        else "",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import amounts, report_view
+from codeferry_cli import report_view
 from codeferry_cli.aws import Aws
 from codeferry_cli.commands.ferry_command import FerryCommand
 from codeferry_cli.ending import cause_of_death
@@ -26,6 +26,7 @@ from codeferry_cli.record import RunRecord
 from codeferry_cli.report_page import open_page
 from codeferry_cli.runs import Run, as_run, choose_run
 from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_contracts import formatting
 from codeferry_contracts.report import Outcome
 
 
@@ -81,10 +82,10 @@ def _show_heading(run: Run, timeline: Timeline, output: Output) -> None:
     project = f", project {run.project}" if run.project else ""
     output.line(f"Run {execution.run_id}: {run.status}, target {run.target or 'unknown'}{project}")
     by = f" by {who(run.by)}" if who(run.by) else ""
-    took = f", took {amounts.seconds(run.seconds)}" if run.seconds is not None else ""
-    output.line(f"Started {amounts.when(execution.started)}{by}{took}")
+    took = f", took {formatting.seconds(run.seconds)}" if run.seconds is not None else ""
+    output.line(f"Started {formatting.when(execution.started)}{by}{took}")
     spans = [
-        f"{label(phase, command=run.command)} {amounts.seconds(timeline.seconds(phase))}"
+        f"{label(phase, command=run.command)} {formatting.seconds(timeline.seconds(phase))}"
         for phase in timeline.begun()
     ]
     if spans:
@@ -116,7 +117,7 @@ def _show_running(
 def _now(run: Run, timeline: Timeline) -> str:
     if timeline.current is None:
         return "starting"
-    since = amounts.when(timeline.spans[timeline.current].started)
+    since = formatting.when(timeline.spans[timeline.current].started)
     return f"{label(timeline.current, command=run.command)}, since {since}"
 
 

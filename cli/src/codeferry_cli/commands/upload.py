@@ -31,8 +31,8 @@ from codeferry_cli.signing import sign_request
 from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import await_arrival
 from codeferry_cli.upload import send, sent_json
+from codeferry_contracts.archive import Summary
 from codeferry_contracts.layout import inbox_key, signature_key
-from codeferry_contracts.manifest import Summary
 from codeferry_contracts.names import SYNC, inbox_run_id
 from codeferry_contracts.request import Archive, RunRequest
 

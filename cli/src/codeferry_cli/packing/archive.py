@@ -16,12 +16,12 @@ from codeferry_cli.packing.errors import NoFiles, PackAgain, PathsImpossible
 from codeferry_cli.packing.readahead import read_ahead
 from codeferry_cli.packing.reading import TreeReader
 from codeferry_cli.packing.selection import Selection
-from codeferry_contracts.archive import footer
-from codeferry_contracts.manifest import (
+from codeferry_contracts.archive import (
     MANIFEST_PATH,
     SUMS_PATH,
     Entry,
     Summary,
+    footer,
     manifest_lines,
     sha256sums_lines,
     summarise,

@@ -23,7 +23,7 @@ from codeferry_cli.packing.errors import (
 )
 from codeferry_cli.packing.secrets import SCANNED_BYTES, find_secret
 from codeferry_cli.packing.selection import File, Selection
-from codeferry_contracts.manifest import Entry, link_entry
+from codeferry_contracts.archive import Entry, link_entry
 
 WHOLE_BYTES = 8 << 20  # up to this size a file is read before its header is written
 BATCH_BYTES = 1 << 20

@@ -28,8 +28,7 @@ from codeferry_cli.packing.git import Git, Listing
 from codeferry_cli.packing.links import leaves_tree
 from codeferry_cli.packing.root import in_repository
 from codeferry_cli.packing.walk import walk
-from codeferry_contracts.archive import MAX_NAME, MAX_PATH, MOST_FILES
-from codeferry_contracts.manifest import META_DIRECTORY
+from codeferry_contracts.archive import MAX_NAME, MAX_PATH, META_DIRECTORY, MOST_FILES
 
 if TYPE_CHECKING:
     from codeferry_cli.packing.ignore import IgnoreFiles

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from codeferry_cli import amounts
 from codeferry_cli.output import Output
 from codeferry_cli.s3.errors import ObjectsFailed
+from codeferry_contracts import formatting
 from codeferry_contracts.escaping import one_line
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def show_plan(
         if output.json:
             listed.append(_action_json(action))
     output.line(
-        f"Would copy {amounts.counted(counts['copy'], 'file')} ({amounts.size(size)}), "
+        f"Would copy {formatting.counted(counts['copy'], 'file')} ({formatting.size(size)}), "
         f"skip {counts['skip']:,}, delete {counts['delete']:,}, keep {counts['keep']:,}, "
         f"refuse {counts['refuse']:,}."
     )
@@ -74,11 +74,11 @@ def _raise_failures(tally: Tally, output: Output, answer: dict[str, Any], what: 
 
 def _summary(tally: Tally, seconds: float) -> str:
     parts = [
-        f"{amounts.counted(tally.files, 'file')} copied ({amounts.size(tally.bytes)} "
-        f"in {amounts.seconds(seconds)})"
+        f"{formatting.counted(tally.files, 'file')} copied ({formatting.size(tally.bytes)} "
+        f"in {formatting.seconds(seconds)})"
     ]
     if tally.resumed:
-        parts.append(f"{amounts.size(tally.resumed)} were there already")
+        parts.append(f"{formatting.size(tally.resumed)} were there already")
     if tally.skipped:
         parts.append(f"{tally.skipped:,} unchanged")
     if tally.deleted:
@@ -93,7 +93,7 @@ def _failed(tally: Tally, what: str) -> str:
     if len(patterns) == len(tally.failures):
         return "Nothing is deleted as long as a pattern fits nothing."
     failed = len(tally.failures) - len(patterns)
-    return f"{failed:,} of {amounts.counted(failed + tally.files, 'file')} {what}."
+    return f"{failed:,} of {formatting.counted(failed + tally.files, 'file')} {what}."
 
 
 def _hint(tally: Tally) -> str:
@@ -109,7 +109,7 @@ def _hint(tally: Tally) -> str:
 
 def _spared(tally: Tally) -> str:
     return (
-        f"{amounts.counted(tally.spared, 'file')} would have been deleted; "
+        f"{formatting.counted(tally.spared, 'file')} would have been deleted; "
         "nothing is, as long as something fails."
     )
 

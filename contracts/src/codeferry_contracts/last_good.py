@@ -1,4 +1,4 @@
-"""What is kept of a target's last good release: for who joins later, and for the way back."""
+"""The record of a target's last good release: for late joiners, and for a rollback."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-MOST_EARLIER = 5
+MAX_EARLIER = 5
 
 
 @dataclass(frozen=True)
-class KeptArchive:
+class ReleaseArchive:
     """A release's archive: one version of the object at ``key``; ``size`` in bytes.
 
     ``unpacked`` is what its request said of what may come out of it, as a request states it;
@@ -30,7 +30,7 @@ class KeptArchive:
 
 
 @dataclass(frozen=True)
-class KeptRelease:
+class LastGoodRelease:
     """The release that is the right one for a target: ``releases/<target>/<project>.json``.
 
     ``archive`` is None when the right one is known and its archive is not there any more: who
@@ -46,8 +46,8 @@ class KeptRelease:
     release_id: str
     run_id: str
     settled_at: str
-    archive: KeptArchive | None
-    earlier: tuple[KeptArchive, ...] = ()
+    archive: ReleaseArchive | None
+    earlier: tuple[ReleaseArchive, ...] = ()
     expect: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     instances: Mapping[str, str] = field(default_factory=dict)
@@ -55,28 +55,28 @@ class KeptRelease:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def joined_by(self, instances: Iterable[str], noted_at: str) -> KeptRelease:
+    def joined_by(self, instances: Iterable[str], noted_at: str) -> LastGoodRelease:
         """The same release, had by these instances as well."""
         joined = dict.fromkeys(instances, noted_at)
         return dataclasses.replace(self, instances={**self.instances, **joined})
 
-    def without(self, instances: Iterable[str]) -> KeptRelease:
+    def without(self, instances: Iterable[str]) -> LastGoodRelease:
         """The same release, which these instances may not have: they count as late joiners."""
         lost = set(instances)
         left = {i: noted_at for i, noted_at in self.instances.items() if i not in lost}
         return dataclasses.replace(self, instances=left)
 
-    def archives(self) -> tuple[KeptArchive, ...]:
+    def archives(self) -> tuple[ReleaseArchive, ...]:
         """Every archive that is kept, that of the right release first, each release once."""
-        known: dict[str, KeptArchive] = {}
+        known: dict[str, ReleaseArchive] = {}
         for archive in (*((self.archive,) if self.archive else ()), *self.earlier):
             known.setdefault(archive.release_id, archive)
         return tuple(known.values())
 
 
-def parse_kept(document: Mapping[str, Any]) -> KeptRelease:
+def parse_last_good(document: Mapping[str, Any]) -> LastGoodRelease:
     """A KeptRelease from its JSON."""
     fields = dict(document)
-    fields["archive"] = KeptArchive(**fields["archive"]) if fields["archive"] else None
-    fields["earlier"] = tuple(KeptArchive(**archive) for archive in fields["earlier"])
-    return KeptRelease(**fields)
+    fields["archive"] = ReleaseArchive(**fields["archive"]) if fields["archive"] else None
+    fields["earlier"] = tuple(ReleaseArchive(**archive) for archive in fields["earlier"])
+    return LastGoodRelease(**fields)

@@ -1,4 +1,4 @@
-"""What became of a run and its instances, in the words of the terminal and the page alike.
+"""Amounts, times and outcomes as people read them, in the terminal and on the page alike.
 
 Values only. Texts come out as instances have written them: whoever shows one makes it harmless.
 """
@@ -8,14 +8,48 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
-from codeferry_contracts.amounts import counted
 from codeferry_contracts.names import DEFAULT_STAGE, ROLLBACK, SCRIPT
 from codeferry_contracts.report import Outcome, Report, WaveRecord
 
+
+def seconds(value: float) -> str:
+    """``0.4 s``, ``1 min 5 s``, ``2 h 3 min``."""
+    if value < 59.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units, such as ``4.1 MB``."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 file``, ``2,113 files``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def when(moment: datetime) -> str:
+    """To the second and in UTC, as in the ids of runs, on their pages and in the logs."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 WAVE_RETURNED = "wave_returned"  # the error of a healthy instance whose wave has failed
-_UNSPENT = "error_budget_spent"
+_BUDGET_USED_UP = "error_budget_spent"
 _NAMED = 5
 
 # What a request's fields are called on the command line.
@@ -49,20 +83,20 @@ def with_flags(text: str) -> str:
 def remedy(hint: str, run_id: str, stage: str) -> str:
     """A hint as whoever reads it can use it: options by their flags, ``RUN`` as this run, and
     commands with the stage they are for."""
-    named = re.sub(r"\bferry logs RUN\b", f"ferry logs {run_id}", with_flags(hint))
+    hint = re.sub(r"\bferry logs RUN\b", f"ferry logs {run_id}", with_flags(hint))
     at = "" if stage == DEFAULT_STAGE else f" --stage {stage}"
-    return _COMMAND.sub(lambda found: found[0] + at, named)
+    return _COMMAND.sub(lambda found: found[0] + at, hint)
 
 
-def kind(outcome: Outcome) -> str:
+def status(outcome: Outcome) -> str:
     """The outcome's status, or ``returned``: failed only because its wave has."""
     returned = outcome["error"] and outcome["error"]["code"] == WAVE_RETURNED
     return "returned" if returned else outcome["status"]
 
 
-def worst_first(outcome: Outcome) -> int:
+def severity(outcome: Outcome) -> int:
     """A key to sort by: what needs a person, then what followed from it, then successes."""
-    return ("failed", "returned", "skipped", "succeeded").index(kind(outcome))
+    return ("failed", "returned", "skipped", "succeeded").index(status(outcome))
 
 
 def result(outcome: Outcome) -> str:
@@ -72,7 +106,7 @@ def result(outcome: Outcome) -> str:
     code = str(outcome["error"]["code"]) if outcome["error"] else str(outcome["status"])
     if code == WAVE_RETURNED:
         return "returned with its wave"
-    if code == _UNSPENT and outcome.get("wave"):
+    if code == _BUDGET_USED_UP and outcome.get("wave"):
         return "untouched"
     words = code.replace("_", " ")
     return f"{words}, returned" if outcome.get("returned") else words
@@ -80,10 +114,10 @@ def result(outcome: Outcome) -> str:
 
 def release(outcome: Outcome) -> str:
     """The release an instance has now, as far as it is known; empty otherwise."""
-    return current(outcome) or ""
+    return current_release(outcome) or ""
 
 
-def current(outcome: Outcome) -> str | None:
+def current_release(outcome: Outcome) -> str | None:
     """The release an instance has now; empty where it has none, None where it did not say.
 
     What failed before its switch has kept the one before, which it looks up when it has the lock.
@@ -100,20 +134,22 @@ def run_release(report: Report) -> str:
     return stated or (given.most_common(1)[0][0] if given else "")
 
 
-def standing(report: Report) -> str:
+def release_summary(report: Report) -> str:
     """Who has the run's release now, such as ``2/3 instances have release 0123…, 1 did not say``.
 
     Derived from what each instance has, not from how it fared: one that failed may have it.
     """
     wanted, total = run_release(report), len(report["instances"])
-    now = [current(outcome) for outcome in report["instances"]]
+    now = [current_release(outcome) for outcome in report["instances"]]
     have = now.count(wanted) if wanted else 0
     again = " again" if report["workflow"] == ROLLBACK else ""
     verb = "are known to have" if None in now else "have"  # who did not say may have it as well
     what = f"release {wanted}" if wanted else "the release"
     line = f"{have:,}/{total:,} instances {verb} {what}"
     unknown = f", {now.count(None):,} did not say" if None in now else ""
-    ill = sum(o["status"] != "succeeded" and current(o) == wanted for o in report["instances"])
+    ill = sum(
+        o["status"] != "succeeded" and current_release(o) == wanted for o in report["instances"]
+    )
     failed = f", {ill:,} of them failed" if wanted and ill else ""
     return f"{line}{again}{failed}{unknown}"
 
@@ -126,7 +162,8 @@ def verified(report: Report) -> int:
     if report["workflow"] == SCRIPT:
         return found["verified"]
     return sum(
-        current(o) == found["release_id"] != "" and o["instance_id"] not in found["mismatched"]
+        current_release(o) == found["release_id"] != ""
+        and o["instance_id"] not in found["mismatched"]
         for o in report["instances"]
     )
 
@@ -170,7 +207,7 @@ def warnings(report: Report) -> list[str]:
             for o in report["instances"]
             for path in o["unmet"]
         ]
-    general += [f"{named(ids)}: {text}" for text, ids in grouped(said).items()]
+    general += [f"{some_ids(ids)}: {text}" for text, ids in grouped(said).items()]
     return list(dict.fromkeys(general))
 
 
@@ -188,7 +225,7 @@ def grouped(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
     return groups
 
 
-def named(ids: Sequence[str]) -> str:
+def some_ids(ids: Sequence[str]) -> str:
     """``i-1, i-2 and 998 more``."""
     shown = ", ".join(ids[:_NAMED])
     return f"{shown} and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else shown

@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 
 from codeferry_contracts import layout
 from codeferry_contracts.errors import NameInvalid, RequestInvalid, TargetInvalid
+from codeferry_contracts.last_good import LastGoodRelease, ReleaseArchive, parse_last_good
 from codeferry_contracts.layout import ReleaseKeys
-from codeferry_contracts.names import RUN_ID_PATTERN, require, return_run_id, welcome_run_id
-from codeferry_contracts.release import KeptArchive, KeptRelease, parse_kept
+from codeferry_contracts.names import RUN_ID_PATTERN, late_joiners_run_id, require, return_run_id
 from codeferry_contracts.request import Rollout, parse_request
 from codeferry_contracts.target import parse_target
 
 ARCHIVES = [
-    KeptArchive(letter * 20, letter * 64, 2, "releases/web/demo.tar.gz", f"v{letter}", 9, "c" * 64)
+    ReleaseArchive(
+        letter * 20, letter * 64, 2, "releases/web/demo.tar.gz", f"v{letter}", 9, "c" * 64
+    )
     for letter in "abc"
 ]
-KEPT = KeptRelease(
+KEPT = LastGoodRelease(
     "demo", "web", "a" * 20, "run-1", "2026-11-12", ARCHIVES[0], tuple(ARCHIVES[1:]),
     {"files": ["x"]}, {"user": "app"}, {"i-1": "then", "i-2": "then"},
 )  # fmt: skip
@@ -31,7 +33,7 @@ KEPT = KeptRelease(
 def test_a_kept_release_survives_its_json() -> None:
     """With an archive and without one."""
     for kept in (KEPT, dataclasses.replace(KEPT, archive=None, earlier=())):
-        assert parse_kept(json.loads(json.dumps(kept.to_json()))) == kept
+        assert parse_last_good(json.loads(json.dumps(kept.to_json()))) == kept
 
 
 def test_instances_come_and_go() -> None:
@@ -61,7 +63,7 @@ def test_no_two_targets_share_a_key(one: str, other: str) -> None:
     for key in keys:
         assert key.isascii()
         assert key.count("/") == 2
-        assert layout.is_kept_key(key)
+        assert layout.is_release_key(key)
         assert not layout.is_archive_key(key)
 
 
@@ -69,14 +71,14 @@ def test_a_target_by_name_is_its_own_key() -> None:
     """People can read it in the console; the record lies beside the archive."""
     keys = ReleaseKeys("gpu-workers", "demo")
     assert keys.archive == "releases/gpu-workers/demo.tar.gz"
-    assert layout.kept_record_key(keys.archive) == keys.record
+    assert layout.release_record_key(keys.archive) == keys.record
 
 
 def test_run_ids_of_what_starts_by_itself() -> None:
     """The same news is the same run, whatever its order; other news is another one."""
-    one = welcome_run_id("demo", "r", ["i-1 0", "i-2 0"])
-    assert one == welcome_run_id("demo", "r", ["i-2 0", "i-1 0"])
-    assert one != welcome_run_id("demo", "r", ["i-1 1", "i-2 0"])
+    one = late_joiners_run_id("demo", "r", ["i-1 0", "i-2 0"])
+    assert one == late_joiners_run_id("demo", "r", ["i-2 0", "i-1 0"])
+    assert one != late_joiners_run_id("demo", "r", ["i-1 1", "i-2 0"])
     require(RUN_ID_PATTERN, one, "run id")
     assert return_run_id("run-1") == "back-run-1"
     with pytest.raises(NameInvalid):
