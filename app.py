@@ -6,14 +6,14 @@ from aws_cdk import App, Stack, Tags, Validations
 from aws_cdk import aws_iam as iam
 from cdk_nag import AwsSolutionsChecks
 
-from stacks.documents import DocumentsStack
-from stacks.fleet import FleetStack
-from stacks.fleet_storage import FleetStorageStack
+from stacks.fleet.stack import FleetStack
 from stacks.gitops import GitOpsStack
 from stacks.monitoring import MonitoringStack
 from stacks.settings import Settings
-from stacks.storage import StorageStack
-from stacks.workflow import WorkflowStack
+from stacks.storage.artifacts import StorageStack
+from stacks.storage.fleet_storage import FleetStorageStack
+from stacks.workflow.documents import DocumentsStack
+from stacks.workflow.stack import WorkflowStack
 
 # Stack traces name the directory jsii has unpacked itself to, another one each time: without
 # them the same sources are the same assembly, and what was reviewed can be told by its digest.

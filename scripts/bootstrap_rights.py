@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scripts.bootstrap_aws import Aws
-from stacks.cloudformation_permissions import (
+from stacks.permissions.roles import (
+    BOOTSTRAP_STACK,
+    Place,
+    boundary_document,
     cloudformation_permissions,
-    document,
     place_of,
+    policy_document,
     policy_name,
 )
-from stacks.gitops_permissions import BOOTSTRAP_STACK, Place
-from stacks.permissions_boundary import boundary_document
 
 PARAMETER = "CloudFormationExecutionPolicies"
 BOUNDARY = "boundary"
@@ -50,7 +51,7 @@ def rights(aws: Aws, region: str, account: str, *, narrow: bool) -> Rights:
 
 def _documents(place: Place) -> Iterator[tuple[str, dict[str, object]]]:
     for part, permissions in cloudformation_permissions(place).items():
-        yield part, document(permissions)
+        yield part, policy_document(permissions)
     yield BOUNDARY, boundary_document(place)
 
 

@@ -17,24 +17,22 @@ from codeferry_cli.commands.group import COMMANDS, ferry  # noqa: E402
 from codeferry_cli.config import KEYS  # noqa: E402
 from codeferry_contracts.layout import AGENT_SUFFIX  # noqa: E402 - the checkout is no package
 from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402
-from codeferry_contracts.request import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
+from codeferry_contracts.request_schema import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
 from scripts.commands_page import commands_page  # noqa: E402
-from stacks import instance_permissions as instance  # noqa: E402
-from stacks.cloudformation_permissions import cloudformation_permissions  # noqa: E402
-from stacks.gitops_permissions import (  # noqa: E402
-    Place,
-    deploy_permissions,
-    inspect_permissions,
-    plan_permissions,
-)
-from stacks.permissions import (  # noqa: E402
+from stacks.permissions import roles as instance  # noqa: E402
+from stacks.permissions.roles import (  # noqa: E402
     EVENT_FUNCTIONS,
     INVOKED_BY_EVENTS,
     LOGGING,
     TRACING,
     Arns,
     Permission,
-    permissions,
+    Place,
+    cloudformation_permissions,
+    deploy_permissions,
+    function_permissions,
+    inspect_permissions,
+    plan_permissions,
 )
 
 DOCS = ROOT / "docs"
@@ -176,7 +174,7 @@ def _key(parameter: str) -> str:
 def _iam_page() -> Iterator[str]:
     yield from ("# IAM permissions", "", NOTE, "")
     yield "One role per Lambda; this is everything each may do, and why. The source is"
-    yield "`stacks/permissions.py`, which the deployment reads as well. An end-to-end test compares"
+    yield "`stacks/permissions/`, which the deployment reads as well. An end-to-end test compares"
     yield "each role with the calls its function makes: every call is allowed, and what is allowed"
     yield "without having been used in a run of that test has its reason here, marked *unseen*."
     yield from ("", "## Every function", "", "| actions | on | why |", "|---|---|---|")
@@ -184,7 +182,7 @@ def _iam_page() -> Iterator[str]:
     yield from (f"| `{a}` | \\* | {why} |" for a, why in TRACING.items())
     only = f"the dead-letter queue; only {', '.join(EVENT_FUNCTIONS)}"
     yield from (f"| `{a}` | {only} | {why} |" for a, why in INVOKED_BY_EVENTS.items())
-    for function, granted in permissions(ARNS).items():
+    for function, granted in function_permissions(ARNS).items():
         yield from _table(f"## {function}", granted)
     yield from _instances()
     yield from _deploying()
@@ -195,14 +193,14 @@ def _instances() -> Iterator[str]:
     yield from ("", "# Instances", "")
     yield "Receiving code needs `AmazonSSMManagedInstanceCore` on the instance role and nothing"
     yield "else: the archive comes through a presigned GET. An end-to-end test compares the rest"
-    yield "with what first start and drain call. The source is `stacks/instance_permissions.py`."
-    output = instance.command_output("the stage's command log group")
+    yield "with what first start and drain call. The source is `stacks/permissions/`."
+    output = instance.command_output_permissions("the stage's command log group")
     yield from _table("## `codeferry-<stage>-<region>-instance`, for any instance", output)
     buckets = ("outputs bucket", "checkpoints bucket")
-    drain = instance.drain(buckets, "the stage's drain log group")
+    drain = instance.drain_permissions(buckets, "the stage's drain log group")
     yield from _table("## `codeferry-<stage>-<region>-drain`, for instances that drain", drain)
-    fleet = instance.first_start("the agent's object", "the fleet's group")
-    fleet += instance.models("permanent bucket", "fleet_models")
+    fleet = instance.first_start_permissions("the agent's object", "the fleet's group")
+    fleet += instance.models_permissions("permanent bucket", "fleet_models")
     yield from _table("## The fleet's role, beside all three", fleet)
     yield from (f"| `{a}` | the fleet's stack | {why} |" for a, why in instance.SIGNALS.items())
 
@@ -212,9 +210,8 @@ def _deploying() -> Iterator[str]:
     yield "`codeferry-<stage>-<region>-plan`, `-inspect` and `-deploy` are taken by GitHub's"
     yield "workflows. What CloudFormation then does, for `-deploy` or for a laptop, it may do by"
     yield "policies that the bootstrap makes (`cdk-hnb659fds-codeferry-<part>-<region>`). The"
-    yield "sources are `stacks/gitops_permissions.py` and `stacks/cloudformation_permissions.py`;"
-    yield "who is trusted, and how far every role reaches at most, is in"
-    yield "[gitops.md](gitops.md#who-may-do-what)."
+    yield "sources are in `stacks/permissions/`; who is trusted, and how far every role reaches at"
+    yield "most, is in [gitops.md](gitops.md#who-may-do-what)."
     yield from _table("## GitHub: plan", plan_permissions(PLACE))
     yield from _table("## GitHub: inspect", inspect_permissions(PLACE))
     yield from _table("## GitHub: deploy", deploy_permissions(PLACE))

@@ -4,29 +4,75 @@
 deployed, from the branch only; ``deploy`` changes, from the protected environment only. Each has
 its whole policy as its permission boundary too: attaching another policy to the role, even
 AdministratorAccess, gives it nothing. Where the account has a boundary for all roles
-(``stacks/permissions_boundary.py``), that one takes its place and says the same.
+(``stacks/permissions``), that one takes its place and says the same.
+
+GitHub's token names the run in ``sub`` ("OpenID Connect reference", GitHub Docs):
+``repo:OWNER/NAME:ref:refs/heads/BRANCH``, ``…:pull_request`` or ``…:environment:NAME``. In
+repositories made or renamed since summer 2026, and in those that opted in, the names carry
+the immutable numbers of owner and repository: ``repo:OWNER@1/NAME@2:…``. Where the numbers are
+known only that form is trusted: it says more, and a name can be given to somebody else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.github_trust import AUDIENCE, subjects, trust_conditions
-from stacks.gitops_permissions import (
+from stacks.permissions.roles import (
     ISSUER,
+    Permission,
     Place,
     deploy_permissions,
     inspect_permissions,
     plan_permissions,
 )
-from stacks.permissions import Permission
+from stacks.policies import accept_wildcards, statement
 from stacks.settings import GitOpsSettings, Settings
-from stacks.statements import accept_wildcards, statement
+
+AUDIENCE = "sts.amazonaws.com"
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Exact ``sub`` values: for comparing templates (``plan``), for looking at what is there
+    (``inspect``) and for changing it (``deploy``)."""
+
+    plan: tuple[str, ...]
+    inspect: tuple[str, ...]
+    deploy: tuple[str, ...]
+
+
+def subjects(gitops: GitOpsSettings) -> Subjects:
+    """Pull requests, and that is every branch, may plan; only the branch may inspect, and only
+    the protected environment deploy."""
+    repository = f"repo:{_named(gitops)}"
+    branch = f"{repository}:ref:refs/heads/{gitops.branch}"
+    return Subjects(
+        plan=(f"{repository}:pull_request", branch),
+        inspect=(branch,),
+        deploy=(f"{repository}:environment:{gitops.environment}",),
+    )
+
+
+def trust_conditions(allowed: tuple[str, ...]) -> dict[str, Any]:
+    """The conditions of a role's trust policy; a token without a subject fails them."""
+    return {
+        "StringEquals": {f"{ISSUER}:aud": AUDIENCE, f"{ISSUER}:sub": sorted(allowed)},
+    }
+
+
+def _named(gitops: GitOpsSettings) -> str:
+    if not gitops.ids:
+        return gitops.repository
+    owner, name = gitops.repository.split("/")
+    owner_id, repository_id = gitops.ids.split("/")
+    return f"{owner}@{owner_id}/{name}@{repository_id}"
+
 
 # Credentials as long as their job (.github/workflows/deploy.yml): an Auto Scaling refresh takes
 # longer than the hour that is the default.

@@ -22,15 +22,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is n
 @pytest.fixture(scope="session")
 def documents() -> dict[str, str]:
     """The content of each workflow's document as it is deployed."""
-    from stacks.documents import STEPS, document
     from stacks.settings import Settings
+    from stacks.workflow.documents import STEPS, document
 
     return {workflow: json.dumps(document(workflow, Settings())) for workflow in STEPS}
 
 
 def keep_agent(root: Path) -> None:
     """Put the documents' agent where an instance keeps it."""
-    from stacks.agent_code import agent_code, agent_sha256
+    from stacks.workflow.agent_code import agent_code, agent_sha256
 
     (root / ".agent").mkdir()
     (root / ".agent" / agent_sha256()).write_bytes(agent_code())

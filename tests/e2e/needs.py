@@ -6,7 +6,7 @@ import json
 import urllib.request
 from dataclasses import dataclass
 
-from tests.unit.stacks.iam_judge import Request, decide, like, listed
+from tests.unit.stacks.iam_evaluator import Request, decide, like, listed
 
 # "sts:GetCallerIdentity" needs no permission (IAM User Guide, "GetCallerIdentity").
 FREE = {"sts:GetCallerIdentity"}

@@ -23,13 +23,15 @@ from codeferry_local.emulator import Emulator, free_port
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is no package
 
-from stacks import instance_permissions
-from stacks.cloudformation_permissions import cloudformation_permissions, document, policy_name
-from stacks.gitops_permissions import (
+from stacks.permissions import roles
+from stacks.permissions.roles import (
     Place,
+    cloudformation_permissions,
     deploy_permissions,
     inspect_permissions,
     plan_permissions,
+    policy_document,
+    policy_name,
 )
 from tests.e2e.fleet_instance import LARGE, Instance
 from tests.e2e.laptop import REGION, ROOT, Laptop
@@ -181,7 +183,10 @@ def test_a_plan_needs_exactly_what_the_plan_role_has(laptop, bootstrapped, assem
     )
     assert diff.returncode == 0, diff.stderr
     assert f"Stack {STAGE.workflow_stack}" in diff.stdout
-    needs, statements = asked(laptop, "plan", begun), document(plan_permissions(PLACE))["Statement"]
+    needs, statements = (
+        asked(laptop, "plan", begun),
+        policy_document(plan_permissions(PLACE))["Statement"],
+    )
     assert refused(statements, needs) == []
     assert unused(statements, needs) == set()
 
@@ -195,7 +200,7 @@ def test_the_health_check_needs_no_more_than_the_inspect_role_has(laptop, bootst
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     needs = asked(laptop, "inspect", begun)
     assert needs
-    assert refused(document(inspect_permissions(PLACE))["Statement"], needs) == []
+    assert refused(policy_document(inspect_permissions(PLACE))["Statement"], needs) == []
 
 
 def asked(laptop, who, begun):
@@ -214,7 +219,7 @@ def test_a_deployment_needs_exactly_what_the_deploy_role_has(laptop, bootstrappe
     options = ("--exclusively", "--require-approval=never", "--import-existing-resources", "--ci")
     done = laptop.cdk("deploy", "--app", assembly, *options, *STACKS, AWS_ACCESS_KEY_ID="deployer")
     assert done.returncode == 0, done.stderr
-    statements = document(deploy_permissions(PLACE))["Statement"]
+    statements = policy_document(deploy_permissions(PLACE))["Statement"]
     needs = needs_of(laptop.url, "deployer", begun)
     assert refused(statements, needs) == []
     assert unused(statements, needs) == set()
@@ -263,13 +268,13 @@ def instance_roles(laptop):
 def excuses():
     """Action to the reason why it is granted though nothing here uses it."""
     granted = [
-        *instance_permissions.command_output(""),
-        *instance_permissions.drain([], ""),
-        *instance_permissions.first_start("", ""),
-        *instance_permissions.models("", ""),
+        *roles.command_output_permissions(""),
+        *roles.drain_permissions([], ""),
+        *roles.first_start_permissions("", ""),
+        *roles.models_permissions("", ""),
     ]
     found = {action: why for p in granted for action, why in p.unseen.items()}
-    return found | dict(instance_permissions.SIGNALS)
+    return found | dict(roles.SIGNALS)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +321,7 @@ def test_cloudformation_has_codeferrys_policies_and_no_others(laptop, bootstrapp
     parts = cloudformation_permissions(PLACE)
     assert {p["PolicyName"] for p in attached} == {policy_name(part, REGION) for part in parts}
     granted = [p for permissions in parts.values() for p in permissions]
-    assert statements_of(iam, role) == document(granted)["Statement"]
+    assert statements_of(iam, role) == policy_document(granted)["Statement"]
 
 
 @pytest.mark.timeout(900)

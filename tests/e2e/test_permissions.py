@@ -21,16 +21,16 @@ from codeferry_contracts.names import WORKFLOWS, inbox_run_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is no package
 
-from stacks.permissions import (
+from stacks.permissions.roles import (
     EVENT_FUNCTIONS,
     EVERY_FUNCTION,
     INVOKED_BY_EVENTS,
     Arns,
-    permissions,
+    function_permissions,
 )
 from tests.e2e.conftest import until
 from tests.e2e.needs import Need, journal, refused, statements_of, unused
-from tests.unit.stacks.iam_judge import listed
+from tests.unit.stacks.iam_evaluator import listed
 
 pytestmark = pytest.mark.e2e
 
@@ -326,7 +326,7 @@ MACHINES = {
 def excuses():
     """Function and action to the reason why it is granted though nothing here uses it."""
     arns = Arns("*", "*", ("*",), "*", dict.fromkeys(WORKFLOWS, "*"), "*", "*", "*", "*")
-    granted = permissions(arns)
+    granted = function_permissions(arns)
     found = {
         (function, action): why
         for function, statements in granted.items()

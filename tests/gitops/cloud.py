@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import boto3
 
-from tests.unit.stacks.iam_judge import Request, decide
+from tests.unit.stacks.iam_evaluator import Request, decide
 
 AUDIENCE = "sts.amazonaws.com"
 # The access key of the test's own calls.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).parents[2] / "stacks/definitions/run.asl.json"
+PATH = Path(__file__).parents[2] / "stacks/workflow/run.asl.json"
 FUNCTIONS = ("Plan", "Dispatch", "Await", "Collect", "Verify", "Cleanup", "Report")
 SUBSTITUTIONS = {
     "Partition",

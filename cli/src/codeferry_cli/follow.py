@@ -190,8 +190,8 @@ class Follower:
     def _out_of_patience(self, waited: float) -> StillRunning:
         goes_on, hint = _leave(self._stage, self._workflow, self._run_id, cancel=self._cancel)
         return StillRunning(
-            f"The run {self._run_id} has not ended after {formatting.seconds(waited)}; "
-            f"it {goes_on}.",
+            f"The run {self._run_id} has not ended after {formatting.seconds(waited)};"
+            f" it {goes_on}.",
             hint=hint,
             exit_code=FAILED if goes_on == _CANCELLED else None,
             details={"run_id": self._run_id},

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN, STAGE_PATTERN
 from codeferry_contracts.parameters import LONGEST_BAKE_SECONDS
-from codeferry_contracts.request import SHARE_PATTERN
+from codeferry_contracts.request_schema import SHARE_PATTERN
 from codeferry_contracts.target import parse_target
 
 RELEASE_DIGITS = 20  # as request.RELEASE_PATTERN

@@ -9,7 +9,7 @@ from typing import Any
 
 PHASES = ("plan", "dispatch", "apply", "verify", "return", "cleanup", "report")
 
-# The state names of stacks/definitions/run.asl.json that do a phase's work.
+# The state names of stacks/workflow/run.asl.json that do a phase's work.
 _PHASE_OF_STATE = {
     "Plan": "plan",
     "Dispatch": "dispatch",

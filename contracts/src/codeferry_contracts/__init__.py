@@ -1,1 +1,1 @@
-"""Contracts between the parts of Codeferry. Standard library only; no I/O."""
+"""What the parts of Codeferry agree on. Standard library only; no I/O."""

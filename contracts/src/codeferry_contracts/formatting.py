@@ -83,9 +83,9 @@ def with_flags(text: str) -> str:
 def remedy(hint: str, run_id: str, stage: str) -> str:
     """A hint as whoever reads it can use it: options by their flags, ``RUN`` as this run, and
     commands with the stage they are for."""
-    named = re.sub(r"\bferry logs RUN\b", f"ferry logs {run_id}", with_flags(hint))
+    hint = re.sub(r"\bferry logs RUN\b", f"ferry logs {run_id}", with_flags(hint))
     at = "" if stage == DEFAULT_STAGE else f" --stage {stage}"
-    return _COMMAND.sub(lambda found: found[0] + at, named)
+    return _COMMAND.sub(lambda found: found[0] + at, hint)
 
 
 def status(outcome: Outcome) -> str:

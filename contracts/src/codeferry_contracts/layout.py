@@ -1,4 +1,4 @@
-"""The keys of the artifact bucket: made and parsed here, and nowhere else."""
+"""Where things lie in the artifact bucket. The one place that spells an S3 key."""
 
 from __future__ import annotations
 

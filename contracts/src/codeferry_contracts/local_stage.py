@@ -1,4 +1,4 @@
-"""The state file by which the embedded AWS tells ``ferry`` its endpoints."""
+"""How the embedded AWS describes itself to ``ferry``: where its state file lies, what it says."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Signed releases: what is signed, byte by byte, and whether a signature is one.
 
 RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, section 8.2), which needs nothing but the standard
-library to check. Instances run this module too, under Python 3.9 (``stacks/agent_code.py``).
+library to check. Instances run this module too, under Python 3.9
+(``stacks/workflow/agent_code.py``).
 """
 
 from __future__ import annotations

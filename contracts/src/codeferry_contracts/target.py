@@ -1,4 +1,4 @@
-"""The target of a run: an instance, a tag, a group, or all."""
+"""Which instances a run is for."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from codeferry_contracts.request import SCHEMA
+from codeferry_contracts.request_schema import SCHEMA
 from codeferry_contracts.target import parse_target
 from codeferry_lambdas.fleet import Fleet, nobody, resolve
 from codeferry_lambdas.observability import Event, entry

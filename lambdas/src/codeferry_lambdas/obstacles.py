@@ -69,7 +69,7 @@ def is_elsewhere(machine: Machine, settings: Settings) -> bool:
 
 def takes_code(machine: Machine, settings: Settings) -> bool:
     """Whether its tags let this stage's commands in: what IAM decides as well, by the condition
-    of dispatch's SendCommand (``stacks/permissions.py``)."""
+    of dispatch's SendCommand (``stacks/permissions/roles.py``)."""
     return _tag_obstacle(machine, settings) is None
 
 

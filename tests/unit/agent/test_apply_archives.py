@@ -395,13 +395,13 @@ def _listed(change: Callable[[dict[str, archive.Entry]], object]) -> bytes:
 
 def _with_manifest(text: bytes) -> bytes:
     body = gzip.decompress(pack(SMALL))
-    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
         kept = [
             (
                 header,
-                (archive.extractfile(header) or io.BytesIO()).read() if header.isreg() else b"",
+                (tar.extractfile(header) or io.BytesIO()).read() if header.isreg() else b"",
             )
-            for header in archive
+            for header in tar
             if not header.name.startswith(".codeferry")
         ]
     return hostile(*kept, member(archive.MANIFEST_PATH, text))

@@ -22,8 +22,7 @@ from codeferry_agent.run.failures import Refused
 from codeferry_agent.run.supervise import Ended
 from codeferry_contracts import archive, names, signing
 from codeferry_contracts.parameters import LONGEST_STEP_SECONDS, Payload
-from codeferry_contracts.request import MAX_ARGUMENTS, SCHEMA
-from codeferry_contracts.request_schema import problems
+from codeferry_contracts.request_schema import MAX_ARGUMENTS, SCHEMA, problems
 from codeferry_contracts.result import (
     RESULT_MAX_CHARACTERS,
     CommandOutcome,

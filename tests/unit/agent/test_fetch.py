@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from stacks.agent_code import agent_code, agent_sha256
+from stacks.workflow.agent_code import agent_code, agent_sha256
 from tests.unit.agent.archives import SMALL, pack
 from tests.unit.agent.conftest import FLAGS, SECRET, Instance, Store
 

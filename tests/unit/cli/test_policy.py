@@ -15,7 +15,7 @@ import pytest
 from codeferry_cli.commands.group import COMMANDS
 from codeferry_contracts.names import WORKFLOWS, Stage
 from tests.e2e.needs import Need, needs_of, refused
-from tests.unit.stacks.iam_judge import listed
+from tests.unit.stacks.iam_evaluator import listed
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/iam-others.md"
 ACCOUNT, REGION = "000000000000", "eu-west-1"

@@ -26,7 +26,7 @@ from codeferry_cli.rehearsal import _price_line, price
 from codeferry_cli.stage import find_stage
 from codeferry_cli.start import await_arrival
 from codeferry_contracts.formatting import FLAGS
-from codeferry_contracts.request import SCHEMA
+from codeferry_contracts.request_schema import SCHEMA
 
 
 def run_id_in(text: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codeferry_contracts.cost import BATCH_LIMIT
-from codeferry_contracts.request import SCHEMA
+from codeferry_contracts.request_schema import SCHEMA
 from codeferry_lambdas.errors import RunTooLarge
 from codeferry_lambdas.limits import sweep_for
 from codeferry_lambdas.waves import MOST_BATCHES, amount, history_events, schedule

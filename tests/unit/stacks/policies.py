@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from tests.unit.stacks.iam_judge import listed, plain
+from tests.unit.stacks.iam_evaluator import listed, plain
 
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 

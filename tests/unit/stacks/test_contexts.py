@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.stacks.conftest import EVERYTHING
-from tests.unit.stacks.test_cloudformation_permissions import kinds
+from tests.unit.stacks.permissions.test_cloudformation import kinds
 
 CONTEXTS = {
     "subnets of yours, spot": {

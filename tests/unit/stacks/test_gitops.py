@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from tests.unit.stacks.iam_judge import Request, bounded, decide, plain
+from tests.unit.stacks.iam_evaluator import Request, bounded, decide, plain
 
 ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
@@ -107,7 +107,7 @@ def test_only_the_provider_of_this_account_is_trusted(found, only):
 
 def test_without_the_numbers_the_names_are_trusted(synthesise):
     """A repository from before immutable subjects says its names alone."""
-    from stacks.github_trust import subjects
+    from stacks.gitops import subjects
     from stacks.settings import GitOpsSettings
 
     assert subjects(GitOpsSettings("acme/app")).deploy == ("repo:acme/app:environment:production",)

@@ -58,9 +58,9 @@ def test_the_address_gets_the_alarms(only):
 def test_alarms_watch_what_the_workflow_emits(alarms):
     """Machines and functions have the names that the workflow stack deploys."""
     from codeferry_contracts.names import Stage
-    from stacks.functions import SHAPES
+    from stacks.workflow.functions import FUNCTIONS
 
-    functions = {Stage("prod").function(name) for name in SHAPES}
+    functions = {Stage("prod").function(name) for name in FUNCTIONS}
     for name, alarm in alarms.items():
         (dimension,) = alarm.get("Dimensions") or [{}]
         if dimension.get("Name") == "FunctionName":

@@ -13,7 +13,7 @@ import json
 
 import pytest
 
-from tests.unit.stacks.iam_judge import plain
+from tests.unit.stacks.iam_evaluator import plain
 
 # What a VPC can be given an endpoint for in every region that CDK deploys to: what the stacks
 # need or may come to need. Another one is looked up in the guide first, and added here.

@@ -24,7 +24,7 @@ def test_the_same_sources_give_the_same_assembly(assembly, synthesise, tmp_path)
 
 def test_cdk_nag_stops_a_synth_with_an_unexplained_finding(synthesise, tmp_path, monkeypatch):
     """The AwsSolutions pack judges our own app: without its reasons the bucket fails it."""
-    monkeypatch.setattr("stacks.storage.acknowledge", lambda scope, reasons: None)
+    monkeypatch.setattr("stacks.storage.artifacts.acknowledge", lambda scope, reasons: None)
     with pytest.raises(RuntimeError, match="AwsSolutions-S1"):
         synthesise(tmp_path, stage="prod")
 

@@ -1,6 +1,6 @@
 """What a run does on an instance: apply a release, run a command or script in it, go back.
 
-One zip of these sources (stacks/agent_code.py) is fetched by the SSM documents' frame
+One zip of these sources (stacks/workflow/agent_code.py) is fetched by the SSM documents' frame
 (stacks/documents/fetch.py) and runs under the instance's own Python (3.9 to 3.14, standard
 library only): it imports nothing of Codeferry, the tests hold it to contracts. ``execute`` is
 where it begins.

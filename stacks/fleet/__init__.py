@@ -1,0 +1,1 @@
+"""The fleet stack, and the files of an instance's first start."""

@@ -1,0 +1,1 @@
+"""The buckets and the table that releases, records and outputs are kept in."""
