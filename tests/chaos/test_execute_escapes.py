@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent.run import output, processes
+from codeferry_agent.run.command import output, processes
 from tests.unit.agent.commands import Machine, machine, processes_with, wait_until
 from tests.unit.agent.conftest import Instance
 

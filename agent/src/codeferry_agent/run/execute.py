@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from codeferry_agent.run import restore
-from codeferry_agent.run.apply import answer
-from codeferry_agent.run.cancelling import cancel, on_cancel
-from codeferry_agent.run.command import CommandRun
-from codeferry_agent.run.result_line import result_line
-from codeferry_agent.run.script import ScriptRun
+from codeferry_agent.run.command.processes import on_cancel, raise_cancelled
+from codeferry_agent.run.command.run import CommandRun
+from codeferry_agent.run.command.script import ScriptRun
+from codeferry_agent.run.release import rollback
+from codeferry_agent.run.release.apply import answer
+from codeferry_agent.run.result import result_line
 
-WORKFLOWS = {"sync": CommandRun, "script": ScriptRun, "rollback": restore.RestoreRun}
+WORKFLOWS = {"sync": CommandRun, "script": ScriptRun, "rollback": rollback.RollbackRun}
 
 
 def main(workflow: str, environ: Mapping[str, str]) -> int:
@@ -20,7 +20,7 @@ def main(workflow: str, environ: Mapping[str, str]) -> int:
 
     Where a command was started this never returns: its last line is printed by another step.
     """
-    on_cancel(cancel)
+    on_cancel(raise_cancelled)
     os.umask(0o022)
     result = answer(environ, WORKFLOWS[workflow])
     print(result_line(result), flush=True)

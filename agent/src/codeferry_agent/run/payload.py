@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from codeferry_agent.run.failures import Refused
-from codeferry_agent.run.limits import META
+from codeferry_agent.run.errors import RunFailed
+from codeferry_agent.run.files import META
 
 MAX_ARGUMENTS, MAX_SECONDS, MOST = 2000, 172_800, 1 << 50
 
@@ -102,7 +102,7 @@ def parse_payload(
         wrong = document.keys() ^ fields.keys()
         wrong = wrong or {name for name, fits in fields.items() if not fits(document[name])}
     except (ValueError, AttributeError, RecursionError):
-        raise Refused("payload_invalid", "The payload is not base64 of a JSON object.") from None
+        raise RunFailed("payload_invalid", "The payload is not base64 of a JSON object.") from None
     if wrong:
-        raise Refused("payload_invalid", f"The payload's {', '.join(sorted(wrong))} cannot be.")
+        raise RunFailed("payload_invalid", f"The payload's {', '.join(sorted(wrong))} cannot be.")
     return SimpleNamespace(**document)
