@@ -1,4 +1,4 @@
-"""What ends a run: codes, words and hints."""
+"""Errors that end a run: codes, messages and hints; also a cancel, which is a signal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterable
+from typing import Any
+
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 HINTS = {
     "archive_changed": "Start the run again.",
@@ -75,6 +79,10 @@ class RunFailed(Exception):
         super().__init__(message)
         self.code, self.hint = code, hint or HINTS.get(code, "")
 
+    def fields(self) -> dict[str, str]:
+        """The error of a result."""
+        return {"code": self.code, "message": str(self), "hint": self.hint}
+
 
 class Interrupted(Exception):
     """A transfer broke off in a way that trying again may mend."""
@@ -115,5 +123,27 @@ def reached(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def described(failure: RunFailed) -> dict[str, str]:
-    return {"code": failure.code, "message": str(failure), "hint": failure.hint}
+def failure_from(error: Exception, doing: str, secrets: Iterable[str] = ()) -> RunFailed:
+    """The failure that an error means; a defect of ours with its traceback on stderr, in which
+    ``secrets`` are left out."""
+    if isinstance(error, RunFailed):
+        return error
+    if isinstance(error, OSError):
+        code = ERRNO_CODES.get(error.errno or 0, "system_error")
+        return RunFailed(code, f"{error.strerror or type(error).__name__} while {doing}.")
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    for secret in filter(None, secrets):
+        trace = trace.replace(secret, "<url>")
+    print(trace, file=sys.stderr)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"line {at.lineno} of {os.path.basename(at.filename)}"  # noqa: PTH119 - a name
+    return RunFailed("internal", f"{type(error).__name__} at {where}.")
+
+
+def raise_cancelled(number: int, _: object) -> None:
+    raise RunFailed("cancelled", f"The run was cancelled ({signal.Signals(number).name}).")
+
+
+def on_cancel(action: Any) -> None:
+    for each in ENDING_SIGNALS:
+        signal.signal(each, action)

@@ -9,28 +9,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import json
 import os
 import pwd
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, BinaryIO, Optional
 
 from codeferry_agent.run.errors import RunFailed, log, shown
 
 CHUNK = 1 << 20
-MAX_MANIFEST = 256 << 20
-HEADERS = 64 << 10  # of one member, and its lines in the manifest, with the longest of names
-MAX_PATH, MAX_COMPONENT = 4095, 255  # path_resolution(7)
-MAX_HOPS = 40  # path_resolution(7): the kernel follows no more links
-META, MANIFEST, SUMS = b".codeferry", b".codeferry/manifest.json", b".codeferry/SHA256SUMS"
-
-
 LEVELS = 10_000  # of a tree that are removed by one run
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # What only we can rename: a link there is the administrator's, to a larger disk perhaps.
 OURS = os.O_RDONLY | os.O_DIRECTORY
+LIBC = ctypes.CDLL(None, use_errno=True)
+Owner = Optional[tuple[int, int]]  # noqa: UP045 - evaluated, and Python 3.9 has no | for types
 
 
 @contextlib.contextmanager
@@ -42,15 +38,22 @@ def opened(path: Path, how: int = OURS) -> Iterator[int]:
         os.close(descriptor)
 
 
+def file_digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: file.read(CHUNK), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def sync_filesystem(directory: Path) -> None:
     with opened(directory) as descriptor:
-        if ctypes.CDLL(None).syncfs(descriptor) != 0:
+        if LIBC.syncfs(descriptor) != 0:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def exchange(one: Path, other: Path) -> bool:
     """Swap two directories in one step; False where kernel or filesystem cannot."""
-    rename, here, swap = getattr(ctypes.CDLL(None), "renameat2", None), -100, 2
+    rename, here, swap = getattr(LIBC, "renameat2", None), -100, 2
     return rename is not None and rename(here, bytes(one), here, bytes(other), swap) == 0
 
 
@@ -151,9 +154,6 @@ def fill(path: Path, words: str) -> None:
 
 def spare(path: Path) -> Path:
     return path.with_name(f".{path.name}.spare")
-
-
-Owner = Optional[tuple[int, int]]  # noqa: UP045 - evaluated, and Python 3.9 has no | for types
 
 
 def give(owner: Owner, root: int, path: bytes) -> None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codeferry_agent.run.errors import RunFailed
+
 # SSM shows 2,400 of output and errors together, and adds some 70 of its own on failure.
 RESULT_MAX_CHARACTERS = 2300
 TAIL_CHARACTERS = 1000  # of a command's output in the result line, as JSON
@@ -18,6 +20,14 @@ def blank_result(run_id: str) -> dict[str, Any]:
     result.update(files=0, bytes=0, manifest=False, replayed=False)
     result.update(warnings=[], unmet=[], error=None, ran=None, seconds={})
     return result
+
+
+def interrupted(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a run whose command nobody saw end."""
+    ran = {"ending": "interrupted", "exit_code": -1, "signal": 0, "seconds": 0}
+    ran.update(output_bytes=0, tail="")
+    error = RunFailed("interrupted", "interrupted").fields()
+    return dict(recorded, status="failed", error=error, ran=ran)
 
 
 def result_line(result: Mapping[str, Any]) -> str:

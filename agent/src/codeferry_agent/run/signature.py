@@ -73,8 +73,10 @@ class Trust:
         return int(known.get(payload.signature["target"], 0))
 
     def note(self, payload: SimpleNamespace) -> None:
-        """Remember the release as had."""
-        if not self.key or payload.signature["sequence"] <= self.had(payload):
+        """Remember the release as had; nothing of a rollback, which has no signature."""
+        if not self.key or not payload.signature:
+            return
+        if payload.signature["sequence"] <= self.had(payload):
             return
         path = self.path(payload)
         path.parent.mkdir(mode=0o700, exist_ok=True)

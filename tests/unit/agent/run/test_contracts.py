@@ -17,10 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import codeferry_agent.run
-from codeferry_agent.run import files as run_files
 from codeferry_agent.run import payload as run_payload
 from codeferry_agent.run import result as run_result
-from codeferry_agent.run.command import supervise
 from codeferry_agent.run.command.supervise import Ended
 from codeferry_agent.run.errors import RunFailed
 from codeferry_agent.run.release import archive as run_archive
@@ -70,10 +68,10 @@ def test_names_and_limits_are_those_of_the_contracts() -> None:
     assert f"^{run_payload.RUN_ID}$" == names.RUN_ID_PATTERN
     assert run_result.RESULT_MAX_CHARACTERS == RESULT_MAX_CHARACTERS
     assert manifest.LINK_MODE == run_manifest.LINK_MODE
-    assert run_files.META.decode() == manifest.META_DIRECTORY
-    assert run_files.MANIFEST.decode() == manifest.MANIFEST_PATH
-    assert run_files.SUMS.decode() == manifest.SUMS_PATH
-    assert (run_files.MAX_PATH, run_files.MAX_COMPONENT) == (archive.MAX_PATH, archive.MAX_NAME)
+    assert run_payload.META.decode() == manifest.META_DIRECTORY
+    assert run_archive.MANIFEST.decode() == manifest.MANIFEST_PATH
+    assert run_archive.SUMS.decode() == manifest.SUMS_PATH
+    assert (run_archive.MAX_PATH, run_archive.MAX_COMPONENT) == (archive.MAX_PATH, archive.MAX_NAME)
     assert set(run_payload.FIELDS) == set(Payload.__dataclass_fields__)
     fields = set(InstanceResult.__dataclass_fields__)
     assert set(run_result.blank_result("r")) - {"codeferry_result"} == fields
@@ -83,15 +81,15 @@ def test_names_and_limits_are_those_of_the_contracts() -> None:
 
 def test_endings_are_those_of_the_contracts() -> None:
     """How a command ended has the same words and fields on both sides."""
-    result = supervise.interrupted(run_result.blank_result("r"))
+    result = run_result.interrupted(run_result.blank_result("r"))
     assert set(result["ran"]) == set(Ran.__dataclass_fields__)
     ways = [Ended(reason, -1, 0, 0.0, 0, 0, False) for reason in ("timed_out", "cancelled", "")]
     ways.append(ways[-1]._replace(signal=9))
     ways.append(ways[-1]._replace(oom=True))
-    ours = {supervise.outcome_of(way) for way in ways} | {"not_started", "interrupted"}
+    ours = {way.outcome for way in ways} | {"not_started", "interrupted"}
     assert ours == set(get_args(Ending))
     for way in ways:
-        assert not supervise.failure_of(way._replace(exit_code=0), 5) or way.reason or way.signal
+        assert not way._replace(exit_code=0).failure(5) or way.reason or way.signal
 
 
 @given(st.dictionaries(names_of_files, st.tuples(st.integers(0, 0o777), digests)))

@@ -11,12 +11,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from codeferry_agent.run.errors import RunFailed, log
+from codeferry_agent.run.errors import ENDING_SIGNALS, log
+from codeferry_agent.run.files import LIBC
 
 PAUSE = 0.05
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -25,7 +24,7 @@ def fork() -> int:
 
     Python forgets those that come before its own clean-up behind the fork.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         return os.fork()
     finally:
@@ -39,7 +38,7 @@ def wait_passing_on(pid: int, asked: Callable[[], bool]) -> int:
     Signals are waited for, not handled: one that came between a look and a wait would be forgotten
     until the child ends by itself.
     """
-    news = (*ENDING, signal.SIGCHLD)
+    news = (*ENDING_SIGNALS, signal.SIGCHLD)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, news)
     try:
         if asked():
@@ -59,9 +58,6 @@ def become_supervisor() -> None:
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def prctl(option: int, value: int) -> None:
@@ -194,12 +190,3 @@ def ask_for_scope(name: str, properties: tuple[str, ...], path: str) -> bool:
         log(f"No scope: {type(error).__name__}")
         return False
     return done.returncode == 0
-
-
-def raise_cancelled(number: int, _: object) -> None:
-    raise RunFailed("cancelled", f"The run was cancelled ({signal.Signals(number).name}).")
-
-
-def on_cancel(action: Any) -> None:
-    for each in ENDING:
-        signal.signal(each, action)

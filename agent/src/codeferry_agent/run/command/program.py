@@ -48,9 +48,6 @@ def become(account: Account) -> None:
         os.setuid(account.ids[0])
 
 
-STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
 def spawn(
     arguments: Sequence[str], directory: Path, variables: Mapping[str, str], account: Account
 ) -> tuple[int, int]:

@@ -8,7 +8,8 @@ for the document's second step, because Run Command shows only the head of each 
   <root>/.results/<run>.working  until that is so; the pid of the supervisor at work
 
 At most once: the record says "running" before anything is started. Found so when nobody holds
-the run's lock, it was interrupted, and is not started again."""
+the run's lock, it was interrupted, and is not started again.
+"""
 
 from __future__ import annotations
 
@@ -28,33 +29,28 @@ from codeferry_agent.run.command.processes import (
     fork,
     kill_marked,
     leave_agents_unit,
-    on_cancel,
     wait_passing_on,
 )
 from codeferry_agent.run.command.program import Account, Program, account_of, spawn
-from codeferry_agent.run.command.supervise import (
-    Ended,
-    Supervision,
-    exit_status,
-    failure_of,
-    interrupted,
-    with_words,
+from codeferry_agent.run.command.supervise import Ended, Supervision
+from codeferry_agent.run.command.variables import (
+    fetch,
+    parse_variables,
+    standard_variables,
+    whole_path,
 )
-from codeferry_agent.run.command.variables import fetch, parse_variables, whole_path
-from codeferry_agent.run.errors import RunFailed, described
+from codeferry_agent.run.errors import RunFailed, on_cancel
 from codeferry_agent.run.files import fill, read_json, reserve, uid_of, write_json
 from codeferry_agent.run.payload import FIELDS
-from codeferry_agent.run.release import rollback
-from codeferry_agent.run.release.apply import Run, failure_from
+from codeferry_agent.run.release.apply import Run
 from codeferry_agent.run.release.project import prune_records
-from codeferry_agent.run.result import TAIL_CHARACTERS, last_lines, result_line
+from codeferry_agent.run.release.rollback import roll_back
+from codeferry_agent.run.result import TAIL_CHARACTERS, interrupted, last_lines, result_line
 
 INSTALL_SECONDS, HEALTH_SECONDS = 600, 60
 LINE_ROOM, RECORD_ROOM = 4096, 8192
 STOPPED = ("cancelled", "interrupted")
-PASSED_ON = {"TMPDIR": "TMPDIR", "CODEFERRY_INSTANCE_ID": "AWS_SSM_INSTANCE_ID"}
 ENVIRONMENT_URL_VARIABLE = "SSM_environmentUrl"  # from the SSM agent, and not in its log
-REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SSM_REGION_NAME")
 
 
 class CommandRun(Run):
@@ -151,7 +147,7 @@ class CommandRun(Run):
         """Run the command to its end and record it; the exit code."""
         self.front = front
         become_supervisor()
-        leave_agents_unit(self.payload.run_id, whole_path(os.environ.get("PATH", "")))
+        leave_agents_unit(self.payload.run_id, whole_path())
         self.working.write_text(str(os.getpid()))
         self.announce("command")  # ours from here on, also without the front
         self.output = Output(sys.stdout.fileno(), self.last_line.parent)
@@ -178,21 +174,21 @@ class CommandRun(Run):
         failure: RunFailed | None = None
         try:
             failure = self.run(output, ran)
-        except Exception as error:  # noqa: BLE001 - told() hides nothing
-            failure = failure_from(error, self)
+        except Exception as error:  # noqa: BLE001 - nothing is hidden
+            failure = self.failure_from(error)
             if failure.code in STOPPED:
                 ran["ending"] = failure.code
         if failure and self.payload.returning:
-            failure = self.go_back(failure)
+            failure = self.return_to_previous(failure)
         self.clean()
         tail = last_lines(output.tail(), TAIL_CHARACTERS)
         ran.update(output_bytes=output.bytes, tail=tail)
         result = dict(self.result, ran=ran if failure or self.payload.command else None)
         if failure:
-            result.update(status="failed", error=described(failure))
+            result.update(status="failed", error=failure.fields())
         return result
 
-    def heed(self) -> None:
+    def check_stopped(self) -> None:
         """Go no further when the run was stopped."""
         reason = self.stopped()
         if reason:
@@ -200,7 +196,7 @@ class CommandRun(Run):
 
     def run(self, output: Output, ran: dict[str, Any]) -> RunFailed | None:
         """The command, if there is one, then the release's health; what is wrong with them."""
-        self.heed()
+        self.check_stopped()
         account = account_of(self.owner, os.environ)
         variables = self.variables(account)
         if self.payload.install:
@@ -209,8 +205,8 @@ class CommandRun(Run):
         if self.payload.command:
             with self.phase("execute", f"starting the {self.noun}"):
                 ended = self.start(output, variables, account)
-            ran.update(exit_status(ended))
-            failure = failure_of(ended, self.payload.command_seconds)
+            ran.update(ended.exit_status())
+            failure = ended.failure(self.payload.command_seconds)
             if failure:
                 return failure
         return self.check_health(output, variables, account, ran)
@@ -230,10 +226,10 @@ class CommandRun(Run):
             ended = self.watch(output, HEALTH_SECONDS).run(
                 self.starter(self.payload.health[0], self.payload.health, variables, account)
             )
-        failure = failure_of(ended, HEALTH_SECONDS)
+        failure = ended.failure(HEALTH_SECONDS)
         if not failure:
             return None
-        ran.update(exit_status(ended))
+        ran.update(ended.exit_status())
         if failure.code in STOPPED:
             return failure
         return RunFailed("health_failed", f"The health command failed: {failure}.")
@@ -242,20 +238,22 @@ class CommandRun(Run):
         end = time.monotonic() + self.payload.bake_seconds
         while time.monotonic() < end and not self.stopped():
             time.sleep(min(0.2, max(0.0, end - time.monotonic())))
-        self.heed()
+        self.check_stopped()
 
-    def go_back(self, failure: RunFailed) -> RunFailed:
+    def return_to_previous(self, failure: RunFailed) -> RunFailed:
         """Make the release before current again; the failure, and what came of that."""
-        ours, before = self.result["release_id"], self.result["previous"]
-        if before == ours:
-            return with_words(failure, f"Release {ours} was current before, and stays.")
-        try:
-            self.result["returned"] = back = rollback.roll_back(self.project, ours)
-        except OSError as error:
-            return with_words(failure, f"Release {ours} stays: {error.strerror}.")
-        if not back:
-            return with_words(failure, f"There is no release before {ours}, so it stays.")
-        return with_words(failure, f"Release {back} is current again, not {ours}.")
+        ours = self.result["release_id"]
+        if self.result["previous"] == ours:
+            outcome = f"Release {ours} was current before, and stays."
+        else:
+            try:
+                self.result["returned"] = back = roll_back(self.project, ours)
+                outcome = f"There is no release before {ours}, so it stays."
+                if back:
+                    outcome = f"Release {back} is current again, not {ours}."
+            except OSError as error:
+                outcome = f"Release {ours} stays: {error.strerror}."
+        return RunFailed(failure.code, f"{str(failure).rstrip('.')}. {outcome}")
 
     def starter(
         self, name: str, words: list[str], variables: Mapping[str, str], account: Account
@@ -298,25 +296,8 @@ class CommandRun(Run):
     # --- its variables
 
     def variables(self, account: Account) -> dict[str, str]:
-        """A clean environment: nothing of the agent's but where it is."""
-        environ = os.environ
-        variables = {
-            "PATH": whole_path(environ.get("PATH", "")),
-            "HOME": account.home,
-            "USER": account.name,
-            "LOGNAME": account.name,
-            "SHELL": account.shell,
-            "LANG": environ.get("LANG", "C.UTF-8"),
-            "PYTHONUNBUFFERED": "1",
-            "CODEFERRY_ROOT": str(self.root),
-            "CODEFERRY_RUN_ID": self.payload.run_id,
-            "CODEFERRY_PROJECT": self.payload.project,
-        }
-        for ours, theirs in PASSED_ON.items():
-            if environ.get(theirs):
-                variables[ours] = environ[theirs]
-        region = next((environ[name] for name in REGION_VARIABLES if environ.get(name)), "")
-        return {**variables, **dict.fromkeys(REGION_VARIABLES[:2] if region else (), region)}
+        payload = self.payload
+        return standard_variables(self.root, payload.run_id, payload.project, account)
 
     def fetch_variables(self) -> None:
         """The run's own, which may be secrets: they stay in memory."""
@@ -374,7 +355,7 @@ class CommandRun(Run):
         ended = self.watch(output, INSTALL_SECONDS).run(
             lambda: spawn(step, self.directory(), variables, account)
         )
-        failure = failure_of(ended, INSTALL_SECONDS)
+        failure = ended.failure(INSTALL_SECONDS)
         if failure and failure.code in STOPPED:
             raise failure
         if failure:
@@ -389,8 +370,8 @@ def run_supervisor(run: CommandRun, front: int) -> NoReturn:
     code = 2
     try:
         code = run.supervise(front)
-    except Exception as error:  # noqa: BLE001 - the front answers for us; told() says why
-        failure_from(error, run)
+    except Exception as error:  # noqa: BLE001 - the front answers for us; this says why
+        run.failure_from(error)
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -13,13 +13,13 @@ import re
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from codeferry_agent.run.command.output import STALLED, Output
 from codeferry_agent.run.command.processes import PAUSE, descendants, send
-from codeferry_agent.run.errors import RunFailed, described
+from codeferry_agent.run.errors import RunFailed
 
 PIPE_CHUNK = 64 << 10
 GRACE = 5.0  # seconds from TERM to KILL
@@ -37,6 +37,32 @@ class Ended(NamedTuple):
     stragglers: int  # processes that it left behind and that were then ended
     survivors: int  # processes that not even KILL has ended
     oom: bool  # the kernel ran out of memory and killed something meanwhile
+
+    @property
+    def outcome(self) -> str:
+        """One of contracts' Ending."""
+        if self.reason:
+            return self.reason
+        if self.oom and (self.signal == signal.SIGKILL or self.exit_code == 128 + signal.SIGKILL):
+            return "out_of_memory"  # a shell says so of its child
+        return "signalled" if self.signal else "exited"
+
+    def exit_status(self) -> dict[str, Any]:
+        """How it ended, as a result has it."""
+        status = {"exit_code": self.exit_code, "signal": self.signal, "seconds": self.seconds}
+        return {"ending": self.outcome, **status}
+
+    def failure(self, seconds: int) -> RunFailed | None:
+        """The failure, where it has one; ``seconds`` was its timeout."""
+        if self.outcome == "exited":
+            code = self.exit_code
+            return RunFailed("exit_code", f"exit code {code}") if code else None
+        words = {
+            "timed_out": f"timed out after {seconds} s",
+            "out_of_memory": "out of memory",
+            "signalled": f"killed by signal {self.signal}{signal_name(self.signal)}",
+        }
+        return RunFailed(self.outcome, words.get(self.outcome, self.outcome))
 
 
 class Supervision:
@@ -154,7 +180,7 @@ class Supervision:
                 self.terminate()
 
     def terminate(self) -> None:
-        """TERM to all; CONT, because what is stopped could not heed it."""
+        """TERM to all; CONT, because what is stopped could not act on it."""
         self.kill_at = time.monotonic() + GRACE
         found = descendants(os.getpid())
         send(signal.SIGTERM, found)
@@ -175,42 +201,6 @@ class Supervision:
         )
 
 
-def outcome_of(ended: Ended) -> str:
-    """One of contracts' Ending."""
-    if ended.reason:
-        return ended.reason
-    if ended.oom and (ended.signal == signal.SIGKILL or ended.exit_code == 128 + signal.SIGKILL):
-        return "out_of_memory"  # a shell says so of its child
-    return "signalled" if ended.signal else "exited"
-
-
-def exit_status(ended: Ended) -> dict[str, Any]:
-    """How a program ended, as a result has it."""
-    found = {"exit_code": ended.exit_code, "signal": ended.signal, "seconds": ended.seconds}
-    return {"ending": outcome_of(ended), **found}
-
-
-def with_words(failure: RunFailed, words: str) -> RunFailed:
-    """The same failure, and what else is to be said."""
-    return RunFailed(failure.code, f"{str(failure).rstrip('.')}. {words}")
-
-
-def failure_of(ended: Ended, seconds: int) -> RunFailed | None:
-    """What is wrong with how a program ended, in words."""
-    ending = outcome_of(ended)
-    if ending == "exited":
-        code = ended.exit_code
-        return RunFailed("exit_code", f"exit code {code}") if code else None
-    words = {
-        "timed_out": f"timed out after {seconds} s",
-        "out_of_memory": "out of memory",
-        "cancelled": "cancelled",
-        "interrupted": "interrupted",
-        "signalled": f"killed by signal {ended.signal}{signal_name(ended.signal)}",
-    }
-    return RunFailed(ending, words[ending])
-
-
 def signal_name(number: int) -> str:
     try:
         return f" ({signal.Signals(number).name})"
@@ -218,19 +208,11 @@ def signal_name(number: int) -> str:
         return ""
 
 
-def interrupted(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer of a run whose command nobody saw end."""
-    ran = {"ending": "interrupted", "exit_code": -1, "signal": 0, "seconds": 0}
-    ran.update(output_bytes=0, tail="")
-    failure = RunFailed("interrupted", "interrupted")
-    return dict(recorded, status="failed", error=described(failure), ran=ran)
-
-
 def oom_kills() -> int:
     """How often the kernel has killed for want of memory: in our cgroup, else at all."""
-    for path, word in _counters():
+    for path in _counters():
         try:
-            found = re.search(rf"^{word} (\d+)$", path.read_text(), re.MULTILINE)
+            found = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
         except OSError:
             continue
         if found:
@@ -238,7 +220,7 @@ def oom_kills() -> int:
     return 0
 
 
-def _counters() -> Iterator[tuple[Path, str]]:
+def _counters() -> Iterator[Path]:
     top = Path("/sys/fs/cgroup")
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
@@ -246,7 +228,7 @@ def _counters() -> Iterator[tuple[Path, str]]:
         groups = []
     for number, controllers, path in (line.split(":", 2) for line in groups):
         if "memory" in controllers.split(","):
-            yield top / "memory" / path.lstrip("/") / "memory.oom_control", "oom_kill"
+            yield top / "memory" / path.lstrip("/") / "memory.oom_control"
         elif number == "0":
-            yield top / path.lstrip("/") / "memory.events", "oom_kill"
-    yield Path("/proc/vmstat"), "oom_kill"
+            yield top / path.lstrip("/") / "memory.events"
+    yield Path("/proc/vmstat")

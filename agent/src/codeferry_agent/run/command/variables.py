@@ -1,27 +1,54 @@
-"""A command's variables: the usual ones, and the run's own, which may be secrets."""
+"""Variables of a command: the usual ones, and the run's own, which may be secrets."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
-from codeferry_agent.run.command.program import STANDARD_PATH
+from codeferry_agent.run.command.program import Account
 from codeferry_agent.run.errors import RunFailed
-from codeferry_agent.run.payload import text
+from codeferry_agent.run.payload import is_argument
 from codeferry_agent.run.release.download import BACKOFF
 
+STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PASSED_ON = {"TMPDIR": "TMPDIR", "CODEFERRY_INSTANCE_ID": "AWS_SSM_INSTANCE_ID"}
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SSM_REGION_NAME")
 ENVIRONMENT_LIMIT = 256 << 10
 ENVIRONMENT_ATTEMPTS, ENVIRONMENT_TIMEOUT = 5, 10.0  # seconds without a byte
 
 
-def whole_path(path: str) -> str:
+def whole_path() -> str:
     """The agent's PATH, and behind it the usual places that it lacks."""
-    parts = [part for part in path.split(":") if part]
+    parts = [part for part in os.environ.get("PATH", "").split(":") if part]
     return ":".join(parts + [p for p in STANDARD_PATH.split(":") if p not in parts])
+
+
+def standard_variables(root: Path, run_id: str, project: str, account: Account) -> dict[str, str]:
+    """A clean environment: nothing of the agent's but where it is."""
+    environ = os.environ
+    variables = {
+        "PATH": whole_path(),
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": account.shell,
+        "LANG": environ.get("LANG", "C.UTF-8"),
+        "PYTHONUNBUFFERED": "1",
+        "CODEFERRY_ROOT": str(root),
+        "CODEFERRY_RUN_ID": run_id,
+        "CODEFERRY_PROJECT": project,
+    }
+    for ours, theirs in PASSED_ON.items():
+        if environ.get(theirs):
+            variables[ours] = environ[theirs]
+    region = next((environ[name] for name in REGION_VARIABLES if environ.get(name)), "")
+    return {**variables, **dict.fromkeys(REGION_VARIABLES[:2] if region else (), region)}
 
 
 def fetch(url: str) -> bytes:
@@ -46,13 +73,12 @@ def fetch(url: str) -> bytes:
 
 def parse_variables(content: bytes) -> dict[str, str]:
     """A JSON object of names and texts; no failure quotes any of it."""
-    fits = text("[^\\x00\\ud800-\\udc7f\\udd00-\\udfff]*")
     try:
         found = json.loads(content) if len(content) <= ENVIRONMENT_LIMIT else None
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(
-        re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and fits(value)
+        re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and is_argument(value)
         for name, value in found.items()
     ):
         raise RunFailed("environment_invalid", "The command's variables are not as agreed.")

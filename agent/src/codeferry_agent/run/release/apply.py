@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from codeferry_agent.run.command.processes import on_cancel
-from codeferry_agent.run.errors import ERRNO_CODES, RunFailed, described, first, log, reached
+from codeferry_agent.run.errors import RunFailed, failure_from, first, log, on_cancel, reached
 from codeferry_agent.run.files import (
-    MANIFEST,
-    discard,
+    file_digest,
     find_owner,
     read_json,
     refuse_foreign,
     sync_filesystem,
     write_json,
 )
-from codeferry_agent.run.payload import FIELDS, RUN_ID, parse_payload
-from codeferry_agent.run.release.archive import extract
-from codeferry_agent.run.release.download import Download, check_space, file_digest
+from codeferry_agent.run.payload import FIELDS
+from codeferry_agent.run.release.archive import MANIFEST, extract
+from codeferry_agent.run.release.download import Download, check_space
 from codeferry_agent.run.release.manifest import Entry, check_manifest, tree_digest, unmet
 from codeferry_agent.run.release.project import Project, locked
-from codeferry_agent.run.result import blank_result
 from codeferry_agent.run.signature import Trust
 
 
@@ -83,9 +76,7 @@ class Run:
         for directory in (self.project.path, self.project.releases, self.project.shared):
             refuse_foreign(directory.stat(), self.owner, directory.name.encode())
         self.result["previous"] = self.project.current()
-        prefix = f"{self.payload.run_id}."
-        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.project.staging))
-        try:
+        with self.project.staged(self.payload.run_id) as staging:
             self.prune(staging)  # a disk full of releases may have no room for one more
             with self.phase("download", "downloading to staging"):
                 self.download(staging / "archive.tar.gz")
@@ -95,8 +86,6 @@ class Run:
                 self.activate(staging, entries)
             self.note(staging / "record.json")
             reached("recorded")
-        finally:
-            discard(staging)
 
     def note(self, intention: Path) -> None:
         try:
@@ -162,12 +151,14 @@ class Run:
             if path not in own:
                 self.warn(f"{path} is not kept: the release has had its own since it was made.")
         reached("released")
-        self.switch(staging, release_id)
+        self.switch(staging, release_id, "applied")
+        self.prune(staging)
+        reached("pruned")
 
-    def switch(self, staging: Path, release_id: str) -> None:
-        on_cancel(self.remember)  # from here on the run is applied, and says so
+    def switch(self, staging: Path, release_id: str, status: str) -> None:
+        on_cancel(self.remember)  # from here on it is done, and says so
         already = self.project.current() == release_id
-        status = "unchanged" if already else "applied"
+        status = "unchanged" if already else status
         done = dict(self.result, release_id=release_id, status=status)
         write_json(staging / "record.json", self.recorded(done))  # for settle(), if we are killed
         reached("intended")
@@ -177,8 +168,6 @@ class Run:
         reached("switched")
         self.result.update(done)
         log(f"Release {release_id} is current")
-        self.prune(staging)
-        reached("pruned")
 
     def prune(self, staging: Path) -> None:
         try:
@@ -202,34 +191,7 @@ class Run:
         finally:
             self.result["seconds"][name] = round(time.monotonic() - began, 3)
 
-
-def answer(environ: Mapping[str, str], kind: type[Run] = Run) -> dict[str, Any]:
-    """Do what the environment asks for; the result, whatever happens."""
-    run_id = environ.get("CODEFERRY_RUN_ID", "")
-    result = blank_result(run_id if re.fullmatch(RUN_ID, run_id) else "")
-    run: Run | None = None
-    try:
-        payload = parse_payload(environ.get("CODEFERRY_PAYLOAD", ""), kind.fields)
-        result.update(run_id=payload.run_id, project=payload.project)
-        run = kind(payload, Path(environ.get("CODEFERRY_ROOT", "/opt/codeferry")), result)
-        return run.apply(float(environ.get("CODEFERRY_LOCK_SECONDS", "120")))
-    except Exception as error:  # noqa: BLE001 - the instance must answer; told() hides nothing
-        failure = failure_from(error, run)
-    return {**result, "status": "failed", "error": described(failure)}
-
-
-def failure_from(error: Exception, run: Run | None) -> RunFailed:
-    """The failure in our words; a defect of ours with its traceback on stderr, less the URL."""
-    if isinstance(error, RunFailed):
-        return error
-    if isinstance(error, OSError):
-        code = ERRNO_CODES.get(error.errno or 0, "system_error")
-        doing = run.doing if run else "starting"
-        return RunFailed(code, f"{error.strerror or type(error).__name__} while {doing}.")
-    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    for url in (getattr(run.payload, "url", ""), run.environment_url) if run else ():
-        trace = trace.replace(url, "<url>") if url else trace
-    print(trace, file=sys.stderr)
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"line {at.lineno} of {os.path.basename(at.filename)}"  # noqa: PTH119 - a name
-    return RunFailed("internal", f"{type(error).__name__} at {where}.")
+    def failure_from(self, error: Exception) -> RunFailed:
+        """The failure that an error of this run means, without the URLs it has been given."""
+        secrets = getattr(self.payload, "url", ""), self.environment_url
+        return failure_from(error, self.doing, secrets)

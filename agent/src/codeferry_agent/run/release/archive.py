@@ -13,21 +13,16 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple
 
 from codeferry_agent.run.errors import invalid, reached, refused, shown, too_large
-from codeferry_agent.run.files import (
-    CHUNK,
-    HEADERS,
-    MANIFEST,
-    MAX_COMPONENT,
-    MAX_HOPS,
-    MAX_MANIFEST,
-    MAX_PATH,
-    META,
-    SUMS,
-    Owner,
-    give,
-    opened,
-)
+from codeferry_agent.run.files import CHUNK, Owner, give, opened
+from codeferry_agent.run.payload import META
 from codeferry_agent.run.release.manifest import Entry, link_entry
+
+MANIFEST, SUMS = b".codeferry/manifest.json", b".codeferry/SHA256SUMS"
+META_MEMBERS = {(META, "directory"), (MANIFEST, "file"), (SUMS, "file")}
+MAX_MANIFEST = 256 << 20
+HEADERS = 64 << 10  # of one member, and its lines in the manifest, with the longest of names
+MAX_PATH, MAX_COMPONENT = 4095, 255  # path_resolution(7)
+MAX_HOPS = 40  # path_resolution(7): the kernel follows no more links
 
 
 class GzipStream:
@@ -252,9 +247,6 @@ class TreeWriter:
             os.symlink(target, path, dir_fd=self.root)
             give(self.owner, self.root, path)
             self.entries[path] = link_entry(target)
-
-
-META_MEMBERS = {(META, "directory"), (MANIFEST, "file"), (SUMS, "file")}
 
 
 def extract(archive: Path, tree: Path, owner: Owner, payload: SimpleNamespace) -> TreeWriter:

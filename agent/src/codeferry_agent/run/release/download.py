@@ -1,8 +1,7 @@
-"""The archive's way from S3 to staging."""
+"""Download an archive from S3, by ranges that go on where they broke off."""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import queue
@@ -11,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from codeferry_agent.run.errors import Interrupted, RunFailed, log
 from codeferry_agent.run.files import CHUNK
@@ -23,7 +21,7 @@ PROGRESS = 64 << 10  # bytes of it between two that broke off: else a byte each 
 
 
 class Response(http.client.HTTPResponse):
-    """An answer with an end: the library reads "100 Continue" and trailers as long as they come."""
+    """A response with an end: the library reads "100 Continue" and trailers without one."""
 
     interim = 0
 
@@ -44,7 +42,7 @@ http.client.HTTPConnection.response_class = Response
 
 
 class Download:
-    """An archive on its way to ``path``; a broken range goes on where it stopped."""
+    """The download of an archive to ``path``."""
 
     def __init__(self, url: str, size: int, path: Path) -> None:
         self.url, self.size, self.path = url, size, path
@@ -128,13 +126,6 @@ def http_failure(status: int) -> Exception:
     codes.update(dict.fromkeys((400, 401, 403), "url_expired"))
     code = codes.get(status, "download_failed")
     return RunFailed(code, f"S3 refused the download (HTTP {status}, {code.replace('_', ' ')}).")
-
-
-def file_digest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    for chunk in iter(lambda: file.read(CHUNK), b""):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _mb(count: int) -> str:

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from codeferry_agent.run.errors import RunFailed, first, invalid
-from codeferry_agent.run.files import opened
-from codeferry_agent.run.release.download import file_digest
+from codeferry_agent.run.files import file_digest, opened
 
 LINK_MODE = 0o120000
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ from codeferry_agent.run.files import (
     write_json,
 )
 from codeferry_agent.run.release.manifest import Entry, damaged, foreign
+
+RECORDS_KEPT = 200
 
 
 class Lock:
@@ -72,12 +75,12 @@ def acquire(lock: int, run_id: str, deadline: float) -> None:
         except BlockingIOError:
             at_work, work, pid = holder(lock)
             if (work and at_work != run_id) or (not work and time.monotonic() >= deadline):
-                raise held(lock, at_work, pid) from None
+                raise locked_by(lock, at_work, pid) from None
             time.sleep(0.1)
 
 
-def held(lock: int, run_id: str, pid: str) -> RunFailed:
-    """Who holds it, and what ends that."""
+def locked_by(lock: int, run_id: str, pid: str) -> RunFailed:
+    """The failure that names the holder, and what ends that."""
     if not pid or has_open(pid, lock):
         hint = f"Wait for it, or stop it: ferry cancel {run_id}" if run_id else ""
         return RunFailed("locked", f"Run {run_id} holds the project.", hint)
@@ -100,9 +103,6 @@ def has_open(pid: str, file: int) -> bool:
     return False
 
 
-RECORDS_KEPT = 200
-
-
 class Project:
     """The releases of one project; whoever changes them holds the lock."""
 
@@ -120,6 +120,15 @@ class Project:
         self.runs.chmod(0o700)  # records quote what commands print
         with opened(self.path) as at:
             make_directory(at, b"shared", self.owner)
+
+    @contextlib.contextmanager
+    def staged(self, name: str) -> Iterator[Path]:
+        """A directory in staging, removed in the end."""
+        directory = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.staging))
+        try:
+            yield directory
+        finally:
+            discard(directory)
 
     def current(self) -> str:
         """The id of the current release, or nothing."""

@@ -1,18 +1,17 @@
 """Make an earlier release of a project the current one again.
 
 A rollback run does this and nothing else, and a release that fails in a roll-out is left in the
-same way."""
+same way.
+"""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from codeferry_agent.run.command.processes import on_cancel
 from codeferry_agent.run.errors import RunFailed
-from codeferry_agent.run.files import discard, write_json
+from codeferry_agent.run.files import write_json
 from codeferry_agent.run.payload import FIELDS, text
 from codeferry_agent.run.release.apply import Run
 from codeferry_agent.run.release.project import Project
@@ -31,7 +30,8 @@ class RollbackRun(Run):
     }
 
     def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
-        payload.user = ""  # a release has its owner already
+        # A release has its owner already, and its signature was checked when it came.
+        payload.user, payload.signature = "", None
         super().__init__(payload, root, result)
 
     def apply(self, lock_seconds: float) -> dict[str, Any]:
@@ -46,13 +46,9 @@ class RollbackRun(Run):
         current = self.result["previous"] = self.project.current()
         with self.phase("activate", "making the release current"):
             wanted = self.wanted(current)
-            prefix = f"{self.payload.run_id}."
-            staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.project.staging))
-            try:
-                self.switch_to(wanted, staging)
+            with self.project.staged(self.payload.run_id) as staging:
+                self.switch(staging, wanted, "restored")
                 self.note(staging / "record.json")
-            finally:
-                discard(staging)
 
     def wanted(self, current: str) -> str:
         """The release to be current at the end."""
@@ -73,16 +69,6 @@ class RollbackRun(Run):
             raise RunFailed("release_missing", f"There is no release before {current or 'any'}.")
         return before[0]
 
-    def switch_to(self, release_id: str, staging: Path) -> None:
-        on_cancel(self.remember)  # from here on it is done, and says so
-        already = self.project.current() == release_id
-        status = "unchanged" if already else "restored"
-        done = dict(self.result, release_id=release_id, status=status)
-        write_json(staging / "record.json", done)  # for settle(), if we are killed
-        if not already:
-            self.project.switch(release_id, staging)
-        self.result.update(done)
-
 
 def present(project: Project) -> list[str]:
     """The releases that can be switched to, last activated first."""
@@ -99,10 +85,7 @@ def roll_back(project: Project, release_id: str) -> str:
     before = [each for each in present(project) if each != release_id]
     if not before or project.current() != release_id:
         return ""
-    staging = Path(tempfile.mkdtemp(prefix="leaving.", dir=project.staging))
-    try:
+    with project.staged("leaving") as staging:
         project.switch(before[0], staging)
         write_json(project.path / "activations.json", before)
-    finally:
-        discard(staging)
     return before[0]

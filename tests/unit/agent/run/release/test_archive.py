@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent.run import files
 from codeferry_agent.run.files import opened
+from codeferry_agent.run.release import archive
 from codeferry_contracts import manifest
 from tests.unit.agent.archives import (
     SMALL,
@@ -246,7 +246,7 @@ def test_what_compresses_extremely_well_arrives(instance: Instance) -> None:
 def test_very_deep_paths_arrive_and_go(instance: Instance) -> None:
     """As deep as Linux can open; nothing of it is left when its release is pruned."""
     deep = "/".join(["d"] * 2046) + "/end"
-    assert len(deep) == files.MAX_PATH
+    assert len(deep) == archive.MAX_PATH
     first = instance.push({deep: b"x", "up": Link(deep[:-4])})
     with opened(instance.current.resolve()) as root:
         assert os.stat(deep, dir_fd=root).st_size == 1
