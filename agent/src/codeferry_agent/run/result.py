@@ -1,4 +1,4 @@
-"""The answer of an instance: one line of JSON that Run Command shows whole."""
+"""The result of a run on an instance: one line of JSON that Run Command shows whole."""
 
 from __future__ import annotations
 

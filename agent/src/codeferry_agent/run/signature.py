@@ -1,4 +1,4 @@
-"""Whether what a run brings was signed by whom this instance's document trusts.
+"""Check that a run is signed with the key that this instance's document pins.
 
 <root>/.signed/<project>    the highest sequence that each target has had of the project"""
 
@@ -59,16 +59,16 @@ class Trust:
                     "signature_invalid", "The variables are not those that were signed."
                 )
 
-    # --- what was had before; for who holds the project's lock
+    # --- what was had before; only under the project's lock
 
     def check_newer(self, payload: SimpleNamespace) -> None:
         """Refused when the target has had a later release of the project here."""
-        if self.key and payload.signature["sequence"] < self.had(payload):
+        if self.key and payload.signature["sequence"] < self.highest(payload):
             raise RunFailed(
                 "signature_replayed", "A release that was signed later has been here already."
             )
 
-    def had(self, payload: SimpleNamespace) -> int:
+    def highest(self, payload: SimpleNamespace) -> int:
         known = read_json(self.path(payload)) or {}
         return int(known.get(payload.signature["target"], 0))
 
@@ -76,7 +76,7 @@ class Trust:
         """Remember the release as had; nothing of a rollback, which has no signature."""
         if not self.key or not payload.signature:
             return
-        if payload.signature["sequence"] <= self.had(payload):
+        if payload.signature["sequence"] <= self.highest(payload):
             return
         path = self.path(payload)
         path.parent.mkdir(mode=0o700, exist_ok=True)

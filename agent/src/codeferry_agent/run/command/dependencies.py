@@ -1,4 +1,4 @@
-"""What to run so that a project's dependencies are in its virtual environment.
+"""Install a project's dependencies into its virtual environment.
 
 uv where the instance has it, else venv and pip. What is installed stays until the files that
 name it change."""
@@ -62,22 +62,22 @@ def plan(
         if uv:
             # Not the project itself: it would be installed from a release that will go.
             lean = ["--frozen", "--no-dev", "--no-install-project"]
-            return Plan([[uv, "sync", *lean]], _print(found, uv), [])
+            return Plan([[uv, "sync", *lean]], _fingerprint(found, uv), [])
         warnings.append("uv.lock is not used: the instance has no uv.")
     if found["requirements.txt"]:
         return Plan(
             fresh + _install(venv, ["-r", "requirements.txt"], uv, python),
-            _print(found, uv or python),
+            _fingerprint(found, uv or python),
             warnings,
         )
     if is_project:  # its own code is installed too, and so with every release
         steps = fresh + _install(venv, ["."], uv, python)
-        return Plan(steps, _print(found, uv or python, release_id), warnings)
+        return Plan(steps, _fingerprint(found, uv or python, release_id), warnings)
     return None
 
 
 def missing(plan: Plan, venv: Path, uid: int, noted: Any) -> list[list[str]]:
-    """The steps that are left, of which the note in ``noted`` tells; none where all is installed.
+    """The steps that are left, by the note in ``noted``; none where all is installed.
 
     What another user may have installed, or touched, is begun anew. (Notes of the versions before
     are of no user: there the owner of the environment decides.)
@@ -103,7 +103,7 @@ def _install(venv: Path, what: list[str], uv: str | None, python: str) -> list[l
     return [[python, "-m", "venv", str(venv)], [inside, "-m", "pip", "install", *what]]
 
 
-def _print(found: Mapping[str, bytes], *also: str) -> str:
+def _fingerprint(found: Mapping[str, bytes], *also: str) -> str:
     digest = hashlib.sha256("\0".join(also).encode())
     for name in NAMED_IN:
         digest.update(hashlib.sha256(found[name]).digest())
@@ -111,7 +111,7 @@ def _print(found: Mapping[str, bytes], *also: str) -> str:
 
 
 def found_in(release: Path, account: Account) -> dict[str, bytes]:
-    """The files that name dependencies, as who runs the command may read them; empty without one.
+    """The files that name dependencies, as the command's user may read them; empty without one.
 
     In a process that has become them: a link of theirs leads no further than they get.
     """

@@ -1,4 +1,4 @@
-"""What a program prints: taken at once, passed on as its reader takes it, its end kept.
+"""Output of programs: taken at once, passed on as its reader takes it, its end kept.
 
 The SSM agent reads about half a megabyte a second (byte by byte, into two files). A program that
 had to wait for that would run as slowly and lose its timeout to it."""

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -34,6 +34,7 @@ from codeferry_agent.run.command.processes import (
 from codeferry_agent.run.command.program import Account, Program, account_of, spawn
 from codeferry_agent.run.command.supervise import Ended, Supervision
 from codeferry_agent.run.command.variables import (
+    check_url,
     fetch,
     parse_variables,
     standard_variables,
@@ -41,7 +42,6 @@ from codeferry_agent.run.command.variables import (
 )
 from codeferry_agent.run.errors import RunFailed, on_cancel
 from codeferry_agent.run.files import fill, read_json, reserve, uid_of, write_json
-from codeferry_agent.run.payload import FIELDS
 from codeferry_agent.run.release.apply import Run
 from codeferry_agent.run.release.project import prune_records
 from codeferry_agent.run.release.rollback import roll_back
@@ -57,6 +57,9 @@ class CommandRun(Run):
     """A release, and the command to run in it if there is one."""
 
     noun = "command"
+    output: Output
+    account: Account
+    variables: dict[str, str]
 
     def __init__(self, payload: SimpleNamespace, root: Path, result: dict[str, Any]) -> None:
         super().__init__(payload, root, result)
@@ -64,21 +67,21 @@ class CommandRun(Run):
         self.last_line = root / ".results" / payload.run_id
         self.working = self.last_line.with_name(f"{payload.run_id}.working")
         self.environment_url = os.environ.get(ENVIRONMENT_URL_VARIABLE, "")
-        self.own: dict[str, str] = {}
-        self.lacking: RunFailed | None = None  # why there are none
+        self.own_variables: dict[str, str] = {}
+        self.variables_failure: RunFailed | None = None  # why there are none
 
     def apply(self, lock_seconds: float) -> dict[str, Any]:
         """As a release's; the variables come first, while their URL is fresh."""
         self.fetch_variables()
         return super().apply(lock_seconds)
 
-    def deliver(self) -> None:
-        if self.lacking:  # who only answers from its record needs none
-            raise self.lacking
+    def perform(self) -> None:
+        if self.variables_failure:  # an answer from the record needs none
+            raise self.variables_failure
         run_id, work = self.lock.before
         if work:  # it died, and what it had started may live on
             self.kill_leftovers(run_id)
-        super().deliver()
+        super().perform()
         if self.goes_on():
             self.execute()
 
@@ -92,7 +95,7 @@ class CommandRun(Run):
             self.working.unlink(missing_ok=True)
         answered = super().replay(recorded)
         if recorded.get("ran"):
-            self.tell(answered)
+            self.write_last_line(answered)
         return answered
 
     def interrupted(self, recorded: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +110,7 @@ class CommandRun(Run):
     def execute(self) -> NoReturn:
         """Start the supervisor and wait for it; the last line is then in its place."""
         self.doing = f"preparing the {self.noun}"
-        on_cancel(self.remember)
+        on_cancel(self.note_cancel)
         self.announce("command")
         self.make_room()
         running = dict(self.result, status="running")
@@ -118,7 +121,7 @@ class CommandRun(Run):
             run_supervisor(self, front)
         code = wait_passing_on(supervisor, lambda: self.cancelled)
         if code not in (0, 1):
-            self.tell(self.interrupted(running))
+            self.write_last_line(self.interrupted(running))
             self.close()
         sys.exit(code and 1)
 
@@ -132,11 +135,11 @@ class CommandRun(Run):
         prune_records(self.last_line.parent)
         reserve(self.record, len(json.dumps(self.result)) + RECORD_ROOM)
         reserve(self.last_line, LINE_ROOM)
-        self.tell(interrupted(self.result))
+        self.write_last_line(interrupted(self.result))
         reserve(self.last_line, LINE_ROOM)
         self.working.touch()
 
-    def tell(self, result: Mapping[str, Any]) -> None:
+    def write_last_line(self, result: Mapping[str, Any]) -> None:
         """Leave the line that the document's second step prints."""
         self.last_line.parent.mkdir(mode=0o700, exist_ok=True)
         fill(self.last_line, result_line(result) + "\n")
@@ -151,15 +154,15 @@ class CommandRun(Run):
         self.working.write_text(str(os.getpid()))
         self.announce("command")  # ours from here on, also without the front
         self.output = Output(sys.stdout.fileno(), self.last_line.parent)
-        result = self.conclude(self.output)
+        result = self.conclude()
         fill(self.record, json.dumps(result))
-        self.tell(result)
-        self.output.finish()  # last, for who reads it may be slow, and may be killed
+        self.write_last_line(result)
+        self.output.finish()  # last, for its reader may be slow, and we may be killed
         self.close()
         return 1 if result["error"] else 0
 
     def stopped(self) -> str:
-        """Why nothing more is to be done, if so: a cancel, or nobody who hears of it is left."""
+        """Why nothing more is to be done, if so: a cancel, or nobody is left to report to."""
         if self.output.gone or os.getppid() != self.front:
             return "interrupted"
         return "cancelled" if self.cancelled else ""
@@ -168,12 +171,12 @@ class CommandRun(Run):
         self.working.unlink(missing_ok=True)
         self.announce("")
 
-    def conclude(self, output: Output) -> dict[str, Any]:
+    def conclude(self) -> dict[str, Any]:
         """The final result, whatever happens."""
         ran: dict[str, Any] = {"ending": "not_started", "exit_code": -1, "signal": 0, "seconds": 0}
         failure: RunFailed | None = None
         try:
-            failure = self.run(output, ran)
+            failure = self.run(ran)
         except Exception as error:  # noqa: BLE001 - nothing is hidden
             failure = self.failure_from(error)
             if failure.code in STOPPED:
@@ -181,8 +184,8 @@ class CommandRun(Run):
         if failure and self.payload.returning:
             failure = self.return_to_previous(failure)
         self.clean()
-        tail = last_lines(output.tail(), TAIL_CHARACTERS)
-        ran.update(output_bytes=output.bytes, tail=tail)
+        tail = last_lines(self.output.tail(), TAIL_CHARACTERS)
+        ran.update(output_bytes=self.output.bytes, tail=tail)
         result = dict(self.result, ran=ran if failure or self.payload.command else None)
         if failure:
             result.update(status="failed", error=failure.fields())
@@ -194,38 +197,70 @@ class CommandRun(Run):
         if reason:
             raise RunFailed(reason, reason)
 
-    def run(self, output: Output, ran: dict[str, Any]) -> RunFailed | None:
+    def run(self, ran: dict[str, Any]) -> RunFailed | None:
         """The command, if there is one, then the release's health; what is wrong with them."""
         self.check_stopped()
-        account = account_of(self.owner, os.environ)
-        variables = self.variables(account)
+        self.account = account_of(self.owner, os.environ)
+        usual = self.usual_variables()
+        self.variables = {**usual, **self.own_variables}
         if self.payload.install:
-            variables.update(self.install(output, {**variables, **self.own}, account))
-        variables.update(self.own)
+            self.variables = {**usual, **self.install(), **self.own_variables}
         if self.payload.command:
             with self.phase("execute", f"starting the {self.noun}"):
-                ended = self.start(output, variables, account)
+                ended = self.run_command()
             ran.update(ended.exit_status())
             failure = ended.failure(self.payload.command_seconds)
             if failure:
                 return failure
-        return self.check_health(output, variables, account, ran)
+        return self.check_health(ran)
+
+    def run_command(self) -> Ended:
+        name, words = self.payload.command[0], self.arguments()
+        ended = self.run_program(name, words, self.payload.command_seconds)
+        if ended.stragglers:
+            self.warn(f"{ended.stragglers} processes outlived the {self.noun} and were ended.")
+        if ended.survivors:
+            self.warn(f"{ended.survivors} processes could not be killed.")
+        return ended
+
+    def run_program(self, name: str, words: list[str], seconds: int) -> Ended:
+        """Run a program, called ``name``, to its end; RunFailed where it does not start."""
+        directory = self.directory()
+
+        def start() -> tuple[int, int]:
+            try:
+                return spawn(words, directory, self.variables, self.account)
+            except OSError as error:
+                program = Program(self.noun, name, directory, self.variables["PATH"])
+                raise program.explain(error) from None
+
+        return self.supervision(seconds).run(start)
+
+    def supervision(self, seconds: int) -> Supervision:
+        return Supervision(self.output, seconds=seconds, stopped=self.stopped)
+
+    def arguments(self) -> list[str]:
+        arguments: list[str] = self.payload.command
+        return arguments
+
+    def directory(self) -> Path:
+        return self.project.path / "current"
+
+    def clean(self) -> None:
+        """Remove what only the command needed."""
 
     # --- its health
 
-    def check_health(
-        self, output: Output, variables: Mapping[str, str], account: Account, ran: dict[str, Any]
-    ) -> RunFailed | None:
+    def check_health(self, ran: dict[str, Any]) -> RunFailed | None:
         """What is wrong with the release after it was left alone for a while."""
+        health = self.payload.health
         if self.payload.bake_seconds:
             with self.phase("bake", "waiting before the health command"):
                 self.bake()
-        if not self.payload.health:
+        if not health:
             return None
         with self.phase("health", "starting the health command"):
-            ended = self.watch(output, HEALTH_SECONDS).run(
-                self.starter(self.payload.health[0], self.payload.health, variables, account)
-            )
+            ended = self.run_program(health[0], health, HEALTH_SECONDS)
         failure = ended.failure(HEALTH_SECONDS)
         if not failure:
             return None
@@ -255,81 +290,36 @@ class CommandRun(Run):
                 outcome = f"Release {ours} stays: {error.strerror}."
         return RunFailed(failure.code, f"{str(failure).rstrip('.')}. {outcome}")
 
-    def starter(
-        self, name: str, words: list[str], variables: Mapping[str, str], account: Account
-    ) -> Callable[[], tuple[int, int]]:
-        """What starts a program, called ``name``; Refused, in words, where it does not start."""
-        directory = self.directory()
-
-        def begin() -> tuple[int, int]:
-            try:
-                return spawn(words, directory, variables, account)
-            except OSError as error:
-                program = Program(self.noun, name, directory, variables["PATH"])
-                raise program.explain(error) from None
-
-        return begin
-
-    def start(self, output: Output, variables: Mapping[str, str], account: Account) -> Ended:
-        name, words = self.payload.command[0], self.arguments(variables)
-        begin = self.starter(name, words, variables, account)
-        ended = self.watch(output, self.payload.command_seconds).run(begin)
-        if ended.stragglers:
-            self.warn(f"{ended.stragglers} processes outlived the {self.noun} and were ended.")
-        if ended.survivors:
-            self.warn(f"{ended.survivors} processes could not be killed.")
-        return ended
-
-    def watch(self, output: Output, seconds: int) -> Supervision:
-        return Supervision(output, seconds=seconds, stopped=self.stopped)
-
-    def arguments(self, _: Mapping[str, str]) -> list[str]:
-        arguments: list[str] = self.payload.command
-        return arguments
-
-    def directory(self) -> Path:
-        return self.project.path / "current"
-
-    def clean(self) -> None:
-        """Remove what only the command needed."""
-
     # --- its variables
 
-    def variables(self, account: Account) -> dict[str, str]:
+    def usual_variables(self) -> dict[str, str]:
         payload = self.payload
-        return standard_variables(self.root, payload.run_id, payload.project, account)
+        return standard_variables(self.root, payload.run_id, payload.project, self.account)
 
     def fetch_variables(self) -> None:
         """The run's own, which may be secrets: they stay in memory."""
         if not self.payload.environment:
             return
-        if not FIELDS["url"](self.environment_url):
-            self.lacking = RunFailed(
-                "agent_outdated",
-                "The instance's SSM agent is older than 3.3.2746.0: it would write where the "
-                "variables are to be had into a log that every user of the instance may read.",
-            )
-            return
         self.doing = "fetching the command's variables"
         try:
+            check_url(self.environment_url)
             self.trust.check(self.payload)
             content = fetch(self.environment_url)
             self.trust.check_variables(self.payload, content)
-            self.own = parse_variables(content)
+            self.own_variables = parse_variables(content)
         except RunFailed as failure:
             if failure.code == "cancelled":
                 raise
-            self.lacking = failure
+            self.variables_failure = failure
 
     # --- its dependencies
 
-    def install(
-        self, output: Output, variables: Mapping[str, str], account: Account
-    ) -> dict[str, str]:
+    def install(self) -> dict[str, str]:
         """Install what the release names; the variables that make it the command's."""
         venv, marker = self.project.venv()
-        uv = dependencies.find_uv(variables["PATH"], account.home)
-        found = dependencies.found_in(self.directory(), account)
+        path = self.variables["PATH"]
+        uv = dependencies.find_uv(path, self.account.home)
+        found = dependencies.found_in(self.directory(), self.account)
         plan = dependencies.plan(
             found, self.result["release_id"], venv, uv=uv, python=sys.executable
         )
@@ -338,31 +328,28 @@ class CommandRun(Run):
             return {}
         for warning in plan.warnings:
             self.warn(warning)
-        active = dependencies.variables(venv, variables["PATH"])
+        active = dependencies.variables(venv, path)
         uid = uid_of(self.owner)
         steps = dependencies.missing(plan, venv, uid, read_json(marker))
         if steps and not uv:
             dependencies.require_venv(sys.executable)
         with self.phase("install", "installing dependencies"):
             for step in steps:
-                self.install_step(step, output, {**variables, **active}, account)
+                self.install_step(step, {**self.variables, **active})
         write_json(marker, [uid, plan.fingerprint])
         return active
 
-    def install_step(
-        self, step: list[str], output: Output, variables: Mapping[str, str], account: Account
-    ) -> None:
-        ended = self.watch(output, INSTALL_SECONDS).run(
-            lambda: spawn(step, self.directory(), variables, account)
+    def install_step(self, step: list[str], variables: Mapping[str, str]) -> None:
+        ended = self.supervision(INSTALL_SECONDS).run(
+            lambda: spawn(step, self.directory(), variables, self.account)
         )
         failure = ended.failure(INSTALL_SECONDS)
         if failure and failure.code in STOPPED:
             raise failure
         if failure:
             name = os.path.basename(step[0])  # noqa: PTH119 - a name
-            raise RunFailed(
-                "install_failed", f"Dependencies could not be installed: {name}: {failure}."
-            )
+            words = f"Dependencies could not be installed: {name}: {failure}."
+            raise RunFailed("install_failed", words)
 
 
 def run_supervisor(run: CommandRun, front: int) -> NoReturn:

@@ -1,19 +1,20 @@
-"""Run a script with its files in a directory of its own that goes with it.
+"""Run a script with its files, in a directory of its own that is removed with it.
 
 <root>/.scripts/work/<run>/    a script and its files, while it runs
-<root>/.scripts/runs/          answers to script runs"""
+<root>/.scripts/runs/          answers to script runs
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from codeferry_agent.run.command.program import Account, Program
+from codeferry_agent.run.command.program import Program
 from codeferry_agent.run.command.run import CommandRun
 from codeferry_agent.run.errors import RunFailed
 from codeferry_agent.run.files import DIRECTORY, discard, read_json, write_json
@@ -47,7 +48,7 @@ class ScriptRun(CommandRun):
             if recorded:
                 return self.replay(recorded)
             self.settle()
-            self.deliver()
+            self.perform()
         return self.result
 
     def settle(self) -> None:
@@ -59,10 +60,10 @@ class ScriptRun(CommandRun):
                     with claimed(leftover, fcntl.LOCK_NB):
                         self.kill_leftovers(leftover.name)
 
-    def deliver(self) -> None:
+    def perform(self) -> None:
         self.trust.check(self.payload)
-        if self.lacking:
-            raise self.lacking
+        if self.variables_failure:
+            raise self.variables_failure
         discard(self.tree)
         archive = self.place / "archive.tar.gz"
         with self.phase("download", "downloading the script"):
@@ -74,21 +75,21 @@ class ScriptRun(CommandRun):
         write_json(self.record, self.recorded(self.result))
         self.execute()
 
-    def arguments(self, variables: Mapping[str, str]) -> list[str]:
+    def arguments(self) -> list[str]:
         """The script by its whole path; Refused where it cannot be run, in words."""
         name, *rest = self.payload.command
-        Program(self.noun, name, self.tree, variables["PATH"]).check()
+        Program(self.noun, name, self.tree, self.variables["PATH"]).check()
         return [str(self.tree / name), *rest]
 
     def directory(self) -> Path:
         return self.tree
 
-    def variables(self, account: Account) -> dict[str, str]:
+    def usual_variables(self) -> dict[str, str]:
         files = self.tree / "files"
         found = {"DEPLOY_FILES_DIR": str(files)} if files.is_dir() else {}
-        return {**super().variables(account), **found}
+        return {**super().usual_variables(), **found}
 
-    def install(self, *_: Any) -> dict[str, str]:
+    def install(self) -> dict[str, str]:
         self.warn("A script has no dependencies to install.")
         return {}
 
@@ -102,7 +103,7 @@ class ScriptRun(CommandRun):
 
     def close(self) -> None:
         super().close()
-        # Only now: who finds the directory free reads the record.
+        # Only now: a delivery that finds the directory free reads the record.
         discard(self.place)
 
 

@@ -122,7 +122,7 @@ class Supervision:
         """Until something happens or is due; read and write what can be."""
         poll = select.poll()
         poll.register(self.signals, select.POLLIN)
-        if not self.output.gone:  # an error is told in any case
+        if not self.output.gone:  # an error is reported in any case
             poll.register(self.output.descriptor, select.POLLOUT if self.output.waiting else 0)
         if not self.pipe_ended:
             poll.register(self.pipe, select.POLLIN)

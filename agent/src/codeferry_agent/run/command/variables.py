@@ -13,7 +13,7 @@ from pathlib import Path
 
 from codeferry_agent.run.command.program import Account
 from codeferry_agent.run.errors import RunFailed
-from codeferry_agent.run.payload import is_argument
+from codeferry_agent.run.payload import FIELDS, is_argument
 from codeferry_agent.run.release.download import BACKOFF
 
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -49,6 +49,15 @@ def standard_variables(root: Path, run_id: str, project: str, account: Account) 
             variables[ours] = environ[theirs]
     region = next((environ[name] for name in REGION_VARIABLES if environ.get(name)), "")
     return {**variables, **dict.fromkeys(REGION_VARIABLES[:2] if region else (), region)}
+
+
+def check_url(url: str) -> None:
+    if not FIELDS["url"](url):
+        raise RunFailed(
+            "agent_outdated",
+            "The instance's SSM agent is older than 3.3.2746.0: it would write where the "
+            "variables are to be had into a log that every user of the instance may read.",
+        )
 
 
 def fetch(url: str) -> bytes:

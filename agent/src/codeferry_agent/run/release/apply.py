@@ -55,7 +55,7 @@ class Run:
             if recorded:
                 log("This run was applied before: answering from its record")
                 return self.replay(recorded)
-            self.deliver()
+            self.perform()
         return self.result
 
     def replay(self, recorded: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Run:
         payload = self.payload
         return bool(payload.command or payload.install or payload.bake_seconds or payload.health)
 
-    def deliver(self) -> None:
+    def perform(self) -> None:
         self.trust.check(self.payload)
         self.trust.check_newer(self.payload)
         for directory in (self.project.path, self.project.releases, self.project.shared):
@@ -156,7 +156,7 @@ class Run:
         reached("pruned")
 
     def switch(self, staging: Path, release_id: str, status: str) -> None:
-        on_cancel(self.remember)  # from here on it is done, and says so
+        on_cancel(self.note_cancel)  # from here on it is done, and says so
         already = self.project.current() == release_id
         status = "unchanged" if already else status
         done = dict(self.result, release_id=release_id, status=status)
@@ -175,7 +175,7 @@ class Run:
         except OSError as error:
             self.warn(f"Old releases stay: {error.strerror}.")
 
-    def remember(self, _: int, __: object) -> None:
+    def note_cancel(self, _: int, __: object) -> None:
         """Be cancelled where it can no longer stop the release, but yet its command."""
         self.cancelled = True
 

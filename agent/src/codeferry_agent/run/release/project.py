@@ -146,7 +146,7 @@ class Project:
         """Move the tree to the releases; what was wrong with an older copy, if anything.
 
         An intact copy stays, so that what runs from it is not disturbed. One of another user's is
-        none, and is not given away either: who has had it may hold its files open for writing.
+        none, and is not given away either: its user may hold its files open for writing.
         """
         wrong = self.wrong(release, entries) if release.is_dir() else ""
         if wrong and not exchange(tree, release):

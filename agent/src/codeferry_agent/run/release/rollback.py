@@ -20,7 +20,7 @@ RELEASE = text(r"([0-9a-f]{20})?")
 
 
 class RollbackRun(Run):
-    """The way back to a release that is still here; nothing is downloaded."""
+    """A rollback to a release that is still here; nothing is downloaded."""
 
     fields: ClassVar = {
         "run_id": FIELDS["run_id"],
@@ -42,7 +42,7 @@ class RollbackRun(Run):
     def goes_on(self) -> bool:
         return False
 
-    def deliver(self) -> None:
+    def perform(self) -> None:
         current = self.result["previous"] = self.project.current()
         with self.phase("activate", "making the release current"):
             wanted = self.wanted(current)
@@ -80,7 +80,7 @@ def roll_back(project: Project, release_id: str) -> str:
     current, so that no rollback leads to it. The release that is current now, or nothing
     where there is none before.
 
-    Only for who holds the project's lock.
+    Only under the project's lock.
     """
     before = [each for each in present(project) if each != release_id]
     if not before or project.current() != release_id:
