@@ -1,7 +1,7 @@
 """What CloudFormation may do for whoever deploys, and why: values, for bootstrap, docs and tests.
 
 `cdk bootstrap` makes CloudFormation's role an administrator unless it is told otherwise, and so
-everyone who may deploy. scripts/bootstrap.py gives it these policies instead. A role that a
+everyone who may deploy. scripts/bootstrap.sh gives it these policies instead. A role that a
 template makes has to carry the boundary (``stacks/permissions_boundary.py``), or it would be the
 way around all of this.
 

@@ -1,6 +1,6 @@
 """The most that any role of any stage may do, whatever a template gives it, and why: values.
 
-scripts/bootstrap.py makes the policy; the app puts it on every role (``-c
+scripts/bootstrap.sh makes the policy; the app puts it on every role (``-c
 permissions_boundary=NAME``), and CloudFormation makes no role without it. It is wider than what
 the roles have, which is in their own policies; it keeps them to Codeferry's things.
 """

@@ -6,8 +6,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from scripts.bootstrap_aws import Aws
-from scripts.bootstrap_rights import rights
+from bootstrap.aws import Aws
+from bootstrap.rights import rights
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 PARTS = ("storage", "workflow", "fleet", "iam")

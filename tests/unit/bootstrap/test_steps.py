@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap import steps
+from bootstrap.__main__ import main, parse
+from bootstrap.aws import NotThere, StepFailed, ToolMissing
+from bootstrap.steps import Plan, check_tools, upload, verify
 from codeferry_contracts.names import Stage
-from scripts import bootstrap
-from scripts.bootstrap import Plan, check_tools, main, parse, upload, verify
-from scripts.bootstrap_errors import NotThere, StepFailed, ToolMissing
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = Plan(Stage("dev"), "eu-west-1")
@@ -47,7 +48,7 @@ class Account:
 def programs(monkeypatch):
     """What would have been run."""
     seen = []
-    monkeypatch.setattr(bootstrap, "run", lambda command, *words: seen.append(command[1:]))
+    monkeypatch.setattr(steps, "run", lambda command, *words: seen.append(command[1:]))
     return seen
 
 
@@ -86,11 +87,11 @@ def test_a_fleet_fetches_the_weights_that_come_with_it():
 
 def test_the_fleet_is_deployed_when_its_weights_are_up(programs, monkeypatch):
     """An instance that finds nothing to fetch would fail, and the deployment with it."""
-    monkeypatch.setattr(bootstrap, "Aws", lambda region: Account())
-    monkeypatch.setattr(bootstrap, "_present", lambda *found: 1)
-    list(bootstrap.bootstrap(asked("--project dev --region eu-west-1 --fleet w")))
-    steps = [("fleet" if c[-1].endswith("-Fleet") else c[0]) for c in programs]
-    assert steps.index("fleet") > max(
+    monkeypatch.setattr(steps, "Aws", lambda region: Account())
+    monkeypatch.setattr(steps, "_present", lambda *found: 1)
+    list(steps.bootstrap(asked("--project dev --region eu-west-1 --fleet w")))
+    kinds = [("fleet" if c[-1].endswith("-Fleet") else c[0]) for c in programs]
+    assert kinds.index("fleet") > max(
         i for i, c in enumerate(programs) if c[:2] == ["s3", "upload"]
     )
 
@@ -100,9 +101,9 @@ def test_cdk_and_app_learn_of_the_rights_that_were_decided(programs, monkeypatch
     """The policies go to `cdk bootstrap`, the boundary to the app and to GitHub's settings."""
     account = Account()
     account.put_policy = lambda *policy: None
-    monkeypatch.setattr(bootstrap, "Aws", lambda region: account)
-    monkeypatch.setattr(bootstrap, "_present", lambda *found: 1)
-    told = list(bootstrap.bootstrap(asked(f"--project dev --region eu-west-1 {option}")))
+    monkeypatch.setattr(steps, "Aws", lambda region: account)
+    monkeypatch.setattr(steps, "_present", lambda *found: 1)
+    told = list(steps.bootstrap(asked(f"--project dev --region eu-west-1 {option}")))
     (first,) = [c for c in programs if "bootstrap" in c]
     assert ("--cloudformation-execution-policies" in first) is ours
     boundary = "permissions_boundary=cdk-hnb659fds-codeferry-boundary-eu-west-1"
@@ -133,7 +134,7 @@ def test_missing_weights_are_told_before_anything_is_made(capsys, tmp_path):
 
 def test_a_missing_tool_is_told_with_its_remedy(monkeypatch, tmp_path):
     """A checkout in which nothing has been set up."""
-    monkeypatch.setattr(bootstrap, "CDK_CLI", tmp_path / "cdk")
+    monkeypatch.setattr(steps, "CDK_CLI", tmp_path / "cdk")
     with pytest.raises(ToolMissing, match="CDK CLI") as raised:
         check_tools(PLAN)
     assert raised.value.hint == "Run make setup."
@@ -189,8 +190,6 @@ def test_a_probe_gets_a_push(programs):
 def test_a_program_that_fails_is_quoted(capfd):
     """Its last words are in the message, all of them on stderr."""
     with pytest.raises(StepFailed, match="no space left") as raised:
-        bootstrap.run(
-            ["sh", "-c", "echo begun; echo no space left; exit 3"], "It failed.", "Free it."
-        )
+        steps.run(["sh", "-c", "echo begun; echo no space left; exit 3"], "It failed.", "Free it.")
     assert raised.value.hint == "Free it."
     assert "begun" in capfd.readouterr().err

@@ -1,12 +1,7 @@
-"""From nothing to a deployed stage, once, from a laptop; `scripts/bootstrap.sh --help`.
-
-Does what is not done yet and can be run again at any time. It ends with "BOOTSTRAP SUCCESSFUL",
-or with what is missing, how to mend it, and "BOOTSTRAP INCOMPLETE" (exit 1).
-"""
+"""Steps of a bootstrap: each does what is not done yet, and says so in a line."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -16,18 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bootstrap.aws import (
+    Aws,
+    NotThere,
+    StepFailed,
+    ToolMissing,
+)
+from bootstrap.rights import Rights, rights
+from codeferry_contracts.names import OUTPUT_PERMANENT, Stage
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from codeferry_contracts.errors import CodeferryError  # noqa: E402 - the checkout is no package
-from codeferry_contracts.names import OUTPUT_PERMANENT, Stage  # noqa: E402
-from scripts.bootstrap_aws import Aws  # noqa: E402
-from scripts.bootstrap_errors import NotThere, StepFailed, ToolMissing  # noqa: E402
-from scripts.bootstrap_rights import Rights, rights  # noqa: E402
-
 CDK = ROOT / "scripts" / "cdk.py"
 CDK_CLI = ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk"
-AGENT_BUILDER = ROOT / "scripts" / "build_agent.py"
 FERRY = Path(sys.executable).with_name("ferry")
 MODELS = "models"
 COMPLETE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
@@ -75,48 +70,6 @@ class Plan:
         if any(word.startswith("github=") for word in self.context):
             wanted.append(stage.gitops_stack)
         return [name for name in wanted if name.rpartition("-")[2] not in self.leave_out]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    try:
-        for line in bootstrap(parse(arguments)):
-            print(line, flush=True)
-    except CodeferryError as error:
-        print(f"✗ {error.message}\n  {error.hint}\n\nBOOTSTRAP INCOMPLETE", flush=True)
-        return 1
-    print("\nBOOTSTRAP SUCCESSFUL", flush=True)
-    return 0
-
-
-def parse(arguments: list[str] | None) -> Plan:
-    """The command line as a Plan; a name that cannot be a stage is an error like the others."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/bootstrap.sh", description=__doc__.split("\n")[0]
-    )
-    add = parser.add_argument
-    add("--project", required=True, metavar="NAME", help="the stage to deploy: dev, prod, …")
-    add("--region", required=True, help="the AWS region")
-    add("--model-path", type=Path, metavar="P", help="model weights to upload: a file or directory")
-    add("--fleet", default="", metavar="TARGET", help="also deploy a fleet of that target")
-    add("--probe", default="", metavar="TARGET", help="push a test project there at the end")
-    add("--context", action="append", default=[], metavar="K=V", help="a setting of the CDK app")
-    add(
-        "--leave-out", action="append", default=[], metavar="STACK", help="Documents, Monitoring, …"
-    )
-    add("--agent", type=Path, metavar="FILE", help="where to build the agent", default=Plan.agent)
-    add("--narrow", action="store_true", help="leave CloudFormation only what Codeferry needs")
-    chosen = parser.parse_args(arguments)
-    return Plan(
-        stage=Stage(chosen.project),
-        region=chosen.region,
-        models=chosen.model_path,
-        fleet=chosen.fleet,
-        probe=chosen.probe,
-        context=tuple(chosen.context),
-        leave_out=tuple(chosen.leave_out),
-        narrow=chosen.narrow,
-        agent=chosen.agent.absolute(),
-    )
 
 
 def bootstrap(plan: Plan) -> Iterator[str]:
@@ -172,7 +125,7 @@ def check_tools(plan: Plan) -> None:
 
 
 def build_agent(plan: Plan) -> None:
-    command = [sys.executable, str(AGENT_BUILDER), str(plan.agent)]
+    command = [sys.executable, "-m", "bootstrap.agent", str(plan.agent)]
     run(command, "The agent could not be built.", "See above.")
 
 
@@ -284,7 +237,3 @@ def run(command: list[str], problem: str, remedy: str, region: str = "") -> None
     if process.returncode != 0:
         said = "\n  ".join(line for line in last if line)
         raise StepFailed(f"{problem}\n  {said}", hint=remedy)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

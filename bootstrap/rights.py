@@ -1,4 +1,4 @@
-"""What CloudFormation may do in the account: what Codeferry's stacks need, if that is ours to say.
+"""Rights of CloudFormation in the account: what Codeferry's stacks need, if that is ours to say.
 
 The CDK's own stack belongs to all who deploy to the account with the CDK. Where there is none,
 it is made with Codeferry's policies; where it has been made with others, they stay.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scripts.bootstrap_aws import Aws
+from bootstrap.aws import Aws
 from stacks.cloudformation_permissions import (
     cloudformation_permissions,
     document,

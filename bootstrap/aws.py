@@ -1,4 +1,12 @@
-"""The few questions a bootstrap asks AWS itself."""
+"""The few questions that a bootstrap asks AWS itself, and what can go wrong in it.
+
+Errors:
+    BootstrapFailed
+        ToolMissing       something this needs is not installed
+        NotSignedIn       no credentials, or none that AWS accepts
+        StepFailed        a program this runs ended with an error; its last words are quoted
+        NotThere          something that should be there after a step is not
+"""
 
 from __future__ import annotations
 
@@ -9,7 +17,28 @@ from typing import Any
 import boto3
 from botocore import exceptions as botocore_errors
 
-from scripts.bootstrap_errors import NotSignedIn, NotThere
+from codeferry_contracts.errors import CodeferryError
+
+
+class BootstrapFailed(CodeferryError):
+    code = "bootstrap_failed"
+
+
+class ToolMissing(BootstrapFailed):
+    code = "tool_missing"
+
+
+class NotSignedIn(BootstrapFailed):
+    code = "not_signed_in"
+
+
+class StepFailed(BootstrapFailed):
+    code = "step_failed"
+
+
+class NotThere(BootstrapFailed):
+    code = "not_there"
+
 
 # IAM User Guide, "IAM and AWS STS quotas".
 _VERSIONS = 5
