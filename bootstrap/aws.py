@@ -11,7 +11,7 @@ Errors:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -51,7 +51,14 @@ class Aws:
         self._session = boto3.Session(region_name=region)
 
     def account(self) -> str:
-        found: str = self._ask(lambda: self._client("sts").get_caller_identity()["Account"])
+        try:
+            found: str = self._client("sts").get_caller_identity()["Account"]
+        except (botocore_errors.NoCredentialsError, botocore_errors.ClientError) as error:
+            remedy = "Sign in: aws sso login, aws configure, or set AWS_PROFILE."
+            raise NotSignedIn(f"AWS does not know who this is: {error}", hint=remedy) from error
+        except botocore_errors.BotoCoreError as error:
+            remedy = "Check the region and the network."
+            raise NotSignedIn(f"AWS could not be reached: {error}", hint=remedy) from error
         return found
 
     def partition(self) -> str:
@@ -115,16 +122,6 @@ class Aws:
             raise
         described: dict[str, Any] = answer["Stacks"][0]
         return described
-
-    def _ask(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except (botocore_errors.NoCredentialsError, botocore_errors.ClientError) as error:
-            remedy = "Sign in: aws sso login, aws configure, or set AWS_PROFILE."
-            raise NotSignedIn(f"AWS does not know who this is: {error}", hint=remedy) from error
-        except botocore_errors.BotoCoreError as error:
-            remedy = "Check the region and the network."
-            raise NotSignedIn(f"AWS could not be reached: {error}", hint=remedy) from error
 
     def _client(self, service: str) -> Any:
         return self._session.client(service)

@@ -1,4 +1,4 @@
-"""Whose rights CloudFormation has in an account, and that the policies keep up with the code."""
+"""Rights of CloudFormation in an account, and that the policies keep up with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bootstrap decides, without an AWS; tests/e2e/test_bootstrap.py runs it whole."""
+"""Decisions of a bootstrap, without an AWS; tests/e2e/test_bootstrap.py runs it whole."""
 
 from __future__ import annotations
 

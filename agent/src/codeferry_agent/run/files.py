@@ -16,7 +16,7 @@ import pwd
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Optional
+from typing import IO, Any, BinaryIO, Optional
 
 from codeferry_agent.run.errors import RunFailed, log, shown
 
@@ -62,14 +62,18 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
 
 
+def flush(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def write_json(path: Path, document: Any) -> None:
     """Replace a small file of ours; a reader or a crash sees the old or the new one."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("w") as file:
         os.fchmod(file.fileno(), 0o600)
         json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
     temporary.replace(path)
     sync_directory(path.parent)
 
@@ -135,8 +139,7 @@ def reserve(path: Path, size: int) -> None:
     """Take room on the disk for what will be ``fill``ed."""
     with spare(path).open("wb") as file:
         file.write(b" " * size)
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
 
 
 def fill(path: Path, words: str) -> None:
@@ -146,8 +149,7 @@ def fill(path: Path, words: str) -> None:
     with place.open("r+b") as file:
         file.write(words.encode())
         file.truncate()
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
     place.replace(path)
     sync_directory(path.parent)
 

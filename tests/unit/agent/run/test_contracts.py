@@ -1,4 +1,4 @@
-"""What travels to instances cannot import contracts; these tests hold its copies to them."""
+"""The agent cannot import contracts; these tests hold its copies to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the document pins a key, an instance runs what was signed and nothing else."""
+"""Signatures: with a pinned key an instance runs what was signed and nothing else."""
 
 from __future__ import annotations
 

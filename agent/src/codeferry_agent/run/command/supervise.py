@@ -57,10 +57,13 @@ class Ended(NamedTuple):
         if self.outcome == "exited":
             code = self.exit_code
             return RunFailed("exit_code", f"exit code {code}") if code else None
+        # A real-time signal has no name.
+        named = self.signal in set(signal.Signals)
+        name = f" ({signal.Signals(self.signal).name})" if named else ""
         words = {
             "timed_out": f"timed out after {seconds} s",
             "out_of_memory": "out of memory",
-            "signalled": f"killed by signal {self.signal}{signal_name(self.signal)}",
+            "signalled": f"killed by signal {self.signal}{name}",
         }
         return RunFailed(self.outcome, words.get(self.outcome, self.outcome))
 
@@ -75,7 +78,7 @@ class Supervision:
     def __init__(self, output: Output, *, seconds: float, stopped: Callable[[], str]) -> None:
         self.output, self.stopped = output, stopped
         self.seconds = seconds
-        self.status: int | None = None
+        self.status: int | None = None  # as subprocess has it: below 0 a signal
         self.reason = ""
         self.ended_at = self.kill_at = 0.0
         self.alone = self.pipe_ended = False
@@ -158,7 +161,8 @@ class Supervision:
                 if not pid:
                     return
                 if pid == self.pid:
-                    self.status, self.ended_at = status, time.monotonic()
+                    self.status = os.waitstatus_to_exitcode(status)
+                    self.ended_at = time.monotonic()
         except ChildProcessError:
             self.alone = True
 
@@ -187,25 +191,15 @@ class Supervision:
         send(signal.SIGCONT, found)
 
     def ended(self, oom: bool) -> Ended:
-        status = self.status
-        exited = status is not None and os.WIFEXITED(status)
-        signalled = status is not None and os.WIFSIGNALED(status)
         return Ended(
             reason=self.reason,
-            exit_code=os.WEXITSTATUS(status) if exited and status is not None else -1,
-            signal=os.WTERMSIG(status) if signalled and status is not None else 0,
+            exit_code=-1 if self.status is None else max(-1, self.status),
+            signal=0 if self.status is None else max(0, -self.status),
             seconds=round((self.ended_at or time.monotonic()) - self.began, 3),
             stragglers=self.stragglers,
             survivors=0 if self.alone else len(descendants(os.getpid())),
             oom=oom,
         )
-
-
-def signal_name(number: int) -> str:
-    try:
-        return f" ({signal.Signals(number).name})"
-    except ValueError:  # a real-time signal
-        return ""
 
 
 def oom_kills() -> int:

@@ -1,4 +1,4 @@
-"""What a program prints, between it and a reader that has its own pace."""
+"""Output of a program, between it and a reader that has its own pace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends: codes, signals, timeouts, and programs that do not start."""
+"""Ends of a command: codes, signals, timeouts, and programs that do not start."""
 
 from __future__ import annotations
 

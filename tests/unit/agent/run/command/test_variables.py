@@ -1,4 +1,4 @@
-"""What a command sees of its surroundings, and who sees its variables."""
+"""Variables and account of a command, and the users who see its variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose a release is: what one user can change never runs as another."""
+"""Owners of releases: what one user can change never runs as another."""
 
 from __future__ import annotations
 

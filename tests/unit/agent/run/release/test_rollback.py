@@ -1,4 +1,4 @@
-"""The way back: an earlier release made current again, by a run or because a new one is ill."""
+"""Rollback: an earlier release made current again, by a run or because a new one is unhealthy."""
 
 from __future__ import annotations
 
