@@ -22,7 +22,7 @@ from codeferry_agent.run.command.dependencies import plan
 from codeferry_agent.run.command.program import Account
 from codeferry_agent.run.errors import RunFailed
 from tests.unit.agent.archives import Tree
-from tests.unit.agent.commands import Ending, Machine, machine
+from tests.unit.agent.commands import Machine, Outcome, machine
 from tests.unit.agent.conftest import Instance
 
 PROJECT = "[project]\nname = 'x'\nversion = '1'\n"
@@ -154,7 +154,7 @@ def _tree(version: str) -> Tree:
 SHOW = ("python", "-c", "import os, tiny; print(tiny.version, os.environ['VIRTUAL_ENV'])")
 
 
-def _install(here: Machine, version: str, *words: str) -> Ending:
+def _install(here: Machine, version: str, *words: str) -> Outcome:
     return here.run(*(words or SHOW), tree=_tree(version), install=True)
 
 
@@ -209,11 +209,15 @@ def test_a_python_without_ensurepip_is_named_with_the_remedy(here: Machine) -> N
     script = here.root / "launch.py"
     script.write_text(WITHOUT.format(launch=str(here.script)))
     there = dataclasses.replace(here, script=script)
-    ending = _install(there, "1.0")
-    assert (ending.code, ending.ran.ending, ending.output) == ("venv_missing", "not_started", b"")
-    assert "has no ensurepip" in ending.message
-    assert ending.last.error is not None
-    assert "apt-get install python3-venv" in ending.last.error["hint"]
+    outcome = _install(there, "1.0")
+    assert (outcome.code, outcome.ran.ending, outcome.output) == (
+        "venv_missing",
+        "not_started",
+        b"",
+    )
+    assert "has no ensurepip" in outcome.message
+    assert outcome.last.error is not None
+    assert "apt-get install python3-venv" in outcome.last.error["hint"]
 
 
 def test_uv_needs_no_ensurepip(with_uv: Machine) -> None:
@@ -225,8 +229,8 @@ def test_uv_needs_no_ensurepip(with_uv: Machine) -> None:
 
 def test_dependencies_are_installed_without_a_command(with_uv: Machine) -> None:
     """A release that only arrives has them as well."""
-    ending = with_uv.run(tree=_tree("1.0"), install=True)
-    assert ending.last.status == "applied"
+    outcome = with_uv.run(tree=_tree("1.0"), install=True)
+    assert outcome.last.status == "applied"
     assert (with_uv.project / "shared/venv/bin/python").exists()
     failed = with_uv.run(tree={"requirements.txt": b"./missing.whl\n"}, install=True)
     assert failed.code == "install_failed"
@@ -235,16 +239,16 @@ def test_dependencies_are_installed_without_a_command(with_uv: Machine) -> None:
 def test_an_installation_that_fails_says_so(with_uv: Machine) -> None:
     """Its output is the tail, the command was not started, the release stays current."""
     tree = {"requirements.txt": b"--no-index\n./missing-1.0-py3-none-any.whl\n"}
-    ending = with_uv.run("echo", "started", tree=tree, install=True)
-    assert (ending.code, ending.ran.ending) == ("install_failed", "not_started")
-    assert "uv: exit code" in ending.message
-    assert "missing-1.0" in ending.ran.tail
-    assert ending.last.release_id == with_uv.current_id
+    outcome = with_uv.run("echo", "started", tree=tree, install=True)
+    assert (outcome.code, outcome.ran.ending) == ("install_failed", "not_started")
+    assert "uv: exit code" in outcome.message
+    assert "missing-1.0" in outcome.ran.tail
+    assert outcome.last.release_id == with_uv.current_id
     assert not (with_uv.project / "installed.json").exists()
 
 
 def test_nothing_to_install_is_a_warning(here: Machine) -> None:
     """The command runs all the same, without a venv."""
-    ending = here.sh("echo ${VIRTUAL_ENV-none}", install=True)
-    assert ending.output == b"none\n"
-    assert ending.last.warnings[0].startswith("Nothing to install")
+    outcome = here.sh("echo ${VIRTUAL_ENV-none}", install=True)
+    assert outcome.output == b"none\n"
+    assert outcome.last.warnings[0].startswith("Nothing to install")

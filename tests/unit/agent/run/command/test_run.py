@@ -15,7 +15,7 @@ import pytest
 
 from codeferry_agent.run.command import processes
 from codeferry_contracts.result import parse_result
-from tests.unit.agent.commands import MARK, Ending, Machine, machine, processes_with, wait_until
+from tests.unit.agent.commands import MARK, Machine, Outcome, machine, processes_with, wait_until
 from tests.unit.agent.conftest import Instance
 
 
@@ -51,7 +51,7 @@ class Busy:
     def let_go(self) -> None:
         self.gate.write_text("\n")
 
-    def end(self) -> Ending:
+    def end(self) -> Outcome:
         self.let_go()
         return self.here.wait(self.front, self.payload)
 
@@ -156,9 +156,9 @@ def _shared(here: Machine) -> Path:
 def test_a_cancelled_command_is_ended_in_order(busy: Busy) -> None:
     """TERM to the process that Run Command started reaches the command; the run says cancelled."""
     busy.front.send_signal(signal.SIGTERM)
-    ending = busy.here.wait(busy.front, busy.payload)
-    assert (ending.code, ending.ran.ending) == ("cancelled", "cancelled")
-    assert ending.ran.tail == f"{busy.mark}\n"
+    outcome = busy.here.wait(busy.front, busy.payload)
+    assert (outcome.code, outcome.ran.ending) == ("cancelled", "cancelled")
+    assert outcome.ran.tail == f"{busy.mark}\n"
     assert not busy.commands()
 
 
@@ -166,9 +166,9 @@ def test_when_the_front_is_killed_the_command_ends_and_the_run_is_told(busy: Bus
     """SIGKILL to the whole process group, as Run Command does it: the supervisor cleans up. Why
     it was done is not known here."""
     os.killpg(busy.front.pid, signal.SIGKILL)
-    ending = busy.here.wait(busy.front, busy.payload)
-    assert (ending.exit, ending.last.status) == (-signal.SIGKILL, "failed")
-    assert (ending.ran.ending, ending.ran.tail) == ("interrupted", f"{busy.mark}\n")
+    outcome = busy.here.wait(busy.front, busy.payload)
+    assert (outcome.exit, outcome.last.status) == (-signal.SIGKILL, "failed")
+    assert (outcome.ran.ending, outcome.ran.tail) == ("interrupted", f"{busy.mark}\n")
     assert not busy.commands()
     again = busy.here.steps(busy.payload)
     assert (again.ran.ending, again.last.replayed, busy.starts()) == ("interrupted", True, 1)
@@ -180,9 +180,9 @@ def test_when_nobody_reads_any_more_the_command_ends_and_the_run_is_told(busy: B
     assert busy.front.stdout is not None
     busy.front.stdout.close()
     busy.front.wait(60)
-    ending = Ending(busy.front.returncode, b"", "", busy.here.result_step("busy"))
-    assert (ending.code, ending.ran.ending) == ("interrupted", "interrupted")
-    assert ending.ran.tail == f"{busy.mark}\n"
+    outcome = Outcome(busy.front.returncode, b"", "", busy.here.result_step("busy"))
+    assert (outcome.code, outcome.ran.ending) == ("interrupted", "interrupted")
+    assert outcome.ran.tail == f"{busy.mark}\n"
     assert not busy.commands()
     assert busy.here.run("true").exit == 0
 
@@ -194,9 +194,9 @@ def test_a_command_is_as_fast_without_a_reader(here: Machine) -> None:
     payload = here.command("/bin/sh", "-c", script)
     front = here.start(payload)
     wait_until(done.read_text)
-    ending = here.wait(front, payload)
-    assert ending.output == b"x" * 8388608
-    assert ending.ran.output_bytes == 8388608
+    outcome = here.wait(front, payload)
+    assert outcome.output == b"x" * 8388608
+    assert outcome.ran.output_bytes == 8388608
 
 
 def test_how_a_command_ended_is_there_before_its_output_is_taken(here: Machine) -> None:
@@ -212,8 +212,8 @@ def test_how_a_command_ended_is_there_before_its_output_is_taken(here: Machine) 
 def test_a_supervisor_killed_alone_is_an_interruption(busy: Busy) -> None:
     """The front still answers, and the command does not outlive who watched it."""
     os.kill(busy.supervisor, signal.SIGKILL)
-    ending = busy.here.wait(busy.front, busy.payload)
-    assert (ending.code, ending.ran.ending) == ("interrupted", "interrupted")
+    outcome = busy.here.wait(busy.front, busy.payload)
+    assert (outcome.code, outcome.ran.ending) == ("interrupted", "interrupted")
     wait_until(lambda: not busy.commands())
     assert busy.here.record("busy")["status"] == "failed"
 
@@ -307,9 +307,9 @@ def test_a_disk_that_the_command_has_filled_does_not_silence_it(small_disk: Inst
     full = here.root / "filler"
     full.mkdir()
     full.chmod(0o777)
-    ending = here.sh(f"cat /dev/zero >{full}/zeros; ls {full}; exit 5")
-    assert (ending.message, ending.ran.exit_code) == ("exit code 5", 5)
-    assert ending.ran.tail.endswith("zeros\n")
+    outcome = here.sh(f"cat /dev/zero >{full}/zeros; ls {full}; exit 5")
+    assert (outcome.message, outcome.ran.exit_code) == ("exit code 5", 5)
+    assert outcome.ran.tail.endswith("zeros\n")
     again = here.steps(here.payload(here.store.body, run_id="run-1"))
     assert (again.first.replayed, again.ran.exit_code) == (True, 5)
 

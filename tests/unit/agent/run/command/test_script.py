@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.agent.archives import Tree
-from tests.unit.agent.commands import Ending, Machine, machine, open_to_all, wait_until
+from tests.unit.agent.commands import Machine, Outcome, machine, open_to_all, wait_until
 from tests.unit.agent.conftest import Instance, Store
 
 
@@ -25,7 +25,7 @@ def script(text: str, mode: int = 0o755) -> Tree:
     return {"do.sh": (text.encode(), mode)}
 
 
-def _run(here: Machine, text: str, *arguments: str, **changes: Any) -> Ending:
+def _run(here: Machine, text: str, *arguments: str, **changes: Any) -> Outcome:
     return here.run("do.sh", *arguments, tree=script(f"#!/bin/sh\n{text}\n"), **changes)
 
 
@@ -41,15 +41,15 @@ def test_a_script_runs_with_its_files_and_leaves_nothing(any_python: Instance) -
         "touch new; echo $0"
     )
     tree = {**script(text), "files/tool": (b'#!/bin/sh\nprintf "<%s>\\n" "$@"\n', 0o750)}
-    ending = there.run("do.sh", "a b", "", "$x", tree=tree)
+    outcome = there.run("do.sh", "a b", "", "$x", tree=tree)
     place = there.root / ".scripts/work/run-1/tree"
-    assert ending.output.decode().splitlines() == [
+    assert outcome.output.decode().splitlines() == [
         *(str(place), "700:.", f"750:{place}/files/tool"),
         *("<a b>", "<>", "<$x>", str(place / "do.sh")),
     ]
-    assert (ending.exit, ending.last.status, ending.first.status) == (0, "ran", "running")
-    assert (ending.last.files, ending.last.release_id) == (2, "")
-    assert set(ending.last.seconds) == {"lock", "download", "extract", "execute"}
+    assert (outcome.exit, outcome.last.status, outcome.first.status) == (0, "ran", "running")
+    assert (outcome.last.files, outcome.last.release_id) == (2, "")
+    assert set(outcome.last.seconds) == {"lock", "download", "extract", "execute"}
     assert _left(there) == []
     assert not there.project.exists()
 
@@ -63,8 +63,8 @@ def test_without_files_there_is_no_directory_of_them(here: Machine) -> None:
 def test_a_script_runs_as_the_user_asked_for(store: Store) -> None:
     """Directory and process are that user's."""
     with open_to_all(store, "script") as there:
-        ending = _run(there, "id -un; stat -c %U .; touch new; ls", user="nobody")
-    assert ending.output == b"nobody\nnobody\ndo.sh\nnew\n"
+        outcome = _run(there, "id -un; stat -c %U .; touch new; ls", user="nobody")
+    assert outcome.output == b"nobody\nnobody\ndo.sh\nnew\n"
 
 
 @pytest.mark.parametrize(
@@ -85,44 +85,44 @@ def test_a_script_that_cannot_run_says_why(
     here: Machine, content: str, mode: int, code: str
 ) -> None:
     """Each fault has a code and words of its own, and nothing stays of it either."""
-    ending = here.run("do.sh", tree=script(content, mode))
-    assert (ending.code, ending.ran.ending) == (code, "not_started")
-    assert ending.message.startswith("'do.sh' ")
+    outcome = here.run("do.sh", tree=script(content, mode))
+    assert (outcome.code, outcome.ran.ending) == (code, "not_started")
+    assert outcome.message.startswith("'do.sh' ")
     assert _left(here) == []
 
 
 def test_a_script_that_is_not_there_is_named(here: Machine) -> None:
     """The archive holds another one."""
-    ending = here.run("other.sh", tree=script("#!/bin/sh\n"))
-    assert ending.code == "script_missing"
-    assert "'other.sh' is not in the archive" in ending.message
+    outcome = here.run("other.sh", tree=script("#!/bin/sh\n"))
+    assert outcome.code == "script_missing"
+    assert "'other.sh' is not in the archive" in outcome.message
 
 
 @pytest.mark.parametrize("words", [(), ("/bin/sh",), ("../x",), ("",)])
 def test_a_script_outside_the_archive_is_refused(here: Machine, words: tuple[str, ...]) -> None:
     """Before anything is downloaded."""
-    ending = here.run(*words)
-    assert ending.first.error is not None
-    assert ending.first.error["code"] == "payload_invalid"
+    outcome = here.run(*words)
+    assert outcome.first.error is not None
+    assert outcome.first.error["code"] == "payload_invalid"
     assert here.store.ranges == []
 
 
 def test_a_damaged_archive_of_a_script_is_refused(here: Machine) -> None:
     """As a release's would be, and its run may come again."""
     payload = here.command("do.sh", tree=script("#!/bin/sh\n"), digest="0" * 64)
-    ending = here.steps(payload)
-    assert ending.first.error is not None
-    assert ending.first.error["code"] == "digest_mismatch"
+    outcome = here.steps(payload)
+    assert outcome.first.error is not None
+    assert outcome.first.error["code"] == "digest_mismatch"
     assert _left(here) == []
 
 
-@pytest.mark.parametrize("ending", ["exit 3", "kill -9 $$", "sleep 60"])
-def test_nothing_stays_of_a_script_that_fails(here: Machine, ending: str) -> None:
+@pytest.mark.parametrize("outcome", ["exit 3", "kill -9 $$", "sleep 60"])
+def test_nothing_stays_of_a_script_that_fails(here: Machine, outcome: str) -> None:
     """Code, signal or timeout; nor of directories that it made hard to remove."""
-    text = f"mkdir -p a/b; touch a/b/c; chmod 0 a/b a; {ending}"
+    text = f"mkdir -p a/b; touch a/b/c; chmod 0 a/b a; {outcome}"
     ended = _run(here, text, command_seconds=1)
     assert ended.exit == 1
-    assert ended.ran.ending == {"e": "exited", "k": "signalled", "s": "timed_out"}[ending[0]]
+    assert ended.ran.ending == {"e": "exited", "k": "signalled", "s": "timed_out"}[outcome[0]]
     assert _left(here) == []
 
 
@@ -157,10 +157,10 @@ def test_a_script_runs_once(here: Machine) -> None:
     first, second = _started(here, payload), here.start(payload)
     wait_until(lambda: "place" in _waiting(second))
     gate.write_text("\n")
-    endings = [here.wait(each, payload) for each in (first, second)]
-    endings.append(here.steps(payload))
-    assert [ending.code for ending in endings] == ["exit_code"] * 3
-    assert [ending.first.replayed for ending in endings] == [False, True, True]
+    outcomes = [here.wait(each, payload) for each in (first, second)]
+    outcomes.append(here.steps(payload))
+    assert [outcome.code for outcome in outcomes] == ["exit_code"] * 3
+    assert [outcome.first.replayed for outcome in outcomes] == [False, True, True]
     assert count.read_text() == "x\n"
     assert _left(here) == []
 
@@ -209,5 +209,5 @@ def test_a_program_can_be_a_script(here: Machine) -> None:
 def test_python_tracebacks_are_in_the_tail(here: Machine) -> None:
     """What one needs to know of a failed script is at its end."""
     tree = {"do.py": (f"#!{sys.executable}\nprint('x' * 5000)\n1 / 0\n".encode(), 0o755)}
-    ending = here.run("do.py", tree=tree)
-    assert ending.ran.tail.endswith("ZeroDivisionError: division by zero\n")
+    outcome = here.run("do.py", tree=tree)
+    assert outcome.ran.tail.endswith("ZeroDivisionError: division by zero\n")

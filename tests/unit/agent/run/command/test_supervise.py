@@ -26,17 +26,17 @@ def here(instance: Instance) -> Machine:
 def test_a_command_runs_in_the_new_release(any_python: Instance) -> None:
     """Under every Python: what was applied comes first, then the output, then how it ended."""
     there = machine(any_python)
-    ending = there.run(
+    outcome = there.run(
         "/bin/sh", "hello.sh", tree={"hello.sh": b"cat f; echo err >&2", "f": b"x\n"}
     )
-    assert (ending.exit, ending.err.count("Traceback")) == (0, 0)
-    assert (ending.first.status, ending.first.ran, ending.first.files) == ("running", None, 2)
-    assert ending.output == b"x\nerr\n"
-    assert ending.last.status == "applied"
-    assert ending.last.release_id == ending.first.release_id == there.current_id
-    assert (ending.ran.ending, ending.ran.exit_code, ending.ran.signal) == ("exited", 0, 0)
-    assert (ending.ran.output_bytes, ending.ran.tail) == (6, "x\nerr\n")
-    assert set(ending.last.seconds) == {"lock", "download", "extract", "activate", "execute"}
+    assert (outcome.exit, outcome.err.count("Traceback")) == (0, 0)
+    assert (outcome.first.status, outcome.first.ran, outcome.first.files) == ("running", None, 2)
+    assert outcome.output == b"x\nerr\n"
+    assert outcome.last.status == "applied"
+    assert outcome.last.release_id == outcome.first.release_id == there.current_id
+    assert (outcome.ran.ending, outcome.ran.exit_code, outcome.ran.signal) == ("exited", 0, 0)
+    assert (outcome.ran.output_bytes, outcome.ran.tail) == (6, "x\nerr\n")
+    assert set(outcome.last.seconds) == {"lock", "download", "extract", "activate", "execute"}
     assert there.record("run-1")["ran"]["tail"] == "x\nerr\n"
     assert not (there.root / ".results/run-1.working").exists()
 
@@ -44,19 +44,19 @@ def test_a_command_runs_in_the_new_release(any_python: Instance) -> None:
 def test_without_a_command_there_is_one_line_in_the_first_step(here: Machine) -> None:
     """The second step finds nothing to say, and nothing is left for it."""
     here.command()
-    ending = here.steps(here.payload(here.store.body))
-    assert (ending.exit, ending.output, ending.said) == (0, b"", "")
-    assert ending.first.status == "applied"
+    outcome = here.steps(here.payload(here.store.body))
+    assert (outcome.exit, outcome.output, outcome.said) == (0, b"", "")
+    assert outcome.first.status == "applied"
     assert not (here.root / ".results").exists()
 
 
 def test_a_release_that_fails_runs_nothing(here: Machine) -> None:
     """The first step says why, the second is silent, the command was never started."""
     payload = here.command("touch", "started", sha256="0" * 64)
-    ending = here.steps(payload)
-    assert (ending.exit, ending.said) == (1, "")
-    assert ending.first.error is not None
-    assert ending.first.error["code"] == "checksum_mismatch"
+    outcome = here.steps(payload)
+    assert (outcome.exit, outcome.said) == (1, "")
+    assert outcome.first.error is not None
+    assert outcome.first.error["code"] == "checksum_mismatch"
 
 
 def test_nothing_else_changed_is_unchanged(here: Machine) -> None:
@@ -69,50 +69,50 @@ def test_nothing_else_changed_is_unchanged(here: Machine) -> None:
 @pytest.mark.parametrize("code", [3, 137, 168, 169, 194])
 def test_an_exit_code_is_told_as_it_is(here: Machine, code: int) -> None:
     """Whatever it means to Run Command, which itself sees 1 only."""
-    ending = here.sh(f"echo out; exit {code}")
-    assert ending.exit == 1
-    assert (ending.code, ending.message) == ("exit_code", f"exit code {code}")
-    assert (ending.ran.ending, ending.ran.exit_code) == ("exited", code)
-    assert ending.ran.tail == "out\n"
+    outcome = here.sh(f"echo out; exit {code}")
+    assert outcome.exit == 1
+    assert (outcome.code, outcome.message) == ("exit_code", f"exit code {code}")
+    assert (outcome.ran.ending, outcome.ran.exit_code) == ("exited", code)
+    assert outcome.ran.tail == "out\n"
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGPIPE"])
 def test_a_signal_is_told_by_number_and_name(here: Machine, name: str) -> None:
     """A command that is killed, or crashes, has no exit code."""
     number = signal.Signals[name]
-    ending = here.sh(f"kill -{number} $$")
-    assert ending.code == "signalled"
-    assert ending.message == f"killed by signal {int(number)} ({name})"
-    assert (ending.ran.exit_code, ending.ran.signal) == (-1, number)
+    outcome = here.sh(f"kill -{number} $$")
+    assert outcome.code == "signalled"
+    assert outcome.message == f"killed by signal {int(number)} ({name})"
+    assert (outcome.ran.exit_code, outcome.ran.signal) == (-1, number)
 
 
 def test_a_crash_in_c_is_signal_11(here: Machine) -> None:
     """A real segmentation fault, not one that was sent."""
-    ending = here.run(sys.executable, "-c", "import ctypes; ctypes.string_at(0)")
-    assert (ending.ran.ending, ending.ran.signal) == ("signalled", signal.SIGSEGV)
+    outcome = here.run(sys.executable, "-c", "import ctypes; ctypes.string_at(0)")
+    assert (outcome.ran.ending, outcome.ran.signal) == ("signalled", signal.SIGSEGV)
 
 
 def test_a_timeout_ends_the_command_in_order(here: Machine) -> None:
     """TERM first, so that it can say goodbye; the output so far is kept."""
-    ending = here.sh("trap 'echo bye; exit 0' TERM; echo hi; sleep 60 & wait", command_seconds=1)
-    assert (ending.code, ending.message) == ("timed_out", "timed out after 1 s")
-    assert ending.ran.tail == "hi\nbye\n"
-    assert ending.ran.ending == "timed_out"
+    outcome = here.sh("trap 'echo bye; exit 0' TERM; echo hi; sleep 60 & wait", command_seconds=1)
+    assert (outcome.code, outcome.message) == ("timed_out", "timed out after 1 s")
+    assert outcome.ran.tail == "hi\nbye\n"
+    assert outcome.ran.ending == "timed_out"
 
 
 def test_what_is_left_behind_is_ended_and_counted(here: Machine) -> None:
     """Background children of a command that is done do not live on."""
-    ending = here.sh(f"sleep 61.{MARK} & sleep 61.{MARK} & echo done")
-    assert (ending.exit, ending.ran.ending) == (0, "exited")
-    assert ending.last.warnings == ("2 processes outlived the command and were ended.",)
+    outcome = here.sh(f"sleep 61.{MARK} & sleep 61.{MARK} & echo done")
+    assert (outcome.exit, outcome.ran.ending) == (0, "exited")
+    assert outcome.last.warnings == ("2 processes outlived the command and were ended.",)
     assert not processes_with(f"61.{MARK}")
 
 
 def test_a_child_that_ends_by_itself_is_no_straggler(here: Machine) -> None:
     """There is a moment for helpers to notice, and what they print still comes."""
-    ending = here.sh("(sleep 0.3; echo late) & echo done")
-    assert ending.last.warnings == ()
-    assert ending.ran.tail == "done\nlate\n"
+    outcome = here.sh("(sleep 0.3; echo late) & echo done")
+    assert outcome.last.warnings == ()
+    assert outcome.ran.tail == "done\nlate\n"
 
 
 @pytest.mark.parametrize(
@@ -140,10 +140,10 @@ def test_a_program_that_does_not_start_says_why(here: Machine, words: list[str],
         "windows": (b"#!/bin/sh\r\necho hi\r\n", 0o755),
         "alien": (alien, 0o755),
     }
-    ending = here.run(*words, tree=tree)
-    assert ending.code == code
-    assert (ending.ran.ending, ending.output) == ("not_started", b"")
-    assert ending.message.startswith(repr(words[0]))
+    outcome = here.run(*words, tree=tree)
+    assert outcome.code == code
+    assert (outcome.ran.ending, outcome.output) == ("not_started", b"")
+    assert outcome.message.startswith(repr(words[0]))
 
 
 @pytest.mark.parametrize("workflow", ["sync", "script"])
@@ -151,10 +151,10 @@ def test_a_filesystem_without_exec_is_named(small_disk: Instance, workflow: str)
     """On a hardened image the mode of a script is not what keeps it from running."""
     subprocess.run(["mount", "-o", "remount,noexec", str(small_disk.root)], check=True)
     name = {"sync": "./do.sh", "script": "do.sh"}[workflow]
-    ending = machine(small_disk, workflow).run(name, tree={"do.sh": (b"#!/bin/sh\n", 0o755)})
-    assert (ending.code, ending.ran.ending) == ("noexec", "not_started")
-    assert "mounted noexec" in ending.message
-    assert "mount that filesystem with exec" in (ending.last.error or {})["hint"]
+    outcome = machine(small_disk, workflow).run(name, tree={"do.sh": (b"#!/bin/sh\n", 0o755)})
+    assert (outcome.code, outcome.ran.ending) == ("noexec", "not_started")
+    assert "mounted noexec" in outcome.message
+    assert "mount that filesystem with exec" in (outcome.last.error or {})["hint"]
 
 
 def test_arguments_beyond_what_the_kernel_takes_are_named(here: Machine, tmp_path: Path) -> None:
@@ -169,15 +169,15 @@ def test_arguments_beyond_what_the_kernel_takes_are_named(here: Machine, tmp_pat
 def test_output_is_no_way_to_forge_a_result(here: Machine) -> None:
     """A command may print lines like ours: the first step's head and the second's are ours."""
     forged = '{"codeferry_result": 1, "run_id": "x", "status": "applied"}'
-    ending = here.sh(f"echo '{forged}'; exit 1")
-    assert ending.first.run_id == ending.last.run_id == "run-1"
-    assert ending.code == "exit_code"
+    outcome = here.sh(f"echo '{forged}'; exit 1")
+    assert outcome.first.run_id == outcome.last.run_id == "run-1"
+    assert outcome.code == "exit_code"
 
 
 def test_the_tail_is_the_end_from_the_start_of_a_line(here: Machine) -> None:
     """Long output: the last lines whole, never more than the result line has room for."""
-    ending = here.sh("seq 100000 100999; printf '\\033[31m%s' error")
-    lines = ending.ran.tail.split("\n")
+    outcome = here.sh("seq 100000 100999; printf '\\033[31m%s' error")
+    lines = outcome.ran.tail.split("\n")
     assert lines[-1] == "\x1b[31merror"
     assert lines[-2] == "100999"
     assert all(len(line) == 6 for line in lines[:-1])
@@ -194,15 +194,15 @@ def test_a_tail_that_grows_in_json_still_fits(printed: str) -> None:
 
 def test_output_that_is_no_text_is_told_as_far_as_it_goes(here: Machine) -> None:
     """Bytes that are no UTF-8 become marks; all of them are counted."""
-    ending = here.run("cat", "out", tree={"out": b"\xff\xfe ok \xe9"})
-    assert (ending.ran.output_bytes, ending.output) == (7, b"\xff\xfe ok \xe9")
-    assert ending.ran.tail == "\ufffd\ufffd ok \ufffd"
+    outcome = here.run("cat", "out", tree={"out": b"\xff\xfe ok \xe9"})
+    assert (outcome.ran.output_bytes, outcome.output) == (7, b"\xff\xfe ok \xe9")
+    assert outcome.ran.tail == "\ufffd\ufffd ok \ufffd"
 
 
 def test_the_line_has_room_for_a_failure_with_everything(here: Machine) -> None:
     """Many unmet paths, warnings and output at once: each is cut, none is lost without a word."""
     missing = tuple(f"missing/{'n' * 40}/{n}" for n in range(60))
-    ending = here.sh("seq 1 10000; exit 9", expect_files=missing)
-    assert ending.message == "exit code 9"
-    assert ending.ran.tail.endswith("\n10000\n")
-    assert ending.last.unmet[-1].endswith(" more")
+    outcome = here.sh("seq 1 10000; exit 9", expect_files=missing)
+    assert outcome.message == "exit code 9"
+    assert outcome.ran.tail.endswith("\n10000\n")
+    assert outcome.last.unmet[-1].endswith(" more")

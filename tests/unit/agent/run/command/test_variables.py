@@ -17,8 +17,8 @@ from codeferry_agent.run.errors import RunFailed
 from codeferry_agent.run.release.project import locked
 from tests.unit.agent.commands import (
     MARK,
-    Ending,
     Machine,
+    Outcome,
     machine,
     open_to_all,
     processes_with,
@@ -35,13 +35,13 @@ def here(instance: Instance) -> Machine:
     return machine(instance)
 
 
-def _run_with(here: Machine, variables: Any, script: str, **changes: Any) -> Ending:
+def _run_with(here: Machine, variables: Any, script: str, **changes: Any) -> Outcome:
     here.store.variables = json.dumps(variables).encode()
     return here.sh(script, environment=True, **changes)
 
 
-def _seen(ending: Ending) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in ending.output.decode().splitlines() if "=" in line)
+def _seen(outcome: Outcome) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in outcome.output.decode().splitlines() if "=" in line)
 
 
 def test_the_environment_is_clean(here: Machine) -> None:
@@ -65,8 +65,8 @@ def test_a_command_has_no_input_and_files_of_its_own_only(here: Machine) -> None
     script.write_text("reboot\n")
     with script.open() as rest:
         here.stdin = rest.fileno()
-        ending = here.sh("cat; ls -l /proc/self/fd")
-    lines = [line.split()[-3:] for line in ending.output.decode().splitlines()[1:]]
+        outcome = here.sh("cat; ls -l /proc/self/fd")
+    lines = [line.split()[-3:] for line in outcome.output.decode().splitlines()[1:]]
     targets = {line[0]: line[2] for line in lines}
     assert targets.pop("0") == "/dev/null"
     assert targets.pop("1") == targets.pop("2")
@@ -75,8 +75,8 @@ def test_a_command_has_no_input_and_files_of_its_own_only(here: Machine) -> None
 
 def test_a_command_leads_a_session_of_its_own(here: Machine) -> None:
     """It has no terminal, and its files are readable for others, as one is used to."""
-    ending = here.sh("umask; cut -d' ' -f1,5,6 /proc/$$/stat; echo $$")
-    mask, ids, pid = ending.output.decode().split("\n")[:3]
+    outcome = here.sh("umask; cut -d' ' -f1,5,6 /proc/$$/stat; echo $$")
+    mask, ids, pid = outcome.output.decode().split("\n")[:3]
     assert mask == "0022"
     assert ids.split() == [pid, pid, pid]
 
@@ -86,23 +86,23 @@ def test_a_command_runs_as_the_owner_of_the_tree(store: Store) -> None:
     """User, groups and home directory are the owner's, nothing of root's remains."""
     script = "id -un; id -Gn; echo $HOME $USER; touch new && touch /etc/codeferry-test"
     with open_to_all(store) as there:
-        ending = there.sh(script, user="nobody")
+        outcome = there.sh(script, user="nobody")
         assert (there.current / "new").exists()
     expected = subprocess.run(["id", "-Gn", "nobody"], capture_output=True, text=True, check=True)
-    name, groups, home = ending.output.decode().splitlines()[:3]
+    name, groups, home = outcome.output.decode().splitlines()[:3]
     assert name == "nobody"
     assert groups == expected.stdout.strip()
     assert home.endswith(" nobody")
     assert not Path("/etc/codeferry-test").exists()
-    assert ending.exit == 1
+    assert outcome.exit == 1
 
 
 def test_the_runs_own_variables_are_over_all_others(any_python: Instance) -> None:
     """Names and values arrive as they are, and win."""
     there = machine(any_python)
     own = {"PATH": "/usr/bin:/bin", "_x9": " $HOME `id` 'é\U0001f4a5\n", "EMPTY": "", "USER": "me"}
-    ending = _run_with(there, own, "env -0")
-    seen = dict(each.split("=", 1) for each in ending.output.decode().split("\0") if each)
+    outcome = _run_with(there, own, "env -0")
+    seen = dict(each.split("=", 1) for each in outcome.output.decode().split("\0") if each)
     assert own.items() <= seen.items()
 
 
@@ -128,12 +128,12 @@ def test_variables_that_are_no_json_are_refused(content: bytes) -> None:
 def test_variables_that_cannot_be_had_end_the_run_before_its_command(here: Machine) -> None:
     """A refusal of S3 is told by its status; nothing was downloaded, and no release changed."""
     here.store.refusals = [403]
-    ending = _run_with(here, {"A": "1"}, "echo started")
-    error = ending.first.error
+    outcome = _run_with(here, {"A": "1"}, "echo started")
+    error = outcome.first.error
     assert error is not None
     assert error["code"] == "environment_unavailable"
     assert "HTTP 403" in error["message"]
-    assert (ending.exit, ending.output, here.store.ranges) == (1, b"", [])
+    assert (outcome.exit, outcome.output, here.store.ranges) == (1, b"", [])
     assert not here.current.exists()
 
 
@@ -190,9 +190,9 @@ def test_a_cancel_does_not_wait_for_s3(here: Machine) -> None:
     front = here.start(payload)
     assert here.store.asked.wait(60)
     front.send_signal(signal.SIGTERM)
-    ending = here.wait(front, payload)
-    assert ending.first.error is not None
-    assert (ending.first.error["code"], ending.output) == ("cancelled", b"")
+    outcome = here.wait(front, payload)
+    assert outcome.first.error is not None
+    assert (outcome.first.error["code"], outcome.output) == ("cancelled", b"")
 
 
 def test_a_secret_is_seen_by_nobody_but_the_command(here: Machine) -> None:
@@ -213,9 +213,9 @@ def test_a_secret_is_seen_by_nobody_but_the_command(here: Machine) -> None:
     assert str(gate) in ps.stdout
     assert "variables.json" not in ps.stdout
     gate.write_text("\n")
-    ending = here.wait(front, payload)
-    assert ending.exit == 1
-    assert PASSWORD not in ending.out.decode() + ending.err + ending.said
+    outcome = here.wait(front, payload)
+    assert outcome.exit == 1
+    assert PASSWORD not in outcome.out.decode() + outcome.err + outcome.said
     assert not _files_with(here.root, PASSWORD)
     assert not _files_with(here.root, "variables.json")  # nor whom to ask for them
 

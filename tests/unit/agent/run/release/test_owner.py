@@ -14,7 +14,7 @@ from codeferry_agent.run.command import dependencies
 from codeferry_agent.run.release.project import Project
 from codeferry_contracts.parameters import Restoration
 from tests.unit.agent.archives import pack
-from tests.unit.agent.commands import Ending, Machine, open_to_all
+from tests.unit.agent.commands import Machine, Outcome, open_to_all
 from tests.unit.agent.conftest import Answer, Instance, Store
 from tests.unit.agent.drain.users import as_user, meanwhile
 
@@ -31,7 +31,7 @@ def there(store: Store) -> Iterator[Machine]:
         yield machine
 
 
-def push(there: Machine, user: str, **changes: object) -> Ending:
+def push(there: Machine, user: str, **changes: object) -> Outcome:
     return there.run("/bin/sh", "run.sh", tree=TREE, user=user, **changes)
 
 
@@ -61,9 +61,9 @@ def test_a_release_of_another_user_does_not_run_as_root(there: Machine) -> None:
     before = (release / "run.sh").stat().st_ino
     move_shared_away(there)
     with meanwhile(NOBODY.pw_uid, hold):
-        ending = push(there, "root")
-        assert ending.output == b"root\n"
-        assert "belonged to another user" in ending.last.warnings[0]
+        outcome = push(there, "root")
+        assert outcome.output == b"root\n"
+        assert "belonged to another user" in outcome.last.warnings[0]
         assert (release / "run.sh").stat().st_ino != before
     inside = [release, *release.rglob("*")]
     assert {path.lstat().st_uid for path in inside} == {0}
@@ -77,8 +77,8 @@ def test_each_part_of_a_release_has_its_owner(there: Machine, what: str) -> None
     assert there.run("/bin/true", tree=tree, user="root").exit == 0
     release = there.current.resolve()
     os.chown(release / what, NOBODY.pw_uid, -1, follow_symlinks=False)
-    ending = there.run("/bin/true", tree=tree, user="root")
-    assert "belonged to another user" in ending.last.warnings[0]
+    outcome = there.run("/bin/true", tree=tree, user="root")
+    assert "belonged to another user" in outcome.last.warnings[0]
     assert {path.lstat().st_uid for path in (release, *release.rglob("*"))} == {0}
     assert there.run("/bin/true", tree=tree, user="root").last.warnings == ()
 
@@ -144,8 +144,8 @@ def test_a_project_that_another_user_can_change_is_refused(there: Machine, place
 def test_roots_shared_serves_a_user(there: Machine) -> None:
     """What root alone can change is as good as their own; what is new in it is theirs."""
     push(there, "root")
-    ending = there.sh("touch output/f && stat -c %U output/f", user="nobody", persist=("output",))
-    assert ending.output == b"nobody\n", ending.out
+    outcome = there.sh("touch output/f && stat -c %U output/f", user="nobody", persist=("output",))
+    assert outcome.output == b"nobody\n", outcome.out
 
 
 def test_a_rollback_asks_for_no_user(there: Machine) -> None:

@@ -14,7 +14,7 @@ import pytest
 from codeferry_agent.run.release import rollback
 from codeferry_contracts.parameters import Restoration
 from codeferry_contracts.result import InstanceResult, parse_result
-from tests.unit.agent.commands import Ending, Machine, machine, wait_until
+from tests.unit.agent.commands import Machine, Outcome, machine, wait_until
 from tests.unit.agent.conftest import LAUNCH, Instance
 
 
@@ -23,7 +23,7 @@ def here(instance: Instance) -> Machine:
     return machine(instance)
 
 
-def pushed(there: Machine, content: bytes, run_id: str, **changes: Any) -> Ending:
+def pushed(there: Machine, content: bytes, run_id: str, **changes: Any) -> Outcome:
     command = changes.pop("command", ())
     payload = there.command(*command, tree={"f": content}, run_id=run_id, **changes)
     return there.steps(payload)
@@ -130,7 +130,7 @@ def test_nonsense_is_refused(here: Machine, fields: dict[str, str]) -> None:
 # --- health
 
 
-def sick(here: Machine, **changes: Any) -> Ending:
+def sick(here: Machine, **changes: Any) -> Outcome:
     """A second release whose health command fails with exit code 3."""
     health = ("/bin/sh", "-c", "echo ill; exit 3")
     return pushed(here, b"2", "run-2", **{"returning": True, "health": health} | changes)
@@ -139,41 +139,41 @@ def sick(here: Machine, **changes: Any) -> Ending:
 def test_a_release_that_is_well_stays(here: Machine) -> None:
     """The health command sees the release, as its owner and with the run's variables."""
     script = 'cat f; echo " $CODEFERRY_RUN_ID"; pwd -P'
-    ending = pushed(
+    outcome = pushed(
         here, b"1", "run-1", returning=True, bake_seconds=1, health=("/bin/sh", "-c", script)
     )
-    assert (ending.exit, ending.last.status, ending.last.ran) == (0, "applied", None)
-    assert ending.output.startswith(b"1 run-1\n")
-    assert ending.output.decode().strip().endswith(f"releases/{here.current_id}")
-    assert {"bake", "health"} <= set(ending.last.seconds)
-    assert ending.last.seconds["bake"] >= 1
+    assert (outcome.exit, outcome.last.status, outcome.last.ran) == (0, "applied", None)
+    assert outcome.output.startswith(b"1 run-1\n")
+    assert outcome.output.decode().strip().endswith(f"releases/{here.current_id}")
+    assert {"bake", "health"} <= set(outcome.last.seconds)
+    assert outcome.last.seconds["bake"] >= 1
 
 
 def test_a_release_that_is_ill_is_left_at_once(here: Machine) -> None:
     """The one before is current again, both are named, and no rollback leads to the ill one."""
     zero, one = released(here, b"0", "run-0"), released(here, b"1", "run-1")
-    ending = sick(here)
-    assert ending.code == "health_failed"
-    assert here.current_id == one == ending.last.returned == ending.last.previous
-    assert one in ending.message
-    assert ending.last.release_id in ending.message
-    assert (ending.ran.exit_code, ending.ran.tail) == (3, "ill\n")
+    outcome = sick(here)
+    assert outcome.code == "health_failed"
+    assert here.current_id == one == outcome.last.returned == outcome.last.previous
+    assert one in outcome.message
+    assert outcome.last.release_id in outcome.message
+    assert (outcome.ran.exit_code, outcome.ran.tail) == (3, "ill\n")
     assert restored(here).release_id == zero
 
 
 def test_a_first_release_that_is_ill_stays_and_says_so(here: Machine) -> None:
     """There is nothing to go back to."""
-    ending = sick(here)
-    assert (ending.code, ending.last.returned) == ("health_failed", "")
-    assert "no release before" in ending.message
-    assert here.current_id == ending.last.release_id
+    outcome = sick(here)
+    assert (outcome.code, outcome.last.returned) == ("health_failed", "")
+    assert "no release before" in outcome.message
+    assert here.current_id == outcome.last.release_id
 
 
 def test_a_release_that_was_current_before_stays_though_ill(here: Machine) -> None:
     """The run did not bring it, so the run does not take it away."""
     two = released(here, b"2", "run-1")
-    ending = sick(here)
-    assert (ending.code, ending.last.returned, here.current_id) == ("health_failed", "", two)
+    outcome = sick(here)
+    assert (outcome.code, outcome.last.returned, here.current_id) == ("health_failed", "", two)
 
 
 @pytest.mark.parametrize(
@@ -189,15 +189,15 @@ def test_whatever_fails_after_the_switch_leads_back(
 ) -> None:
     """The command as well as the health command, and one that does not start."""
     one = released(here, b"1", "run-1")
-    ending = sick(here, **changes)
-    assert (ending.code, ending.last.returned, here.current_id) == (expected, one, one)
+    outcome = sick(here, **changes)
+    assert (outcome.code, outcome.last.returned, here.current_id) == (expected, one, one)
 
 
 def test_without_a_roll_out_a_failed_command_keeps_its_release(here: Machine) -> None:
     """As ever: the release is good, its command was not."""
     one = released(here, b"1", "run-1")
-    ending = pushed(here, b"2", "run-2", command=("false",))
-    assert (ending.code, ending.last.returned) == ("exit_code", "")
+    outcome = pushed(here, b"2", "run-2", command=("false",))
+    assert (outcome.code, outcome.last.returned) == ("exit_code", "")
     assert here.current_id != one
 
 
@@ -210,8 +210,8 @@ def test_a_run_cancelled_while_it_bakes_goes_back(here: Machine) -> None:
     process = here.start(payload)
     wait_until(lambda: here.current_id != one and (here.root / ".results/run-2.working").exists())
     process.terminate()
-    ending = here.wait(process, payload)
-    assert (ending.code, ending.last.returned, here.current_id) == ("cancelled", one, one)
+    outcome = here.wait(process, payload)
+    assert (outcome.code, outcome.last.returned, here.current_id) == ("cancelled", one, one)
 
 
 def test_the_project_is_held_while_its_health_is_awaited(here: Machine) -> None:
