@@ -29,7 +29,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from codeferry_agent.run.signed import Trust
+from codeferry_agent.run.signature import Trust
 from codeferry_cli.signing import sign_request
 from codeferry_contracts.cost import estimate
 from codeferry_contracts.local_stage import HOME_VARIABLE

@@ -17,7 +17,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CDK = ROOT / "scripts" / "cdk.py"
-AGENT_BUILDER = ROOT / "scripts" / "build_agent.py"
 
 
 class WrongAssembly(Exception):
@@ -53,9 +52,8 @@ def make(stage: str, context: str, archive: Path) -> str:
     """Synthesise into ``archive``; its SHA-256 in hex."""
     options = context_options(stage, context)
     if any(option.startswith("fleet=") for option in options):
-        subprocess.run(
-            [sys.executable, str(AGENT_BUILDER)], cwd=ROOT, check=True, stdout=sys.stderr
-        )
+        build = [sys.executable, "-m", "bootstrap.agent"]
+        subprocess.run(build, cwd=ROOT, check=True, stdout=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="codeferry-assembly-") as directory:
         command = [sys.executable, str(CDK), "synth", "--quiet", "--output", directory]
         subprocess.run([*command, *options], cwd=ROOT, check=True, stdout=sys.stderr)

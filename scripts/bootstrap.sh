@@ -1,9 +1,9 @@
 #!/bin/sh
 # From nothing to a deployed stage: scripts/bootstrap.sh --project NAME --region R [--model-path P]
-# Everything that decides is in bootstrap.py; this only makes sure that it can run.
+# Everything that decides is in the package bootstrap; this only makes sure that it can run.
 set -eu
 cd "$(dirname "$0")/.."
 if [ ! -x .venv/bin/python ]; then
     make setup
 fi
-exec .venv/bin/python scripts/bootstrap.py "$@"
+exec .venv/bin/python -m bootstrap "$@"

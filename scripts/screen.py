@@ -1,4 +1,4 @@
-"""What a terminal shows in the end of what was written to it: a function of text, no I/O."""
+"""The screen of a terminal after text was written to it: a function of text, no I/O."""
 
 from __future__ import annotations
 

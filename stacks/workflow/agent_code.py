@@ -23,7 +23,7 @@ def agent_code() -> bytes:
     """The zip, from which Python imports ``codeferry_agent.run``: the same for the same sources."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
-        for path in (PACKAGE / "__init__.py", *sorted(SOURCES.glob("*.py")), *SHARED):
+        for path in (PACKAGE / "__init__.py", *sorted(SOURCES.rglob("*.py")), *SHARED):
             package = CONTRACTS if path in SHARED else PACKAGE
             member = zipfile.ZipInfo(str(path.relative_to(package.parent)))
             member.create_system = 3  # Unix, wherever it is made

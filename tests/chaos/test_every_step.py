@@ -89,16 +89,16 @@ def test_a_disk_that_fills_at_any_moment_is_named_or_no_matter(
     small_disk: Instance, action: str
 ) -> None:
     """Failed means disk_full and the old release; once current, a full disk undoes nothing."""
-    rehearsal, endings = Rehearsal(small_disk), list[str]()
+    rehearsal, outcomes = Rehearsal(small_disk), list[str]()
     for answer in rehearsal.disturbed(action):
-        endings.append(answer.result.status)
+        outcomes.append(answer.result.status)
         check_releases(small_disk)
         if answer.exit == 0:
-            assert small_disk.current_id == release_of(SMALL), (endings, answer.out)
+            assert small_disk.current_id == release_of(SMALL), (outcomes, answer.out)
             continue
         assert answer.code == "disk_full", answer.out
-        assert small_disk.current_id == release_of(OLD), (endings, answer.out)
+        assert small_disk.current_id == release_of(OLD), (outcomes, answer.out)
         again = rehearsal.again()
         assert (again.exit, again.result.status) == (0, "applied")
         assert small_disk.current_id == release_of(SMALL)
-    assert {"failed", "applied"} == set(endings)
+    assert {"failed", "applied"} == set(outcomes)

@@ -28,10 +28,10 @@ ECHO = "import os, sys, json; print(json.dumps([os.fsencode(a).hex() for a in sy
 SUPERVISE = f"""
 import json, os, sys
 from pathlib import Path
-from codeferry_agent.run.account import account_of
-from codeferry_agent.run.output import Output
-from codeferry_agent.run.spawn import spawn
-from codeferry_agent.run.supervise import Supervision
+from codeferry_agent.run.command.program import account_of
+from codeferry_agent.run.command.output import Output
+from codeferry_agent.run.command.program import spawn
+from codeferry_agent.run.command.supervise import Supervision
 with open(sys.argv[1]) as file:
     words = [sys.executable, "-c", {ECHO!r}, *json.load(file)]
 output, us = Output(1, Path(sys.argv[2])), account_of(None, os.environ)

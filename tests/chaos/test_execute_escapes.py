@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_agent.run import output, processes
+from codeferry_agent.run.command import output, processes
 from tests.unit.agent.commands import Machine, machine, processes_with, wait_until
 from tests.unit.agent.conftest import Instance
 
@@ -72,12 +72,12 @@ def test_nothing_survives_that_forks_twice_and_ignores_term(
     wait_until(lambda: ready.exists() and len(_sleepers(marker)) == 5)
     if how == "kill":
         os.killpg(front.pid, signal.SIGKILL)
-    ending = here.wait(front, payload)
-    assert ending.ran.ending == ("timed_out" if how == "timeout" else "interrupted")
-    assert ending.ran.signal == signal.SIGKILL
+    outcome = here.wait(front, payload)
+    assert outcome.ran.ending == ("timed_out" if how == "timeout" else "interrupted")
+    assert outcome.ran.signal == signal.SIGKILL
     assert _sleepers(marker) == []
     # The command itself was given 1 s, then 5 s of grace; 10 are promised.
-    assert how != "timeout" or ending.ran.seconds < 1 + 10
+    assert how != "timeout" or outcome.ran.seconds < 1 + 10
 
 
 PRINTED = 1 << 30
@@ -103,16 +103,16 @@ def test_a_gigabyte_of_output_costs_neither_disk_nor_memory(here: Machine, tmp_p
             peak = max(peak, _peak_of_children(front.pid))
     front.stdout.close()
     front.stdout = None
-    ending = here.wait(front, payload)
-    assert ending.exit == 0
-    assert ending.ran.output_bytes == PRINTED // (1 << 20) * (1 << 20) + len(b"the last words\n")
+    outcome = here.wait(front, payload)
+    assert outcome.exit == 0
+    assert outcome.ran.output_bytes == PRINTED // (1 << 20) * (1 << 20) + len(b"the last words\n")
     assert output.OUTPUT_LIMIT <= passed < output.OUTPUT_LIMIT + (1 << 17)
     assert 0 < peak < 64 << 20
     said = re.search(rb"\[codeferry: ([\d,]+) bytes are left out here\]\n", end)
     assert said
     left_out = int(said[1].replace(b",", b""))
-    assert left_out == ending.ran.output_bytes - output.OUTPUT_LIMIT - output.KEPT
-    assert ending.ran.tail.endswith("x\nthe last words\n")
+    assert left_out == outcome.ran.output_bytes - output.OUTPUT_LIMIT - output.KEPT
+    assert outcome.ran.tail.endswith("x\nthe last words\n")
 
 
 def _peak_of_children(pid: int) -> int:
@@ -167,10 +167,10 @@ def test_a_command_without_memory_is_told_from_one_that_was_killed(
     shell = f"exec {eat}" if through == "itself" else f"{eat}; exit $?"
     # The supervisor counts in its own cgroup: so all of them are in this one.
     here.fresh, here.python = True, str(_admitted(here, small_memory))
-    ending = here.run("/bin/sh", "-c", shell)
-    assert (ending.code, ending.message) == ("out_of_memory", "out of memory")
-    assert ending.ran.exit_code == (-1 if through == "itself" else 137)
-    assert ending.output.startswith(b"hungry")
+    outcome = here.run("/bin/sh", "-c", shell)
+    assert (outcome.code, outcome.message) == ("out_of_memory", "out of memory")
+    assert outcome.ran.exit_code == (-1 if through == "itself" else 137)
+    assert outcome.output.startswith(b"hungry")
 
 
 def _admitted(here: Machine, group: Path) -> Path:

@@ -17,7 +17,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from codeferry_agent.run.failures import Refused
+from codeferry_agent.run.errors import RunFailed
 from codeferry_agent.run.payload import parse_payload
 from codeferry_contracts.parameters import Payload
 from codeferry_local.ssm import SsmServer
@@ -126,7 +126,7 @@ def test_a_payloads_field_is_refused_or_carried_as_it_is(field: str) -> None:
         value = [text] if field in LISTS + WORDS else text
         try:
             payload = parse_payload(encoded({**FIELDS, field: value}))
-        except Refused as refusal:
+        except RunFailed as refusal:
             refusals.add((refusal.code, str(refusal)))
             continue
         passed += 1
@@ -139,7 +139,7 @@ def test_a_payloads_field_is_refused_or_carried_as_it_is(field: str) -> None:
 def test_a_field_that_nobody_knows_is_refused() -> None:
     """Whatever its name, it is no way in."""
     for text in hostile_strings(1000, SEED):
-        with pytest.raises(Refused, match="cannot be"):
+        with pytest.raises(RunFailed, match="cannot be"):
             parse_payload(encoded({**FIELDS, text: text}))
 
 

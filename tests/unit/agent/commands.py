@@ -33,7 +33,7 @@ MARK = f"{os.getpid()}{time.monotonic_ns() % 10**6}"
 
 
 @dataclass(frozen=True)
-class Ending:
+class Outcome:
     """What the two steps of one delivery printed."""
 
     exit: int
@@ -80,17 +80,17 @@ class Machine(Instance):
         self.store.body = body = pack(tree or {"f": b""})
         return self.payload(body, command=words, **{"command_seconds": 60, **AS_US, **changes})
 
-    def run(self, *words: str, tree: Tree | None = None, **changes: Any) -> Ending:
+    def run(self, *words: str, tree: Tree | None = None, **changes: Any) -> Outcome:
         return self.steps(self.command(*words, tree=tree, **changes))
 
-    def sh(self, script: str, **changes: Any) -> Ending:
+    def sh(self, script: str, **changes: Any) -> Outcome:
         return self.run("/bin/sh", "-c", script, **changes)
 
-    def steps(self, payload: Payload, **environ: str) -> Ending:
+    def steps(self, payload: Payload, **environ: str) -> Outcome:
         """Both steps, one after the other."""
         return self.wait(self.start(payload, **environ), payload)
 
-    def wait(self, process: subprocess.Popen[bytes], payload: Payload) -> Ending:
+    def wait(self, process: subprocess.Popen[bytes], payload: Payload) -> Outcome:
         """The second step, once the first has ended; a closed pipe gives nothing."""
         out, err = (each or b"" for each in process.communicate(timeout=120))
         told = self.result_step(payload.run_id)
@@ -99,7 +99,7 @@ class Machine(Instance):
         if told:
             assert told.count("\n") == 1
             assert len(told) <= RESULT_MAX_CHARACTERS + 1
-        return Ending(process.returncode, out, err.decode(), told)
+        return Outcome(process.returncode, out, err.decode(), told)
 
     def result_step(self, run_id: str) -> str:
         script = RESULT_STEP.read_text().replace("{{ runId }}", run_id)

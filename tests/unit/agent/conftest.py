@@ -32,7 +32,7 @@ from tests.unit.agent.archives import Tree, entries, pack
 from tests.unit.agent.fork_server import FLAGS, ForkServer
 
 LAUNCH = Path(__file__).with_name("launch.py")
-SOURCES = sorted(Path(codeferry_agent.__file__).parent.glob("run/[!_]*.py"))
+SOURCES = sorted(Path(codeferry_agent.__file__).parent.glob("run/**/[!_]*.py"))
 SECRET = "X-Amz-Signature=5ec2e7f00d5ec2e7f00d"
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 

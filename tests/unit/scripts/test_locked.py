@@ -1,4 +1,4 @@
-"""What installs everything else is itself installed by its hashes."""
+"""uv, which installs everything else, is itself installed by its hashes."""
 
 from __future__ import annotations
 

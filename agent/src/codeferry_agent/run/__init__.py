@@ -1,4 +1,4 @@
-"""What a run does on an instance: apply a release, run a command or script in it, go back.
+"""A run on an instance: apply a release, run a command or script in it, go back.
 
 One zip of these sources (stacks/workflow/agent_code.py) is fetched by the SSM documents' frame
 (stacks/documents/fetch.py) and runs under the instance's own Python (3.9 to 3.14, standard

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from codeferry_agent.run.failures import Refused
-from codeferry_agent.run.limits import META
+from codeferry_agent.run.errors import RunFailed
 
+META = b".codeferry"  # the directory of Codeferry's own in an archive
 MAX_ARGUMENTS, MAX_SECONDS, MOST = 2000, 172_800, 1 << 50
 
 
@@ -35,10 +35,12 @@ def paths(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= 100 and all(map(is_path, value))
 
 
+# No NUL, and no surrogates but those that stand for bytes: what a program can be given.
+is_argument = text(r"[^\x00\ud800-\udc7f\udd00-\udfff]*")
+
+
 def arguments(value: Any) -> bool:
-    # No NUL, and no surrogates but those that stand for bytes: what a program can be given.
-    fits = text("[^\\x00\\ud800-\\udc7f\\udd00-\\udfff]*")
-    return isinstance(value, list) and len(value) <= MAX_ARGUMENTS and all(map(fits, value))
+    return isinstance(value, list) and len(value) <= MAX_ARGUMENTS and all(map(is_argument, value))
 
 
 def is_bool(value: Any) -> bool:
@@ -102,7 +104,7 @@ def parse_payload(
         wrong = document.keys() ^ fields.keys()
         wrong = wrong or {name for name, fits in fields.items() if not fits(document[name])}
     except (ValueError, AttributeError, RecursionError):
-        raise Refused("payload_invalid", "The payload is not base64 of a JSON object.") from None
+        raise RunFailed("payload_invalid", "The payload is not base64 of a JSON object.") from None
     if wrong:
-        raise Refused("payload_invalid", f"The payload's {', '.join(sorted(wrong))} cannot be.")
+        raise RunFailed("payload_invalid", f"The payload's {', '.join(sorted(wrong))} cannot be.")
     return SimpleNamespace(**document)

@@ -120,7 +120,7 @@ def test_the_agent_is_the_files_of_the_repository_as_they_are():
     with zipfile.ZipFile(io.BytesIO(agent_code())) as archive:
         found = {source(name): archive.read(name) for name in archive.namelist()}
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
-    assert set(found) == {PACKAGE / "__init__.py", *SOURCES.glob("*.py"), *SHARED}
+    assert set(found) == {PACKAGE / "__init__.py", *SOURCES.rglob("*.py"), *SHARED}
     for path, content in found.items():
         assert content == path.read_bytes()
         assert content in agent_code()

@@ -1,0 +1,1 @@
+"""Run a command or script: start, supervise, end, and keep its output."""

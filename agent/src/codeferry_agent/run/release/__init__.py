@@ -1,0 +1,1 @@
+"""Apply a release: download, unpack, verify, switch, prune, roll back."""

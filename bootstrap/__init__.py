@@ -1,0 +1,1 @@
+"""Deploy a first stage from a laptop: the package behind scripts/bootstrap.sh."""
