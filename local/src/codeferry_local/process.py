@@ -1,4 +1,4 @@
-"""Starting and ending the supervisor from another process."""
+"""Start and end the supervisor from another process, and show its steps as they happen."""
 
 from __future__ import annotations
 
@@ -13,11 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from rich.console import Console
 
 from codeferry_contracts.errors import CodeferryError
-from codeferry_local.emulator import tail
+from codeferry_local.emulator.process import tail
 from codeferry_local.errors import NotRunning, StartFailed
 from codeferry_local.home import Home, State, read_state
+
+
+@dataclass(frozen=True)
+class StepPrinter:
+    """Prints one line per finished step; on a terminal also the one under way."""
+
+    console: Console
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        if "step" in line and self.console.is_terminal:
+            self.console.print(f"  … {line['step']}", end="\r", style="dim")
+        if "done" in line:
+            self.console.print(f"  [green]✓[/green] {line['done']} [dim]{line['seconds']} s[/dim]")
+
 
 Progress = Callable[[dict[str, Any]], None]
 STOP_SECONDS = 30

@@ -1,11 +1,12 @@
-"""The process behind ``ferry local up``: starts everything, keeps it, ends it.
+"""The process behind ``ferry local up``: starts everything, keeps it running, ends it.
 
-Says each step as one JSON line on stdout and closes stdout when all is ready. With
+Reports each step as one JSON line on stdout and closes stdout when all is ready. With
 ``--attached`` it ends when its standard input does, and so with whoever started it.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -22,20 +23,42 @@ from pathlib import Path
 from typing import IO
 
 import click
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.local_stage import Credentials
 from codeferry_contracts.names import OUTPUT_BUCKET, WORKFLOWS, Stage, output_state_machine
-from codeferry_local.deployment import ACCOUNT, Deployment, synthesise
-from codeferry_local.emulator import Emulator, free_port, local_url
+from codeferry_contracts.signing import EXPONENT
+from codeferry_local.emulator.deployment import ACCOUNT, Deployment, synthesise
+from codeferry_local.emulator.process import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
-from codeferry_local.genuine_agent import GenuineAgents, usable_agent
 from codeferry_local.home import Home, State, write_state
 from codeferry_local.instances import launch
-from codeferry_local.signing import make_key
+from codeferry_local.ssm.agent.genuine import GenuineAgents, usable_agent
+from codeferry_local.ssm.api.access import ask_iam
 from codeferry_local.ssm.instances import POLLING
-from codeferry_local.ssm.permissions import ask_iam
 from codeferry_local.ssm.server import SsmServer
+
+_BITS = 3072  # as the one in KMS
+
+
+def make_key(path: Path) -> str:
+    """Write a new private key to ``path`` (PKCS #8, PEM, mode 0600); its public key as KMS gives
+    one: base64 of a SubjectPublicKeyInfo."""
+    key = rsa.generate_private_key(EXPONENT, _BITS)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(public).decode()
+
 
 STAGE = Stage("local")
 REGION = "eu-west-1"
@@ -46,7 +69,7 @@ CREDENTIALS: Credentials = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
 
     ``agent`` is the genuine agent that carries commands out; without it ours does.
@@ -93,14 +116,14 @@ def main(
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
         usable = usable_agent(agent) if agent else None
-        wish = Wish(instances, target, time_scale, paced, usable, dict(variables), signing)
+        wish = Options(instances, target, time_scale, paced, usable, dict(variables), signing)
         serve(Home(home), wish, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
         sys.exit(1)
 
 
-def serve(home: Home, wish: Wish, stop: threading.Event, report: IO[str]) -> None:
+def serve(home: Home, wish: Options, stop: threading.Event, report: IO[str]) -> None:
     """Start all parts, write the state file, wait for ``stop``, take everything down."""
     with ExitStack() as parts:
         parts.enter_context(_only_one(home))
@@ -111,7 +134,7 @@ def serve(home: Home, wish: Wish, stop: threading.Event, report: IO[str]) -> Non
         stop.wait()
 
 
-def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
+def _start(home: Home, wish: Options, parts: ExitStack, report: IO[str]) -> State:
     log = home.log_file
     key = make_key(home.signing_key) if wish.signing else ""
     synth = parts.enter_context(ThreadPoolExecutor(1)).submit(synthesise, STAGE, log, key)
@@ -169,7 +192,7 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
     )
 
 
-def _agents(wish: Wish, ssm: SsmServer, emulator: Emulator, home: Home) -> GenuineAgents | None:
+def _agents(wish: Options, ssm: SsmServer, emulator: Emulator, home: Home) -> GenuineAgents | None:
     if wish.agent is None:
         return None
     return GenuineAgents(

@@ -14,14 +14,12 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from codeferry_local.ssm.agent import Agent
-from codeferry_local.ssm.announcer import Announcer
-from codeferry_local.ssm.commands import Command, Invocation
-from codeferry_local.ssm.executors import Reason
+from codeferry_local.ssm.agent.polling import PollingAgents
+from codeferry_local.ssm.agent.steps import Agent
+from codeferry_local.ssm.commands import Command, Detail, Invocation, rolled_up
+from codeferry_local.ssm.events import Announcer
 from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS, Faults
-from codeferry_local.ssm.instances import Fleet, LocalInstance
-from codeferry_local.ssm.polling_agents import PollingAgents
-from codeferry_local.ssm.status import Detail, rolled_up
+from codeferry_local.ssm.instances import Fleet, LocalInstance, Reason
 from codeferry_local.ssm.timers import Timers
 
 logger = logging.getLogger(__name__)

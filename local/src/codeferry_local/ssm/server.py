@@ -9,38 +9,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from codeferry_local.lifecycle import expire
-from codeferry_local.ssm import journal as call_journal
-from codeferry_local.ssm.agent import Agent
-from codeferry_local.ssm.announcer import Announcer
-from codeferry_local.ssm.aws_clients import Clients, Refusing
-from codeferry_local.ssm.control import Control
-from codeferry_local.ssm.documents import DocumentStore
+from codeferry_local.emulator.lifecycle import expire
+from codeferry_local.ssm.agent.polling import Messages, PollingAgents
+from codeferry_local.ssm.agent.shell import OUTPUT_RATE, ShellExecutor
+from codeferry_local.ssm.agent.steps import Agent
+from codeferry_local.ssm.api import access as call_journal
+from codeferry_local.ssm.api.access import Authorize, Call, Journal, check_allowed
+from codeferry_local.ssm.api.aws import Clients, Refusing, parameter_operations
+from codeferry_local.ssm.api.commands import CommandOperations
+from codeferry_local.ssm.api.control import Control
+from codeferry_local.ssm.api.documents import DocumentOperations
+from codeferry_local.ssm.api.http import DropResponse, HttpServer
+from codeferry_local.ssm.api.instances import InstanceOperations
+from codeferry_local.ssm.api.messages import POLL_SECONDS, MessageOperations
+from codeferry_local.ssm.api.service_model import check_request, serialize, ssm_model
+from codeferry_local.ssm.documents.store import DocumentStore
 from codeferry_local.ssm.errors import (
     SerializationException,
     SsmError,
     ThrottlingException,
     UnknownOperationException,
 )
-from codeferry_local.ssm.events import EventSink, NoEvents, RuleEvents
-from codeferry_local.ssm.executors import Executor
+from codeferry_local.ssm.events import Announcer, EventSink, NoEvents, RuleEvents
 from codeferry_local.ssm.faults import Faults
-from codeferry_local.ssm.http_server import DropResponse, HttpServer
-from codeferry_local.ssm.instances import Fleet, LocalInstance
-from codeferry_local.ssm.journal import Call, Journal
-from codeferry_local.ssm.log_stream import LogShipper
-from codeferry_local.ssm.messages import Messages
-from codeferry_local.ssm.operations.commands import CommandOperations
-from codeferry_local.ssm.operations.documents import DocumentOperations
-from codeferry_local.ssm.operations.instances import InstanceOperations
-from codeferry_local.ssm.operations.messages import POLL_SECONDS, MessageOperations
-from codeferry_local.ssm.operations.parameter_store import parameter_operations
-from codeferry_local.ssm.output import BOTH_LIMIT
-from codeferry_local.ssm.permissions import Authorize, check_allowed
-from codeferry_local.ssm.polling_agents import PollingAgents
+from codeferry_local.ssm.instances import Executor, Fleet, LocalInstance
+from codeferry_local.ssm.output import BOTH_LIMIT, LogShipper
 from codeferry_local.ssm.scheduler import Scheduler
-from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
-from codeferry_local.ssm.shell import OUTPUT_RATE, ShellExecutor
 
 Operation = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from codeferry_local.ssm import InvocationContext, NullExecutor
 from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS
+from codeferry_local.ssm.instances import InvocationContext, NullExecutor
 from codeferry_local.ssm.scheduler import WORKER_LOST
 from tests.unit.local.ssm.conftest import INSTANCE, OTHERS, Bench, alive, pid_in, until
 
