@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
 from rich.console import Console
 from rich.markup import escape
 from rich.rule import Rule
@@ -147,7 +145,7 @@ class FirstSteps:
 
     def _training(self) -> None:
         self._title("Run the training on all three, in the release just verified there")
-        self._client("s3").create_bucket(
+        self.state.client("s3").create_bucket(
             Bucket=RESULTS, CreateBucketConfiguration={"LocationConstraint": self.state.region}
         )
         self._ferry(
@@ -184,7 +182,7 @@ class FirstSteps:
         )
         self._say(f"aws s3 cp plain.tar.gz s3://{self.state.bucket}/{key}")
         with archive.open("rb") as body:
-            put = self._client("s3").put_object(Bucket=self.state.bucket, Key=key, Body=body)
+            put = self.state.client("s3").put_object(Bucket=self.state.bucket, Key=key, Body=body)
         run_id = inbox_run_id(self.state.bucket, key, put["VersionId"])
         self._wait(run_id)
         self._ferry("status", run_id)
@@ -244,7 +242,7 @@ class FirstSteps:
 
     def _wait(self, run_id: str) -> None:
         """Until the run that an upload starts has ended."""
-        states = self._client("stepfunctions")
+        states = self.state.client("stepfunctions")
         machine = self.state.state_machines["sync"]
         execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
         for attempt in Retrying(
@@ -257,15 +255,6 @@ class FirstSteps:
                 found = states.describe_execution(executionArn=execution)
                 if found["status"] == "RUNNING":
                     raise _StillRunning(f"The run {run_id} is still running after a minute.")
-
-    def _client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.state.endpoints["aws"],
-            region_name=self.state.region,
-            aws_access_key_id=self.state.credentials["access_key_id"],
-            aws_secret_access_key=self.state.credentials["secret_access_key"],
-        )
 
     def _title(self, text: str) -> None:
         self.console.print()
@@ -342,7 +331,7 @@ class FleetRollout(FirstSteps):
 
     def _failed_run(self) -> str:
         """The id of the newest run that failed."""
-        found = self._client("stepfunctions").list_executions(
+        found = self.state.client("stepfunctions").list_executions(
             stateMachineArn=self.state.state_machines["sync"], statusFilter="FAILED"
         )
         name: str = found["executions"][0]["name"]

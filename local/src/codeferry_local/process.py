@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ import psutil
 from rich.console import Console
 
 from codeferry_contracts.errors import CodeferryError
-from codeferry_local.emulator.process import tail
-from codeferry_local.errors import NotRunning, StartFailed
+from codeferry_local.errors import NotRunning, StartFailed, tail
 from codeferry_local.home import Home, State, read_state
 
 
@@ -36,6 +35,26 @@ class StepPrinter:
 
 Progress = Callable[[dict[str, Any]], None]
 STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
+
+    ``attached`` ties its life to the process that starts it. ``agent`` is a genuine agent that
+    carries commands out; without it ours does. ``paced``: ours takes the time a genuine one takes
+    for output and logs. ``variables`` are added to the Lambdas' environment, and win over ours.
+    With ``signing`` instances take signed releases only.
+    """
+
+    instances: int
+    target: str
+    attached: bool
+    time_scale: float = 1.0
+    paced: bool = True
+    agent: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    signing: bool = False
 
 
 @dataclass
@@ -60,25 +79,22 @@ class Supervisor:
         signing: bool = False,
         progress: Progress = lambda line: None,
     ) -> Supervisor:
-        """Start one and return when everything answers; ``progress`` gets each step.
-
-        ``attached`` ties its life to this process; ``paced`` gives its SSM agent the time a
-        genuine one takes for output and logs; ``time_scale`` multiplies SSM's waits
-        (delivery and execution timeouts), and ``variables`` are added to the Lambdas'
-        environment, both for tests; ``agent`` is a genuine agent to run. With ``signing``
-        instances take signed releases only. Raises the error it reported, or StartFailed.
-        """
+        """Start one, as Options say, and return when everything answers; ``progress`` gets each
+        step. Raises the error it reported, or StartFailed."""
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
-        options = ["--instances", str(instances), "--target", target]
-        options += ["--time-scale", str(time_scale), *(["--paced"] if paced else [])]
-        if agent is not None:
-            options += ["--agent", str(agent)]
-        for name, value in (variables or {}).items():
-            options += ["--variable", name, value]
-        options += ["--signing"] if signing else []
+        options = Options(
+            instances=instances,
+            target=target,
+            attached=attached,
+            time_scale=time_scale,
+            paced=paced,
+            agent=str(agent or ""),
+            variables=variables or {},
+            signing=signing,
+        )
+        arguments = [str(home.path), json.dumps(asdict(options))]
         process = subprocess.Popen(
-            [*command, *options, *(["--attached"] if attached else [])],
+            [sys.executable, "-m", "codeferry_local.supervisor", *arguments],
             stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=home.log_file.open("ab"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,10 @@ def test_the_process_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pa
             Home(tmp_path), instances=1, target="t", attached=True, paced=paced
         )
     (command,), _ = started.value.args
-    assert ("--paced" in command) is paced
+    assert json.loads(command[-1])["paced"] is paced
     monkeypatch.setattr(supervisor, "SsmServer", refuse)
     monkeypatch.setattr(supervisor, "synthesise", lambda *_: None)
-    wish = supervisor.Options(1, "t", 1.0, paced)
+    options = process.Options(1, "t", attached=True, paced=paced)
     with pytest.raises(Started) as served:
-        supervisor.serve(Home(tmp_path), wish, threading.Event(), io.StringIO())
+        supervisor.serve(Home(tmp_path), options, threading.Event(), io.StringIO())
     assert served.value.args[1]["paced"] is paced

@@ -12,7 +12,6 @@ services of the JSON protocols, as CloudWatch Logs and Step Functions are.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +19,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 CALLS_PATH = "/_codeferry/calls"
+FAULTS_PATH = "/_codeferry/faults"
 _ENTRIES = 100_000
+_JSON = {"Content-Type": "application/json"}
+_JSON_1_1 = {"Content-Type": "application/x-amz-json-1.1"}
 
 Answer = tuple[int, dict[str, str], Any]
 Dispatch = Callable[..., Awaitable[Answer]]
@@ -28,29 +30,28 @@ Dispatch = Callable[..., Awaitable[Answer]]
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What IAM would ask before a call: ``action`` as policies spell it, ``resource`` an ARN,
+    """What IAM would ask before a call: ``action`` as policies write it, ``resource`` an ARN,
     ``context`` the condition keys that come with the call."""
 
     access_key: str
     action: str
     resource: str
     context: Mapping[str, Any] = field(default_factory=dict)
+    time: float = field(default_factory=time.time)
 
 
-class Calls:
-    """The latest needs (100,000 of them), each with the time of its call. Names only: parameters
-    and contents never get in."""
+class Journal:
+    """The latest entries (100,000 of them), dataclass instances; from any thread. Names only:
+    parameters and contents never get in."""
 
     def __init__(self) -> None:
-        self._entries: deque[dict[str, Any]] = deque(maxlen=_ENTRIES)
-
-    def add(self, need: Need) -> None:
-        """Record a need; from any thread."""
-        self._entries.append({"time": time.time(), **asdict(need)})
+        self._entries: deque[Any] = deque(maxlen=_ENTRIES)
+        self.add = self._entries.append
+        self.clear = self._entries.clear
 
     def to_json(self) -> list[dict[str, Any]]:
         """Oldest first."""
-        return list(self._entries)
+        return [asdict(entry) for entry in list(self._entries)]
 
 
 def keep_journal() -> None:
@@ -58,20 +59,20 @@ def keep_journal() -> None:
     from ministack import app
     from ministack.core import iam_evaluator
 
-    calls = Calls()
-    iam_evaluator.enforce = with_recorded_checks(iam_evaluator.enforce, calls)
+    journal: Journal = Journal()
+    iam_evaluator.enforce = with_recorded_checks(iam_evaluator.enforce, journal)
     app._dispatch_service_request = with_journal(  # noqa: SLF001 - there is no public seam
         app._dispatch_service_request,  # noqa: SLF001
         lambda *request: None if app.AUTH else need_of(*request),
-        calls,
+        journal,
     )
 
 
-def with_recorded_checks(enforce: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+def with_recorded_checks(enforce: Callable[..., Any], journal: Journal) -> Callable[..., Any]:
     """``enforce``, MiniStack's question to IAM, that is recorded."""
 
     def decide(access_key: str, action: str, *place: Any, **named: Any) -> Any:
-        calls.add(
+        journal.add(
             Need(
                 access_key=access_key,
                 action=action,
@@ -88,16 +89,18 @@ def _texts(context: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in context.items() if isinstance(value, str | list)}
 
 
-def with_journal(dispatch: Dispatch, need: Callable[..., Need | None], calls: Calls) -> Dispatch:
-    """``dispatch`` that records what ``need`` finds, and tells all ``calls`` on ``PATH``."""
+def with_journal(
+    dispatch: Dispatch, need: Callable[..., Need | None], journal: Journal
+) -> Dispatch:
+    """``dispatch`` that records what ``need`` finds, and answers with it on ``CALLS_PATH``."""
 
     async def serve(method: str, path: str, *request: Any) -> Answer:
         if path == CALLS_PATH:
-            body = json.dumps({"calls": calls.to_json()}).encode()
-            return 200, {"Content-Type": "application/json"}, body
+            body = json.dumps({"calls": journal.to_json()}).encode()
+            return 200, _JSON, body
         needed = need(method, path, *request)
         if needed is not None:
-            calls.add(needed)
+            journal.add(needed)
         return await dispatch(method, path, *request)
 
     return serve
@@ -130,11 +133,6 @@ def need_of(
     )
 
 
-FAULTS_PATH = "/_codeferry/faults"
-
-_JSON = {"Content-Type": "application/json"}
-
-
 def accept_faults() -> None:
     """Let faults be put in force; called before the server starts."""
     from ministack import app
@@ -145,44 +143,24 @@ def accept_faults() -> None:
     )
 
 
-class Throttle:
-    """So many calls of an action are still to be refused; safe to use from many threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._left: Counter[str] = Counter()
-
-    def set(self, first: Mapping[str, int]) -> None:
-        """Refuse so many of the next calls of each action, and none of others."""
-        with self._lock:
-            self._left = Counter(first)
-
-    def __bool__(self) -> bool:
-        """Whether anything is to be refused at all."""
-        return self._left.total() > 0
-
-    def takes(self, action: str) -> bool:
-        """Whether this call of the action is refused (counts it)."""
-        with self._lock:
-            taken = self._left[action] > 0
-            self._left[action] -= taken
-            return taken
-
-
 def with_faults(
     dispatch: Callable[..., Awaitable[Answer]], action_of: Callable[..., str | None]
 ) -> Callable[..., Awaitable[Answer]]:
     """``dispatch`` with the faults that are in force; ``action_of`` names a request's action."""
-    throttle = Throttle()
+    throttled: Counter[str] = Counter()
 
     async def serve(method: str, path: str, headers: Any, body: bytes, *rest: Any) -> Answer:
         if path == FAULTS_PATH:
             given = json.loads(body) if method == "POST" else {}
-            throttle.set(given.get("throttle_first", {}))
+            throttled.clear()
+            throttled.update(given.get("throttle_first", {}))
             return 200, _JSON, json.dumps(given).encode()
-        if throttle and throttle.takes(action_of(method, path, headers, body, *rest) or ""):
-            refusal = {"__type": "ThrottlingException", "message": "Rate exceeded"}
-            return 400, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(refusal).encode()
+        if throttled.total():
+            action = action_of(method, path, headers, body, *rest) or ""
+            if throttled[action] > 0:
+                throttled[action] -= 1
+                refusal = {"__type": "ThrottlingException", "message": "Rate exceeded"}
+                return 400, _JSON_1_1, json.dumps(refusal).encode()
         return await dispatch(method, path, headers, body, *rest)
 
     return serve

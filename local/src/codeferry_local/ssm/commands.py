@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -195,3 +195,8 @@ def invocation_of(command: Command, instance_id: str, name: str) -> Invocation:
     """A pending invocation of the command."""
     steps = [StepRecord(name=step.name, action=step.action) for step in command.content.steps]
     return Invocation(command=command, instance_id=instance_id, instance_name=name, steps=steps)
+
+
+def iso_time(moment: datetime) -> str:
+    """A moment as the API and its events carry it: ISO 8601, milliseconds, Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # CommandWorkersLimit and CommandWorkerBufferLimit of the agent (appconfig/constants.go), and how
 # long it waits before it offers a command again that found the buffer full.
 AGENT_WORKERS, AGENT_BUFFER, OFFER_SECONDS = 5, 5, 10
+_STEPS_AT_ONCE = 32  # over all instances
 # What a document's first step shows, with code 0, when its worker has gone without an answer
 # (generateUnexpectedFailResult in agent/framework/processor/executer/outofproc/master.go, the
 # error of Messaging in messaging/messaging.go beside it).
@@ -55,7 +56,6 @@ class Scheduler:
         polling: PollingAgents,
         announcer: Announcer,
         time_scale: float,
-        workers: int,
         paced: bool = False,
     ) -> None:
         self.lock = threading.RLock()
@@ -66,7 +66,7 @@ class Scheduler:
         self._polling = polling
         self._announcer = announcer
         self._scale = time_scale
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ssm-agent")
+        self._pool = ThreadPoolExecutor(_STEPS_AT_ONCE, thread_name_prefix="ssm-agent")
         self._busy: Counter[str] = Counter()
         self._waiting: dict[str, deque[Invocation]] = defaultdict(deque)
         self._running: set[Invocation] = set()

@@ -10,7 +10,7 @@ import pytest
 from codeferry_local.emulator.control import (
     CALLS_PATH,
     FAULTS_PATH,
-    Calls,
+    Journal,
     Need,
     with_faults,
     with_journal,
@@ -51,7 +51,7 @@ def test_faults_can_be_taken_back(serve):
 
 def test_what_iam_is_asked_is_in_the_journal():
     """With the condition keys that are words."""
-    calls = Calls()
+    calls = Journal()
 
     def enforce(*_, **__):
         return None
@@ -72,7 +72,7 @@ def test_what_iam_is_asked_is_in_the_journal():
 
 def test_the_journal_tells_what_was_needed():
     """A call is noted before it is answered."""
-    calls = Calls()
+    calls = Journal()
 
     async def dispatch(*_):
         return 204, {}, b""

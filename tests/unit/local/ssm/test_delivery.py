@@ -64,7 +64,7 @@ def test_removed_instance_is_undeliverable(bench: Bench) -> None:
     bench.instance(OTHERS[0])
     bench.server.faults.set(offline=[INSTANCE])
     command_id = bench.send(INSTANCE, OTHERS[0])
-    bench.server.remove_instance(INSTANCE)
+    bench.server.fleet.remove(INSTANCE)
     command = bench.ended(command_id)
     assert command["Status"] == "Success"  # one of two got it, which AWS calls success
     assert bench.invocations(command_id)[INSTANCE]["StatusDetails"] == "Undeliverable"

@@ -21,8 +21,7 @@ from pathlib import Path
 import psutil
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from codeferry_local.emulator.process import tail
-from codeferry_local.errors import AgentUnusable, StartFailed
+from codeferry_local.errors import AgentUnusable, StartFailed, tail
 from codeferry_local.ssm.agent.tls_relay import TlsRelay
 from codeferry_local.ssm.instances import Fleet, LocalInstance
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from codeferry_local.ssm.commands import Command, Detail, Invocation, StepRecord
+from codeferry_local.ssm.commands import Command, Detail, Invocation, StepRecord, iso_time
 from codeferry_local.ssm.errors import InvalidMessageId, ValidationException
 from codeferry_local.ssm.instances import Reason
 
@@ -44,7 +44,7 @@ class Message:
     def to_json(self) -> dict[str, str]:
         """The members that GetMessages answers with."""
         return {
-            "CreatedDate": self.created.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "CreatedDate": iso_time(self.created),
             "Destination": self.destination,
             "MessageId": self.message_id,
             "Payload": self.payload,

@@ -30,7 +30,7 @@ from codeferry_local.ssm.instances import (
     StepResult,
     applied,
 )
-from codeferry_local.ssm.output import BOTH_LIMIT, LogShipper, StepLog, both, head
+from codeferry_local.ssm.output import LogShipper, StepLog, both, head
 
 # A real instance could reboot for ever; here the step just starts again, a few times.
 _MOST_REBOOTS = 3
@@ -55,12 +55,10 @@ class Agent:
         time_scale: float,
         shell: ShellExecutor | None = None,
         logs: LogShipper | None = None,
-        output_limit: int = BOTH_LIMIT,
     ) -> None:
         self._region = region
         self._time_scale = time_scale
         self._logs = logs
-        self._output_limit = output_limit
         self._executors: dict[str, Executor] = {
             "shell": shell or ShellExecutor(),
             "null": NullExecutor(applied),
@@ -118,7 +116,7 @@ class Agent:
         """Record what the agent replies of a step that ran (RunPlugins)."""
         code, detail = outcome.exit_code, _detail(outcome)
         stdout, stderr = outcome.stdout, outcome.stderr
-        told = both(stdout, "" if code == EXIT_WITH_SUCCESS else stderr, self._output_limit)
+        told = both(stdout, "" if code == EXIT_WITH_SUCCESS else stderr)
         succeeded, failed, modified = _ENDED_BY
         if code == EXIT_WITH_SUCCESS:
             detail, stdout, stderr = Detail.SUCCESS, stdout + succeeded, ""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import threading
+import time
 import urllib.request
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from codeferry_local.emulator.iam import PATH
@@ -20,11 +19,11 @@ from codeferry_local.ssm.errors import AccessDeniedException
 
 # An action, a resource, the condition keys.
 Check = tuple[str, str, dict[str, str]]
-# The access key and what is asked; answers as ``emulator_iam.refusal_of``.
+# The access key and what is asked; answers as ``emulator.iam.refusal_of``.
 Authorize = Callable[[str, Sequence[Check]], Mapping[str, str] | None]
 
 _OF_A_DOCUMENT = ("DescribeDocument", "GetDocument", "UpdateDocument", "DeleteDocument")
-_PATIENCE_SECONDS = 30
+_TIMEOUT_SECONDS = 30
 
 
 def ask_iam(endpoint: str) -> Authorize:
@@ -36,7 +35,7 @@ def ask_iam(endpoint: str) -> Authorize:
             data=json.dumps({"access_key": access_key, "checks": checks}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - as above
             refused: Mapping[str, str] | None = json.load(answer)
         return refused
 
@@ -78,7 +77,6 @@ def _document(place: str, name: str) -> str:
 
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/")
 _APPLICATION = re.compile(r"\bapp/(\S+)")
-_ENTRIES = 100_000
 # Names only: parameters and contents never get into a log.
 _RESOURCES = ("DocumentName", "Name", "InstanceIds", "InstanceId", "CommandId", "ResourceId")
 
@@ -100,41 +98,23 @@ class Call:
     error: str | None = None
 
 
-class Journal:
-    """The latest calls (100,000 of them); safe to use from many threads."""
-
-    def __init__(self) -> None:
-        self._calls: deque[Call] = deque(maxlen=_ENTRIES)
-        self._lock = threading.Lock()
-
-    def add(self, call: Call) -> None:
-        """Record a call."""
-        with self._lock:
-            self._calls.append(call)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Every recorded call, oldest first."""
-        with self._lock:
-            return [asdict(call) for call in self._calls]
-
-    def clear(self) -> None:
-        """Forget all calls."""
-        with self._lock:
-            self._calls.clear()
+def call_of(operation: str, body: Any, headers: Mapping[str, str], error: str | None) -> Call:
+    """The call that a request makes."""
+    agent = headers.get("User-Agent", "")
+    application = _APPLICATION.search(agent)
+    given = body if isinstance(body, dict) else {}
+    return Call(
+        time=time.time(),
+        operation=operation,
+        access_key=access_key(headers),
+        application=application[1] if application else "",
+        user_agent=agent,
+        resources={name: given[name] for name in _RESOURCES if name in given},
+        error=error,
+    )
 
 
-def access_key(authorization: str) -> str:
-    """The access key id of an AWS4 Authorization header, or ''."""
-    found = _CREDENTIAL.search(authorization)
+def access_key(headers: Mapping[str, str]) -> str:
+    """The access key id in a request's AWS4 Authorization header, or ''."""
+    found = _CREDENTIAL.search(headers.get("Authorization", ""))
     return found[1] if found else ""
-
-
-def application(user_agent: str) -> str:
-    """The application id in an SDK's user agent, or ''."""
-    found = _APPLICATION.search(user_agent)
-    return found[1] if found else ""
-
-
-def resources(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of a request that name what it touches."""
-    return {name: request[name] for name in _RESOURCES if name in request}

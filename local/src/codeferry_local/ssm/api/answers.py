@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from codeferry_local.ssm.commands import NOT_RUN, Command, Detail, Invocation, StepRecord
+from codeferry_local.ssm.commands import NOT_RUN, Command, Detail, Invocation, StepRecord, iso_time
 from codeferry_local.ssm.errors import InvalidNextToken
 
 Key = str | int
@@ -114,9 +114,9 @@ def step_view(invocation: Invocation, step: StepRecord) -> dict[str, Any]:
         "DocumentVersion": command.document_version,
         "PluginName": step.name,
         "ResponseCode": step.exit_code,
-        "ExecutionStartDateTime": _iso(step.started),
+        "ExecutionStartDateTime": iso_time(step.started) if step.started else "",
         "ExecutionElapsedTime": _elapsed(step),
-        "ExecutionEndDateTime": _iso(step.finished),
+        "ExecutionEndDateTime": iso_time(step.finished) if step.finished else "",
         "Status": detail.status,
         "StatusDetails": detail.value,
         "StandardOutputContent": step.stdout if done else "",
@@ -152,12 +152,8 @@ def _plugin(invocation: Invocation, step: StepRecord) -> dict[str, Any]:
     }
 
 
-def _iso(moment: datetime | None) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z" if moment else ""
-
-
 def _elapsed(step: StepRecord) -> str:
     if step.started is None:
         return ""
-    spent = (step.finished or datetime.now(UTC)) - step.started
-    return f"PT{spent / timedelta(seconds=1):.3f}S"
+    elapsed = (step.finished or datetime.now(UTC)) - step.started
+    return f"PT{elapsed / timedelta(seconds=1):.3f}S"

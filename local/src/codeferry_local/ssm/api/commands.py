@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -37,29 +38,21 @@ T = TypeVar("T")
 _DEFAULT_TIMEOUT = 3_600
 
 
+@dataclass(frozen=True, kw_only=True)
 class CommandOperations:
     """SendCommand and what follows a command; holds every command ever sent."""
 
-    def __init__(
-        self,
-        *,
-        documents: DocumentStore,
-        fleet: Fleet,
-        faults: Faults,
-        scheduler: Scheduler,
-        account: str,
-    ) -> None:
-        self._documents = documents
-        self._fleet = fleet
-        self._faults = faults
-        self._scheduler = scheduler
-        self._account = account
-        self._commands: dict[str, Command] = {}
-        self._sequence = itertools.count(1)
+    documents: DocumentStore
+    fleet: Fleet
+    faults: Faults
+    scheduler: Scheduler
+    account: str
+    _commands: dict[str, Command] = field(default_factory=dict)
+    _sequence: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def send_command(self, request: Request) -> Answer:
         """Check everything AWS checks, start the command, and answer with it as Pending."""
-        version = self._documents.get(request["DocumentName"]).version(
+        version = self.documents.get(request["DocumentName"]).version(
             request.get("DocumentVersion")
         )
         _check_hash(request, version)
@@ -68,15 +61,15 @@ class CommandOperations:
         instances = self._instances(request)
         _check_platform(request, version, instances)
         command = self._command(request, version, bound, instances)
-        with self._scheduler.lock:
+        with self.scheduler.lock:
             self._commands[command.id] = command
             answer = command_view(command)
-            self._scheduler.submit(command)
+            self.scheduler.submit(command)
         return {"Command": answer}
 
     def list_commands(self, request: Request) -> Answer:
         """Commands, newest first."""
-        with self._scheduler.lock:
+        with self.scheduler.lock:
             found = [c for c in self._selected(request) if _passes(request, c, _command_passes)]
             items, token = page(
                 found,
@@ -89,7 +82,7 @@ class CommandOperations:
     def list_command_invocations(self, request: Request) -> Answer:
         """Invocations of one command or of all, optionally with their steps."""
         wanted = request.get("InstanceId")
-        with self._scheduler.lock:
+        with self.scheduler.lock:
             found = (
                 invocation
                 for command in self._visible(self._selected(request))
@@ -105,9 +98,9 @@ class CommandOperations:
 
     def get_command_invocation(self, request: Request) -> Answer:
         """One step of one invocation, with the heads of both its outputs."""
-        with self._scheduler.lock:
+        with self.scheduler.lock:
             command = self._commands.get(request["CommandId"])
-            hidden = command is None or self._faults.hides(command.id)
+            hidden = command is None or self.faults.hides(command.id)
             if command is None or hidden or request["InstanceId"] not in command.invocations:
                 raise InvocationDoesNotExist(
                     "The command ID and managed node ID you specified didn't match any invocations."
@@ -122,11 +115,11 @@ class CommandOperations:
         foreign = [i for i in instance_ids if i not in command.invocations]
         if foreign:
             raise InvalidInstanceId(f"Not targeted by this command: {', '.join(foreign)}.")
-        self._scheduler.cancel(command, instance_ids)
+        self.scheduler.cancel(command, instance_ids)
         return {}
 
     def _known(self, command_id: str) -> Command:
-        with self._scheduler.lock:
+        with self.scheduler.lock:
             if command_id not in self._commands:
                 raise InvalidCommandId(f"There is no command {command_id}.")
             return self._commands[command_id]
@@ -139,19 +132,19 @@ class CommandOperations:
         return [c for c in commands if wanted is None or wanted in c.invocations]
 
     def _visible(self, commands: Iterable[Command]) -> list[Command]:
-        return [command for command in commands if not self._faults.hides(command.id)]
+        return [command for command in commands if not self.faults.hides(command.id)]
 
     def _instances(self, request: Request) -> list[LocalInstance]:
         instance_ids, targets = request.get("InstanceIds"), request.get("Targets")
         if instance_ids and targets:
             raise ValidationException("Specify either InstanceIds or Targets, not both.")
         if targets:
-            return targeted(self._fleet, targets, self._account)
+            return targeted(self.fleet, targets, self.account)
         if not instance_ids:
             raise InvalidInstanceId("Specify InstanceIds or Targets.")
         if len(set(instance_ids)) < len(instance_ids):
             raise DuplicateInstanceId("A managed node ID is specified more than once.")
-        return self._fleet.require(instance_ids, self._account)
+        return self.fleet.require(instance_ids, self.account)
 
     def _command(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from codeferry_local.ssm.api.answers import page
@@ -14,37 +15,37 @@ Request = dict[str, Any]
 Answer = dict[str, Any]
 
 
+@dataclass(frozen=True)
 class DocumentOperations:
     """Create, update, describe, read, list and delete documents."""
 
-    def __init__(self, documents: DocumentStore, account: str) -> None:
-        self._documents = documents
-        self._account = account
+    documents: DocumentStore
+    account: str
 
     def create_document(self, request: Request) -> Answer:
         """A first version, which is the default."""
-        document = self._documents.create(request)
+        document = self.documents.create(request)
         return {"DocumentDescription": self._description(document, document.version())}
 
     def update_document(self, request: Request) -> Answer:
         """A further version; the default version stays what it was."""
-        document = self._documents.update(request)
+        document = self.documents.update(request)
         return {"DocumentDescription": self._description(document, document.version("$LATEST"))}
 
     def update_document_default_version(self, request: Request) -> Answer:
         """Make a version the default."""
-        document = self._documents.set_default(request["Name"], request["DocumentVersion"])
+        document = self.documents.set_default(request["Name"], request["DocumentVersion"])
         return {"Description": {"Name": document.name, "DefaultVersion": str(document.default)}}
 
     def describe_document(self, request: Request) -> Answer:
         """Hash, versions and parameters of a version, by default the default one."""
-        document = self._documents.get(request["Name"])
+        document = self.documents.get(request["Name"])
         version = document.version(request.get("DocumentVersion"), request.get("VersionName"))
         return {"Document": self._description(document, version)}
 
     def get_document(self, request: Request) -> Answer:
         """The content of a version, verbatim or in the other format."""
-        document = self._documents.get(request["Name"])
+        document = self.documents.get(request["Name"])
         version = document.version(request.get("DocumentVersion"), request.get("VersionName"))
         wanted = request.get("DocumentFormat")
         return {
@@ -60,7 +61,7 @@ class DocumentOperations:
 
     def delete_document(self, request: Request) -> Answer:
         """Delete a document, or one version of it."""
-        self._documents.delete(
+        self.documents.delete(
             request["Name"], request.get("DocumentVersion"), request.get("VersionName")
         )
         return {}
@@ -71,7 +72,7 @@ class DocumentOperations:
             *((entry["Key"], entry["Values"]) for entry in request.get("Filters", [])),
             *((f["key"], [f["value"]]) for f in request.get("DocumentFilterList", [])),
         ]
-        found = (d for d in self._documents.all() if _passes(d, filters))
+        found = (d for d in self.documents.all() if _passes(d, filters))
         items, token = page(
             found, lambda d: d.name, request.get("MaxResults", 50), request.get("NextToken")
         )
@@ -83,7 +84,7 @@ class DocumentOperations:
             "Name": document.name,
             "CreatedDate": version.created,
             "DisplayName": document.display_name,
-            "Owner": self._account,
+            "Owner": self.account,
             "VersionName": version.name,
             "PlatformTypes": version.content.platforms,
             "DocumentVersion": str(version.number),

@@ -7,8 +7,9 @@ import logging
 import socket
 import threading
 import uuid
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import Any
 
 from codeferry_local.ssm.errors import InternalServerError, SerializationException, SsmError
 
@@ -25,16 +26,10 @@ class DropResponse(Exception):
     """The call was done; its answer is not to be sent."""
 
 
-class Api(Protocol):
-    """What the HTTP server serves."""
-
-    def call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
-        """Do an operation; raises SsmError or DropResponse."""
-        ...
-
-    def control(self, method: str, name: str, body: Any) -> Any:
-        """Do a control request; raises SsmError."""
-        ...
+# What does an operation (its name, the body, the headers), or raises SsmError or DropResponse; and
+# what does a control request (its method, the path, the body).
+Call = Callable[[str, Any, dict[str, str]], dict[str, Any]]
+Control = Callable[[str, str, Any], Any]
 
 
 class HttpServer(ThreadingHTTPServer):
@@ -44,11 +39,11 @@ class HttpServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, address: tuple[str, int], api: Api) -> None:
-        self.api = api
+    def __init__(self, call: Call, control: Control) -> None:
+        self.call, self.control = call, control
         self._connections: set[socket.socket] = set()
         self._connections_lock = threading.Lock()
-        super().__init__(address, _Handler)
+        super().__init__(("127.0.0.1", 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remember the connection while it is open."""
@@ -105,10 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if self.path.startswith(_CONTROL):
             name = self.path.removeprefix(_CONTROL)
-            return self.server.api.control(method, name, body)
+            return self.server.control(method, name, body)
         target = self.headers.get("X-Amz-Target", "")
         operation = target.removeprefix(_TARGET_PREFIX)
-        return self.server.api.call(operation, body, dict(self.headers.items()))
+        return self.server.call(operation, body, dict(self.headers.items()))
 
     def _body(self) -> Any:
         length = int(self.headers.get("Content-Length") or 0)

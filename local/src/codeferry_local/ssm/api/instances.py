@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,13 +28,13 @@ _DEFAULT_PAGE = 10
 _PING = ("Online", "ConnectionLost", "Inactive")
 
 
+@dataclass(frozen=True)
 class InstanceOperations:
     """DescribeInstanceInformation and the tags of instances and documents."""
 
-    def __init__(self, fleet: Fleet, faults: Faults, documents: DocumentStore) -> None:
-        self._fleet = fleet
-        self._faults = faults
-        self._documents = documents
+    fleet: Fleet
+    faults: Faults
+    documents: DocumentStore
 
     def describe_instance_information(self, request: Request) -> Answer:
         """The instances that every filter selects, by id."""
@@ -43,7 +44,7 @@ class InstanceOperations:
         ]
         found = [
             instance
-            for instance in self._fleet.all()
+            for instance in self.fleet.all()
             if all(self._selects(instance, key, values) for key, values in filters)
         ]
         items, token = page(
@@ -65,9 +66,9 @@ class InstanceOperations:
         tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
         self._tagged(kind, resource)
         if kind == "Document":
-            self._documents.tag(resource, tags)
+            self.documents.tag(resource, tags)
         else:
-            self._fleet.tag(resource, tags)
+            self.fleet.tag(resource, tags)
         return {}
 
     def _tagged(self, kind: str, resource: str) -> dict[str, str]:
@@ -75,14 +76,14 @@ class InstanceOperations:
             raise InvalidResourceType(f"{kind} has no tags here.")
         try:
             if kind == "Document":
-                return self._documents.get(resource).tags
-            return dict(self._fleet.require([resource])[0].tags)
+                return self.documents.get(resource).tags
+            return dict(self.fleet.require([resource])[0].tags)
         except (InvalidDocument, InvalidInstanceId) as error:
             raise InvalidResourceId(f"There is no {kind} {resource}.") from error
 
     def _ping(self, instance: LocalInstance) -> str:
         silent = instance.polls and instance.last_ping is None
-        lost = silent or self._faults.offline(instance.instance_id)
+        lost = silent or self.faults.offline(instance.instance_id)
         return "ConnectionLost" if lost else "Online"
 
     def _selects(self, instance: LocalInstance, key: str, values: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What an agent calls: its messages, its replies, and its word that it is there.
+"""The operations that agents call: their messages, their replies, their registration.
 
 The names, members and errors of ec2messages (JSON 1.1, ``EC2WindowsMessageDeliveryService``) and of
 the calls to Systems Manager that only agents make; no public model has them. Source:
@@ -7,7 +7,7 @@ amazon-ssm-agent, vendor/github.com/aws/aws-sdk-go/service/ssmmds and agent/ssm/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,25 +32,19 @@ _REPORTED = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
 class MessageOperations:
-    """The operations by the name in ``X-Amz-Target`` (without ``AmazonSSM.``); ``url`` is what
-    GetEndpoint answers."""
+    """The operations that only agents call; ``url`` is what GetEndpoint answers."""
 
-    def __init__(
-        self,
-        *,
-        fleet: Fleet,
-        messages: Messages,
-        agents: PollingAgents,
-        url: Callable[[], str],
-        poll_seconds: float = POLL_SECONDS,
-    ) -> None:
-        self._fleet = fleet
-        self._messages = messages
-        self._agents = agents
-        self._url = url
-        self._poll_seconds = poll_seconds
-        self.by_name: dict[str, Callable[[Request], Answer]] = {
+    fleet: Fleet
+    messages: Messages
+    agents: PollingAgents
+    url: Callable[[], str]
+    poll_seconds: float = POLL_SECONDS
+
+    def by_name(self) -> dict[str, Callable[[Request], Answer]]:
+        """Each operation by its name in ``X-Amz-Target`` (without ``AmazonSSM.``)."""
+        return {
             f"{DELIVERY_PREFIX}GetMessages": self._get_messages,
             f"{DELIVERY_PREFIX}AcknowledgeMessage": self._acknowledge_message,
             f"{DELIVERY_PREFIX}SendReply": self._send_reply,
@@ -64,10 +58,10 @@ class MessageOperations:
     def _get_messages(self, request: Request) -> Answer:
         destination = self._destination(request)
         number = _text(request, "MessagesRequestId", _SHORTEST_ID)
-        found = self._messages.receive(
+        found = self.messages.receive(
             destination,
             hidden=request.get("VisibilityTimeoutInSeconds", _HIDDEN_SECONDS),
-            wait=self._poll_seconds,
+            wait=self.poll_seconds,
         )
         return {
             "Destination": destination,
@@ -76,37 +70,39 @@ class MessageOperations:
         }
 
     def _acknowledge_message(self, request: Request) -> Answer:
-        self._agents.acknowledge(_text(request, "MessageId", _SHORTEST_ID))
+        self.agents.acknowledge(_text(request, "MessageId", _SHORTEST_ID))
         return {}
 
     def _send_reply(self, request: Request) -> Answer:
         message_id = _text(request, "MessageId", _SHORTEST_ID)
         reply_id = _text(request, "ReplyId", _SHORTEST_ID)
-        self._agents.reply(message_id, _text(request, "Payload"))
+        self.agents.reply(message_id, _text(request, "Payload"))
         return {"MessageId": message_id, "ReplyId": reply_id, "ReplyStatus": "Created"}
 
     def _fail_message(self, request: Request) -> Answer:
         message_id = _text(request, "MessageId", _SHORTEST_ID)
-        self._agents.fail(message_id, _text(request, "FailureType"))
+        self.agents.fail(message_id, _text(request, "FailureType"))
         return {}
 
     def _get_endpoint(self, request: Request) -> Answer:
         self._destination(request)
-        return {"Endpoint": self._url()}
+        return {"Endpoint": self.url()}
 
     def _update_instance_information(self, request: Request) -> Answer:
         """What an agent says of itself at its start and every five minutes: it is there."""
         instance_id = _text(request, "InstanceId")
-        instance = self._fleet.get(instance_id)
+        instance = self.fleet.get(instance_id)
         if instance is None:
             raise InvalidInstanceId(f"There is no instance {instance_id}.")
-        told = {ours: request[theirs] for theirs, ours in _REPORTED.items() if request.get(theirs)}
-        self._fleet.add(replace(instance, last_ping=datetime.now(UTC), **told))
+        reported = {
+            ours: request[theirs] for theirs, ours in _REPORTED.items() if request.get(theirs)
+        }
+        self.fleet.add(replace(instance, last_ping=datetime.now(UTC), **reported))
         return {}
 
     def _destination(self, request: Request) -> str:
         destination = _text(request, "Destination")
-        if self._fleet.get(destination) is None:
+        if self.fleet.get(destination) is None:
             raise InvalidDestination(f"There is no instance {destination}.")
         return destination
 
