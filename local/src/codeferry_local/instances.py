@@ -31,7 +31,7 @@ def launch(
 
 
 def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
-    """As ``launch`` on an embedded AWS that runs already, told to EventBridge as EC2 does.
+    """As ``launch`` on an embedded AWS that runs already, announced to EventBridge as EC2 does.
 
     Raises NotRunning.
     """

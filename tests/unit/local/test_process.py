@@ -1,4 +1,4 @@
-"""Whether the embedded agent takes a genuine one's time, as whoever starts it says."""
+"""The pace of the embedded agent, as the command, the demo and the process are given it."""
 
 from __future__ import annotations
 

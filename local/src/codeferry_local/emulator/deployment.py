@@ -185,14 +185,14 @@ def run_logged(
     command: list[str], log: Path, environment: Mapping[str, str], cwd: Path | None = None
 ) -> None:
     """Run a command, its output into ``log``; StartFailed with the log's end if it fails."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") or "BUNDLE" in k}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") or "BUNDLE" in k}
     with log.open("ab") as output:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=kept | dict(environment),
+            env=inherited | dict(environment),
             cwd=cwd or log.parent,
             check=False,
         )

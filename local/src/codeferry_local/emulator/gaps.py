@@ -89,12 +89,14 @@ def with_ranges(
         start, end = found
         part = body[start : end + 1]
         # S3 gives no checksum of the whole object with a part of it.
-        kept = {k: v for k, v in answer.items() if not k.lower().startswith("x-amz-checksum")}
-        kept |= {
+        part_headers = {
+            k: v for k, v in answer.items() if not k.lower().startswith("x-amz-checksum")
+        }
+        part_headers |= {
             "Content-Length": str(len(part)),
             "Content-Range": f"bytes {start}-{end}/{len(body)}",
         }
-        return 206, kept, part
+        return 206, part_headers, part
 
     return get
 

@@ -1,9 +1,9 @@
-"""IAM on the pinned MiniStack 1.5.33: every call of a role is held against its policies.
+"""IAM on the pinned MiniStack 1.5.33: every call of a role is checked against its policies.
 
 MiniStack has it, as ``AUTH=true`` of the whole process: signature, session token, identity
 policies within the boundary, explicit denies, conditions, the bucket's policy, and AWS's own
 answer to who is refused. Here it is on for whatever acts with a role: functions, by the sessions
-that ``emulator_gaps`` gives them, state machines, and whoever has assumed a role, as the CDK CLI
+that ``gaps`` gives them, state machines, and whoever has assumed a role, as the CDK CLI
 does for every deployment. It is off for a person's keys, who is the account's administrator.
 
 A presigned URL names its signer in its query, so it is a call of the signer.
@@ -41,7 +41,7 @@ class RolesOnly:
 
 
 def enforce_policies() -> None:
-    """Hold every role's calls against its policies; called before the server starts."""
+    """Check every role's calls against its policies; called before the server starts."""
     from ministack import app
     from ministack.core import iam_evaluator
     from ministack.services import s3

@@ -1,4 +1,6 @@
-"""What S3's lifecycle rules would do in days, done at once: the embedded S3 has none that acts.
+"""S3's lifecycle rules: as its API takes them, and days of their work done at once.
+
+The embedded S3 keeps rules and does nothing by them.
 
 Source: Amazon S3 User Guide, "Expiring objects" and "Lifecycle configuration elements": a current
 version that is old enough becomes noncurrent behind a delete marker, and is gone for good once it
@@ -24,12 +26,12 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
         )
         if given in rule
     }
-    kept = {
+    copied = {
         name: rule[name]
         for name in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
         if name in rule
     }
-    found = {"ID": rule["Id"], "Status": rule["Status"], **kept}
+    found = {"ID": rule["Id"], "Status": rule["Status"], **copied}
     found["Filter"] = {"Prefix": rule.get("Prefix", "")}
     return found | ({"Expiration": expiration} if expiration else {})
 

@@ -22,7 +22,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from codeferry_local.errors import StartFailed, tail
 
-# What a process needs of its surroundings; nothing of the user's AWS configuration.
+# What a process needs of its environment; nothing of the user's AWS configuration.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "VIRTUAL_ENV")
 START_SECONDS = 60
 PROGRAM = ("-m", "codeferry_local.emulator.process")

@@ -1,4 +1,4 @@
-"""Where the Step Functions of the pinned MiniStack 1.5.33 is kinder than AWS's, closed.
+"""Corrections of the pinned MiniStack 1.5.33 where its Step Functions are kinder than AWS's.
 
 - It invokes functions and starts executions as nobody; AWS as the state machine's role, which
   has to be allowed to.
@@ -130,7 +130,7 @@ def with_uncaught_data_limit(matches: Callable[..., bool]) -> Callable[..., bool
 
 
 def with_known_machine(execute: Execute) -> Execute:
-    """``execute``, a task, that knows whose execution it is of."""
+    """``execute``, a task, that knows the state machine it is of."""
 
     def run(
         state: Mapping[str, Any], given: Any, execution: Mapping[str, Any], context: Any
@@ -193,7 +193,7 @@ def with_throttling_name(
 
 
 def with_known_token(invoke: Callable[..., Any], waiting: dict[str, str]) -> Callable[..., Any]:
-    """``invoke``, which waits for a task token, that lets ``told`` know which, and notes in
+    """``invoke``, which waits for a task token, known to ``with_failed_wait``, and notes in
     ``waiting`` which machine waits for it (also when it has ceased: an answer may come late)."""
 
     def wait(resource: str, given: Any, token: str, *rest: Any) -> Any:

@@ -119,7 +119,7 @@ NOT_RUN = -1
 
 @dataclass(kw_only=True)
 class StepRecord:
-    """One step of an invocation; ``output`` is both outputs as the agent tells them in one."""
+    """One step of an invocation; ``output`` is both outputs as the agent reports them in one."""
 
     name: str
     action: str

@@ -2,8 +2,7 @@
 
 PutEvents refuses a source ``aws.…``, here as on AWS, so the sink asks EventBridge
 which rules match (TestEventPattern) and invokes their Lambda targets itself.
-
-Tells the event sink of each change of status, as far as the faults let it, and of starts."""
+"""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ Later = Callable[[float, Callable[[], None]], Any]
 
 
 class EventSink(Protocol):
-    """Takes events off the server's hands; never raises, never blocks."""
+    """Takes events; never raises, never blocks."""
 
     def deliver(self, event: Event) -> None:
         """Deliver soon."""

@@ -1,4 +1,4 @@
-"""How the local SSM can be told to misbehave. For tests.
+"""The faults of the local SSM, for tests.
 
 Every fault is a field of one frozen value, so that it travels as JSON and a test
 sets exactly what it names.

@@ -97,7 +97,7 @@ class StepResult:
     exit_code: int
     stdout: str = ""
     stderr: str = ""
-    ending: Outcome = Outcome.EXITED
+    outcome: Outcome = Outcome.EXITED
 
 
 class Executor(Protocol):
@@ -121,8 +121,8 @@ class NullExecutor:
         """The answer, unless an interrupt came while it was made."""
         exit_code, stdout, stderr = self._answer(context)
         reason = context.interrupt.reason
-        ending = Outcome.EXITED if reason is None else OUTCOMES[reason]
-        return StepResult(exit_code=exit_code, stdout=stdout, stderr=stderr, ending=ending)
+        outcome = Outcome.EXITED if reason is None else OUTCOMES[reason]
+        return StepResult(exit_code=exit_code, stdout=stdout, stderr=stderr, outcome=outcome)
 
 
 def applied(context: InvocationContext) -> tuple[int, str, str]:

@@ -68,7 +68,7 @@ UPLOAD_SECONDS, MOST_WAITS = 1.0, 60
 _UNPACED_SECONDS = 0.2
 # The agent reads from a file that may grow; what is held in memory here may not.
 _ROOM = 16 * 1024 * 1024
-_PATIENCE_SECONDS = 10.0
+_WRITE_SECONDS = 10.0
 
 Events = list[dict[str, Any]]
 
@@ -91,9 +91,7 @@ class StreamLog:
     def write(self, chunk: bytes) -> None:
         """Take bytes."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._over or len(self._pending) < _ROOM, _PATIENCE_SECONDS
-            )
+            self._changed.wait_for(lambda: self._over or len(self._pending) < _ROOM, _WRITE_SECONDS)
             if len(self._pending) < _ROOM:
                 self._pending += chunk
             elif not self._over:

@@ -264,7 +264,7 @@ class Scheduler:
             else:
                 detail = self._agent.run(invocation, instance, self.lock)
         except Exception:
-            # An executor's own bug fails its invocation and is told in the log.
+            # An executor's own bug fails its invocation and is in the log.
             logger.exception("Invocation on %s failed in the agent", instance.instance_id)
         with self.lock:
             self._running.discard(invocation)
@@ -338,7 +338,7 @@ class Scheduler:
             self._settle(invocation, Detail.CANCELLED)
 
     def _settle(self, invocation: Invocation, detail: Detail) -> None:
-        """The invocation has ended; the first ending counts."""
+        """The invocation has ended; the first outcome counts."""
         if invocation.detail.terminal:
             return
         command = invocation.command

@@ -1,4 +1,4 @@
-"""What is closed between the pinned MiniStack and AWS."""
+"""The corrections of the pinned MiniStack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IAM on the embedded AWS: whose calls are judged, and by what. What it decides is in
+"""IAM on the embedded AWS: the calls that are checked. Its decisions are also in
 tests/e2e/test_enforcement.py."""
 
 from __future__ import annotations

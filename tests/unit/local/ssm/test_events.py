@@ -1,4 +1,4 @@
-"""What the local SSM does to the rest of the embedded AWS, against the real MiniStack."""
+"""Events and logs of the local SSM, in the real MiniStack."""
 
 from __future__ import annotations
 

@@ -116,10 +116,10 @@ class Messages:
 logger = logging.getLogger(__name__)
 
 SEND_TOPIC, CANCEL_TOPIC = "aws.ssm.sendCommand", "aws.ssm.cancelCommand"
-# A message's outcome is also looked at so often where no reply tells: after the total timeout.
+# A message's outcome is also looked at so often where no reply comes: after the total timeout.
 _LOOK_SECONDS = 1.0
 
-# An agent's words; what it has not begun or goes on with has no ending.
+# The statuses an agent reports; what it has not begun or goes on with has no outcome.
 _DETAILS = {
     "Success": Detail.SUCCESS,
     "Skipped": Detail.SUCCESS,
@@ -133,12 +133,12 @@ Lock = AbstractContextManager[Any]
 
 @dataclass(kw_only=True, eq=False)
 class _Delivery:
-    """An invocation that is with its agent; ``ending`` is set under the scheduler's lock."""
+    """An invocation that is with its agent; ``outcome`` is set under the scheduler's lock."""
 
     invocation: Invocation
     lock: Lock
     woken: threading.Event = field(default_factory=threading.Event)
-    ending: Detail | None = None
+    outcome: Detail | None = None
 
 
 class PollingAgents:
@@ -151,14 +151,14 @@ class PollingAgents:
         self._sent: set[str] = set()
 
     def run(self, invocation: Invocation, lock: Lock) -> Detail | None:
-        """Block until the agent has told the ending; None when nobody will ever know it."""
+        """Block until the agent has reported the outcome; None when nobody will ever know it."""
         message = _message(invocation, SEND_TOPIC, invocation.command.id, _payload(invocation))
         delivery = _Delivery(invocation=invocation, lock=lock)
         self._under_way[message.message_id] = delivery
         invocation.interrupt.listen(delivery.woken.set)
         try:
             self._send(message)
-            return self._ending(delivery, message)
+            return self._outcome(delivery, message)
         finally:
             invocation.interrupt.listen(None)
             del self._under_way[message.message_id]
@@ -171,13 +171,13 @@ class PollingAgents:
         if delivery is None:
             return
         with delivery.lock:
-            if delivery.ending is not None:
+            if delivery.outcome is not None:
                 return
             delivery.invocation.running = True
             for name, result in (given.get("runtimeStatus") or {}).items():
                 _record(delivery.invocation.steps, name, result)
             delivery.invocation.trace += str(given.get("documentTraceOutput") or "")
-            delivery.ending = _DETAILS.get(given.get("documentStatus", ""))
+            delivery.outcome = _DETAILS.get(given.get("documentStatus", ""))
         delivery.woken.set()
 
     def acknowledge(self, message_id: str) -> None:
@@ -195,7 +195,7 @@ class PollingAgents:
         if delivery is not None:
             with delivery.lock:
                 delivery.invocation.trace += f"The agent refused the message: {why}"
-                delivery.ending = delivery.ending or Detail.FAILED
+                delivery.outcome = delivery.outcome or Detail.FAILED
             delivery.woken.set()
 
     def _delivery(self, message_id: str) -> _Delivery | None:
@@ -207,7 +207,7 @@ class PollingAgents:
         self._sent.add(message.message_id)
         self._messages.put(message)
 
-    def _ending(self, delivery: _Delivery, message: Message) -> Detail | None:
+    def _outcome(self, delivery: _Delivery, message: Message) -> Detail | None:
         invocation, cancelled = delivery.invocation, False
         while True:
             delivery.woken.wait(_LOOK_SECONDS)
@@ -216,8 +216,8 @@ class PollingAgents:
             # A timeout of the service settles an invocation without asking its agent.
             if reason in (Reason.LOST, Reason.STOP) or invocation.detail.terminal:
                 return None
-            if delivery.ending is not None:
-                return delivery.ending
+            if delivery.outcome is not None:
+                return delivery.outcome
             if reason is Reason.CANCEL and not cancelled:
                 cancelled = True
                 if self._messages.withdraw(message.message_id):
@@ -266,10 +266,10 @@ def _record(steps: list[StepRecord], name: str, result: Mapping[str, Any]) -> No
     """Note a step's result; one that is under way has a start and no end."""
     for step in steps:
         if step.name == name:
-            ending = _DETAILS.get(result.get("status", ""))
-            step.detail = ending or Detail.IN_PROGRESS
+            outcome = _DETAILS.get(result.get("status", ""))
+            step.detail = outcome or Detail.IN_PROGRESS
             step.started = _moment(result.get("startDateTime"))
-            if ending is None:
+            if outcome is None:
                 return
             step.exit_code = int(result.get("code", 0))
             step.stdout = str(result.get("standardOutput") or "")
@@ -277,7 +277,7 @@ def _record(steps: list[StepRecord], name: str, result: Mapping[str, Any]) -> No
             step.output = str(result.get("output") or "")
             step.finished = _moment(result.get("endDateTime")) or step.started
             return
-    logger.warning("An agent told of a step %s that the document does not have", name)
+    logger.warning("An agent reported a step %s that the document does not have", name)
 
 
 def _moment(text: Any) -> datetime | None:

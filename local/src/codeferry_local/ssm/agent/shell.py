@@ -59,7 +59,7 @@ class Watch:
         self._deadline = time.monotonic() + timeout
         self._rate = rate
         self._resting: dict[Any, float] = {}
-        self._ending = Outcome.EXITED
+        self._outcome = Outcome.EXITED
         # Why the group could not be killed, in the words of the system.
         self.unkilled: str | None = None
 
@@ -79,7 +79,7 @@ class Watch:
             os.close(waker_read)
             os.close(waker_write)
             self._reap()
-        return self._ending
+        return self._outcome
 
     def _loop(self, selector: selectors.BaseSelector, waker: int) -> None:
         while self._open or self._process.poll() is None:
@@ -123,7 +123,7 @@ class Watch:
         # Reaped first, as the agent's own waiting does: a zombie could still be signalled.
         if self._process.poll() is not None and not self._open:
             return True
-        self._ending = OUTCOMES[reason] if reason else Outcome.TIMED_OUT
+        self._outcome = OUTCOMES[reason] if reason else Outcome.TIMED_OUT
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except OSError as error:
@@ -191,18 +191,18 @@ class ShellExecutor:
             _Output(directory / "stdout", self._disk_cap, logs[0]) as stdout,
             _Output(directory / "stderr", self._disk_cap, logs[1]) as stderr,
         ):
-            exit_code, ending, problem = self._execute(context, directory, stdout, stderr)
+            exit_code, outcome, problem = self._execute(context, directory, stdout, stderr)
             if problem:
                 # The agent's own words; they share the output's limits with the step's.
                 stderr.write(f"failed to run commands: {problem}".encode())
             return StepResult(
-                exit_code=exit_code, stdout=stdout.head, stderr=stderr.head, ending=ending
+                exit_code=exit_code, stdout=stdout.head, stderr=stderr.head, outcome=outcome
             )
 
     def _execute(
         self, context: InvocationContext, directory: Path, stdout: _Output, stderr: _Output
     ) -> tuple[int, Outcome, str]:
-        """Exit code, ending, and why it failed in the agent's words (ExecuteCommand)."""
+        """Exit code, outcome, and why it failed in the agent's words (ExecuteCommand)."""
         working = _working_directory(context)
         if not working.is_dir():
             return 1, Outcome.EXITED, "fork/exec /usr/bin/sh: no such file or directory"
@@ -216,18 +216,18 @@ class ShellExecutor:
             interrupt=context.interrupt,
             rate=None if self._rate is None else self._rate / context.time_scale,
         )
-        ending = watch.run()
-        if ending is Outcome.LOST:
-            return STOPPED, ending, ""
+        outcome = watch.run()
+        if outcome is Outcome.LOST:
+            return STOPPED, outcome, ""
         if watch.unkilled:
             return 1, Outcome.EXITED, watch.unkilled
-        if ending is not Outcome.EXITED:
-            return STOPPED, ending, ""
+        if outcome is not Outcome.EXITED:
+            return STOPPED, outcome, ""
         if process.returncode < 0:
             # A signal has no exit code: -1 in Go, which names it as strsignal(3) does.
-            return -1, ending, f"signal: {(signal.strsignal(-process.returncode) or '').lower()}"
+            return -1, outcome, f"signal: {(signal.strsignal(-process.returncode) or '').lower()}"
         fine = process.returncode in (0, STOPPED, REBOOT)
-        return process.returncode, ending, "" if fine else f"exit status {process.returncode}"
+        return process.returncode, outcome, "" if fine else f"exit status {process.returncode}"
 
     def _spawn(
         self, context: InvocationContext, directory: Path, working: Path

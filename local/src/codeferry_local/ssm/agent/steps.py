@@ -79,8 +79,8 @@ class Agent:
             if reason:
                 self._settle(record, lock, Detail.SKIPPED, 0, output=reason)
                 continue
-            outcome = self._run_step(invocation, instance, step, record, lock)
-            if outcome.ending is Outcome.LOST:
+            result = self._run_step(invocation, instance, step, record, lock)
+            if result.outcome is Outcome.LOST:
                 return None
             left = left or _leaves(step, record)
         return _worst(record.detail for record in invocation.steps)
@@ -95,28 +95,28 @@ class Agent:
     ) -> StepResult:
         with lock:
             record.detail, record.started = Detail.IN_PROGRESS, datetime.now(UTC)
-        outcome = self._outcome(invocation, instance, step)
-        if outcome.ending is not Outcome.LOST:
-            self._report(step, record, outcome, lock)
-        return outcome
+        result = self._result(invocation, instance, step)
+        if result.outcome is not Outcome.LOST:
+            self._report(step, record, result, lock)
+        return result
 
-    def _outcome(self, invocation: Invocation, instance: LocalInstance, step: Step) -> StepResult:
+    def _result(self, invocation: Invocation, instance: LocalInstance, step: Step) -> StepResult:
         reason = invocation.interrupt.reason
         if reason is not None:
             # Execute of runscript.go: a step that follows a cancelled one is never started,
             # the finallyStep neither.
-            return StepResult(exit_code=1, ending=OUTCOMES[reason])
+            return StepResult(exit_code=1, outcome=OUTCOMES[reason])
         try:
             context = self._context(invocation, instance, step)
         except parameters.InvalidProperties as error:
             return StepResult(exit_code=1, stderr=str(error))
         return _run_through_reboots(self._executor(instance), context)
 
-    def _report(self, step: Step, record: StepRecord, outcome: StepResult, lock: Lock) -> None:
+    def _report(self, step: Step, record: StepRecord, result: StepResult, lock: Lock) -> None:
         """Record what the agent replies of a step that ran (RunPlugins)."""
-        code, detail = outcome.exit_code, _detail(outcome)
-        stdout, stderr = outcome.stdout, outcome.stderr
-        told = both(stdout, "" if code == EXIT_WITH_SUCCESS else stderr)
+        code, detail = result.exit_code, _detail(result)
+        stdout, stderr = result.stdout, result.stderr
+        output = both(stdout, "" if code == EXIT_WITH_SUCCESS else stderr)
         succeeded, failed, modified = _ENDED_BY
         if code == EXIT_WITH_SUCCESS:
             detail, stdout, stderr = Detail.SUCCESS, stdout + succeeded, ""
@@ -133,7 +133,7 @@ class Agent:
             code,
             stdout=head(stdout),
             stderr=head(stderr),
-            output=told,
+            output=output,
         )
 
     def _settle(
@@ -208,26 +208,26 @@ def _skipped(step: Step, instance: LocalInstance, *, left: bool) -> str:
 
 
 def _run_through_reboots(executor: Executor, context: InvocationContext) -> StepResult:
-    """The last attempt's ending with the output of all: their files are added to."""
-    outcome = executor.run(context)
+    """The last attempt's result with the output of all: their files are added to."""
+    result = executor.run(context)
     for _ in range(_MOST_REBOOTS):
-        if outcome.ending is not Outcome.EXITED or outcome.exit_code != REBOOT:
+        if result.outcome is not Outcome.EXITED or result.exit_code != REBOOT:
             break
-        before, outcome = outcome, executor.run(context)
-        outcome = replace(
-            outcome, stdout=before.stdout + outcome.stdout, stderr=before.stderr + outcome.stderr
+        before, result = result, executor.run(context)
+        result = replace(
+            result, stdout=before.stdout + result.stdout, stderr=before.stderr + result.stderr
         )
-    return outcome
+    return result
 
 
-def _detail(outcome: StepResult) -> Detail:
+def _detail(result: StepResult) -> Detail:
     """GetStatus of pluginutil_unix.go, by the exit code."""
-    if outcome.ending is Outcome.CANCELLED:
+    if result.outcome is Outcome.CANCELLED:
         return Detail.CANCELLED
     # The agent takes 137 for its own kill, also when the script itself exits with it.
-    if outcome.ending is Outcome.TIMED_OUT or outcome.exit_code == STOPPED:
+    if result.outcome is Outcome.TIMED_OUT or result.exit_code == STOPPED:
         return Detail.EXECUTION_TIMED_OUT
-    return Detail.SUCCESS if outcome.exit_code == 0 else Detail.FAILED
+    return Detail.SUCCESS if result.exit_code == 0 else Detail.FAILED
 
 
 def _leaves(step: Step, record: StepRecord) -> bool:

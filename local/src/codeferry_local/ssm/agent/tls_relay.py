@@ -1,4 +1,4 @@
-"""HTTPS in front of a server that speaks HTTP, for clients that cannot be told anything else."""
+"""HTTPS in front of a server that speaks HTTP, for clients that speak nothing else."""
 
 from __future__ import annotations
 

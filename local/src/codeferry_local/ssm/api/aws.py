@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from codeferry_local.ssm.errors import InternalServerError, SsmError
 
-# Logs and events are best effort: a neighbour that is down must not hold them up for long.
+# Logs and events are best effort: a service that is down must not hold them up for long.
 _CONFIG = Config(
     connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
 )

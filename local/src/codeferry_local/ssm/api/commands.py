@@ -1,4 +1,4 @@
-"""Sending, following and cancelling commands."""
+"""The operations on commands: send, list and cancel."""
 
 from __future__ import annotations
 

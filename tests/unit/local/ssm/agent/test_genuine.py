@@ -1,4 +1,4 @@
-"""What starts genuine agents: which programs it takes, what it tells them, what it leaves."""
+"""Genuine agents: the programs that are taken, their configuration, their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only costs time on a genuine agent: its logs, its rate, its room for commands."""
+"""The pace of a genuine agent: its logs, its rate, its room for commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent of its own says to the local SSM and hears from it: payloads as it makes them."""
+"""Agents that poll the local SSM: payloads as a genuine agent makes them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class PlayedAgent:
         except urllib.error.HTTPError as error:
             raise Refused(json.load(error)["__type"]) from error
 
-    def register(self, **told: Any) -> None:
+    def register(self, **reported: Any) -> None:
         self.call(
             "AmazonSSM.UpdateInstanceInformation",
             InstanceId=self.instance_id,
             AgentName="amazon-ssm-agent",
             AgentVersion="3.3.987.0",
             PlatformType="Linux",
-            **told,
+            **reported,
         )
 
     def poll(self, hidden: int = 10) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ def received(agent: PlayedAgent) -> dict[str, Any]:
 
 
 def test_an_agent_that_registers_is_online(bench):
-    """Until then its instance is ConnectionLost; afterwards it is what the agent told."""
+    """Until then its instance is ConnectionLost; afterwards it is what the agent reported."""
     agent = PlayedAgent(bench.server.url)
 
     def described() -> Any:
@@ -137,10 +137,10 @@ def test_an_agent_that_registers_is_online(bench):
 
     assert described()["PingStatus"] == "ConnectionLost"
     agent.register(PlatformName="Ubuntu", PlatformVersion="24.04", IPAddress="10.0.0.7")
-    told = described()
-    assert told["PingStatus"] == "Online"
-    assert (told["AgentVersion"], told["IPAddress"]) == ("3.3.987.0", "10.0.0.7")
-    assert (told["PlatformName"], told["PlatformVersion"]) == ("Ubuntu", "24.04")
+    instance = described()
+    assert instance["PingStatus"] == "Online"
+    assert (instance["AgentVersion"], instance["IPAddress"]) == ("3.3.987.0", "10.0.0.7")
+    assert (instance["PlatformName"], instance["PlatformVersion"]) == ("Ubuntu", "24.04")
     assert agent.call("AmazonSSM.ListInstanceAssociations", InstanceId=INSTANCE) == {
         "Associations": []
     }
@@ -198,8 +198,8 @@ def test_replies_become_the_invocation(bench, agent):
         ("Cancelled", "Cancelled", "Cancelled"),
     ],
 )
-def test_an_agents_words_for_an_ending(bench, agent, word, status, detail):
-    """Each ending of a document is an ending of the invocation."""
+def test_an_agents_words_for_an_outcome(bench, agent, word, status, detail):
+    """Each outcome of a document is an outcome of the invocation."""
     command_id = bench.send()
     message = received(agent)
     agent.reply(message, word, runtimeStatus={"apply": result(word, 0)})
@@ -254,7 +254,7 @@ def test_stopping_ends_the_polls() -> None:
 
 
 def test_cancelling_is_a_message(bench, agent):
-    """It names the command's message; what the agent replies is the ending."""
+    """It names the command's message; what the agent replies is the outcome."""
     command_id = bench.send()
     message = received(agent)
     agent.acknowledge(message)
@@ -329,7 +329,7 @@ def test_a_deleted_message_does_not_come_again(bench, agent):
 
 
 def test_a_late_reply_changes_nothing(bench, agent):
-    """The first ending counts; agents repeat replies that they take for lost."""
+    """The first outcome counts; agents repeat replies that they take for lost."""
     command_id = bench.send()
     message = received(agent)
     agent.reply(message, "Success", runtimeStatus={"apply": result("Success", 0)})

@@ -284,8 +284,8 @@ def test_step_can_end_the_document(
     command_id = bench.send()
     assert bench.ended(command_id)["Status"] == expected[0]
     first = bench.invocation(command_id, PluginName="apply")
-    told = ("Status", "ResponseCode", "StandardOutputContent", "StandardErrorContent")
-    assert tuple(first[name] for name in told) == expected
+    members = ("Status", "ResponseCode", "StandardOutputContent", "StandardErrorContent")
+    assert tuple(first[name] for name in members) == expected
     second = bench.invocation(command_id, PluginName="second")
     assert second["StatusDetails"] == "Skipped"
 
@@ -305,8 +305,8 @@ def test_skipped_step_has_its_message_in_the_list_only(bench: Bench) -> None:
     command_id = bench.send()
     bench.ended(command_id)
     second = bench.invocation(command_id, PluginName="second")
-    told = ("Status", "StatusDetails", "ResponseCode", "StandardOutputContent")
-    assert tuple(second[name] for name in told) == ("Success", "Skipped", 0, "")
+    members = ("Status", "StatusDetails", "ResponseCode", "StandardOutputContent")
+    assert tuple(second[name] for name in members) == ("Success", "Skipped", 0, "")
     assert bench.invocations(command_id)[INSTANCE]["CommandPlugins"][1]["Output"] == (
         "Plugin with name aws:runShellScript and id second skipped due to prior step with an exit"
         " condition"
@@ -575,9 +575,9 @@ def test_signal_is_told_as_the_shell_lets_it(
     """
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell} on this machine")
-    outcome = outcome_of(shell, tmp_path, f"#!/bin/sh\nkill -{number} $$\n")
-    assert (outcome.exit_code, outcome.ending) == (code, Outcome.EXITED)
-    assert outcome.stderr.endswith(words and f"failed to run commands: {words}")
+    result = outcome_of(shell, tmp_path, f"#!/bin/sh\nkill -{number} $$\n")
+    assert (result.exit_code, result.outcome) == (code, Outcome.EXITED)
+    assert result.stderr.endswith(words and f"failed to run commands: {words}")
 
 
 def test_unfit_timeout_is_the_agents_default(bench: Bench) -> None:
@@ -604,8 +604,8 @@ def test_reboot_code_runs_the_step_again(bench: Bench) -> None:
     mark = bench.root / "mark"
     bench.document(f"[ -e {mark} ] && echo again && exit 0; touch {mark}; echo first; exit 194")
     invocation = bench.ran()
-    told = ("Status", "StandardOutputContent", "StandardErrorContent")
-    assert tuple(invocation[name] for name in told) == ("Success", "first\nagain\n", "")
+    members = ("Status", "StandardOutputContent", "StandardErrorContent")
+    assert tuple(invocation[name] for name in members) == ("Success", "first\nagain\n", "")
     (written,) = bench.root.rglob("stdout")
     assert written.read_text() == "first\nagain\n"
 

@@ -1,4 +1,4 @@
-"""Parameter Store is somebody else's: what the local SSM passes on, and what when it cannot."""
+"""Parameter Store: the local SSM passes it on, or says why it cannot."""
 
 from __future__ import annotations
 

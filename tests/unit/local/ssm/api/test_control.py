@@ -55,7 +55,7 @@ def test_only_the_keys_called_required_are(bench: Bench) -> None:
             control(bench.server.url, "POST", "instances", {k: least[k] for k in least if k != key})
 
 
-class Kept:
+class RecordedEvents:
     """A sink that keeps what it is given."""
 
     def __init__(self):
@@ -70,7 +70,7 @@ class Kept:
 
 @pytest.fixture
 def sink():
-    return Kept()
+    return RecordedEvents()
 
 
 @pytest.fixture
