@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,31 +212,25 @@ class FirstSteps:
         end = arguments.index("--") if "--" in arguments else len(arguments)
         words = [*arguments[:end], "--stage", "local", *arguments[end:]]
         self._say(shlex.join(["ferry", *(word.removeprefix(f"{self.place}/") for word in words)]))
-        command = [str(Path(sys.executable).with_name("ferry")), *words]
-        done = subprocess.run(
-            command, env=os.environ | {HOME_VARIABLE: str(self.home.path)}, check=False
-        )
-        if done.returncode != exit_code:
-            raise DemoFailed(
-                f"ferry {arguments[0]} ended with {done.returncode}.",
-                hint="Its own message is above.",
-            )
+        self._run("ferry", words, {HOME_VARIABLE: str(self.home.path)}, exit_code)
 
     def _run_agent(self, *arguments: str) -> None:
         """Run the installed ``codeferry-agent``, as its unit would on an instance."""
-        credentials = self.state.credentials
-        access = {
-            "AWS_ENDPOINT_URL": self.state.endpoints["aws"],
-            "AWS_REGION": self.state.region,
-            "AWS_ACCESS_KEY_ID": credentials["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": credentials["secret_access_key"],
-            "CODEFERRY_DRAIN_STATE": str(self.place / "drain-state"),
-        }
-        agent = str(Path(sys.executable).with_name("codeferry-agent"))
-        done = subprocess.run([agent, *arguments], env=os.environ | access, check=False)
-        if done.returncode != 0:
+        state = {"CODEFERRY_DRAIN_STATE": str(self.place / "drain-state")}
+        self._run("codeferry-agent", arguments, self.state.environment() | state)
+
+    def _run(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        exit_code: int = 0,
+    ) -> None:
+        command = [str(Path(sys.executable).with_name(program)), *arguments]
+        done = subprocess.run(command, env={**os.environ, **variables}, check=False)
+        if done.returncode != exit_code:
             raise DemoFailed(
-                f"codeferry-agent {arguments[0]} ended with {done.returncode}.",
+                f"{program} {arguments[0]} ended with {done.returncode}.",
                 hint="Its own message is above.",
             )
 

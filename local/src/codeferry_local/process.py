@@ -52,7 +52,7 @@ class Options:
     attached: bool
     time_scale: float = 1.0
     paced: bool = True
-    agent: str = ""
+    agent: Path | str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     signing: bool = False
 
@@ -69,33 +69,17 @@ class Supervisor:
         cls,
         home: Home,
         *,
-        instances: int,
-        target: str,
-        attached: bool,
-        time_scale: float = 1.0,
-        paced: bool = True,
-        agent: Path | None = None,
-        variables: Mapping[str, str] | None = None,
-        signing: bool = False,
         progress: Progress = lambda line: None,
+        **options: Any,
     ) -> Supervisor:
-        """Start one, as Options say, and return when everything answers; ``progress`` gets each
+        """Start one with these Options and return when everything answers; ``progress`` gets each
         step. Raises the error it reported, or StartFailed."""
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        options = Options(
-            instances=instances,
-            target=target,
-            attached=attached,
-            time_scale=time_scale,
-            paced=paced,
-            agent=str(agent or ""),
-            variables=variables or {},
-            signing=signing,
-        )
-        arguments = [str(home.path), json.dumps(asdict(options))]
+        chosen = Options(**options)
+        arguments = [str(home.path), json.dumps(asdict(chosen), default=str)]
         process = subprocess.Popen(
             [sys.executable, "-m", "codeferry_local.supervisor", *arguments],
-            stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if chosen.attached else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=home.log_file.open("ab"),
             start_new_session=True,

@@ -77,7 +77,7 @@ def main(home: Home, options: Options) -> None:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
         if options.agent:
-            options = replace(options, agent=str(usable_agent(Path(options.agent))))
+            options = replace(options, agent=usable_agent(Path(options.agent)))
         serve(home, options, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,7 +58,7 @@ class Watch:
         self._open = dict(sinks)
         self._interrupt = interrupt
         self._deadline = time.monotonic() + timeout
-        self._rate = rate
+        self.rate = rate
         self._resting: dict[Any, float] = {}
         self._outcome = Outcome.EXITED
         # Why the group could not be killed, in the words of the system.
@@ -105,9 +106,9 @@ class Watch:
             del self._open[pipe]
             return
         self._open[pipe](chunk)
-        if self._rate is not None:
+        if self.rate is not None:
             selector.unregister(pipe)
-            self._resting[pipe] = time.monotonic() + len(chunk) / self._rate
+            self._resting[pipe] = time.monotonic() + len(chunk) / self.rate
 
     def _take_up(self, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()
@@ -160,6 +161,7 @@ OUTPUT_RATE = 500_000
 _spawning = threading.Lock()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ShellExecutor:
     """Runs steps with ``shell``; ``disk_cap`` bounds each output file, in bytes.
 
@@ -167,16 +169,9 @@ class ShellExecutor:
     come.
     """
 
-    def __init__(
-        self,
-        *,
-        disk_cap: int = 64 * 1024 * 1024,
-        shell: str = "sh",
-        rate: float | None = None,
-    ) -> None:
-        self._disk_cap = disk_cap
-        self._shell = shell
-        self._rate = rate
+    disk_cap: int = 64 * 1024 * 1024
+    shell: str = "sh"
+    rate: float | None = None
 
     def run(self, context: InvocationContext) -> StepResult:
         """Run the step's script; an instance that cannot hold it fails the step."""
@@ -188,8 +183,8 @@ class ShellExecutor:
     def _run(self, context: InvocationContext, directory: Path) -> StepResult:
         logs = (context.log.stdout, context.log.stderr) if context.log else (None, None)
         with (
-            _Output(directory / "stdout", self._disk_cap, logs[0]) as stdout,
-            _Output(directory / "stderr", self._disk_cap, logs[1]) as stderr,
+            _Output(directory / "stdout", self.disk_cap, logs[0]) as stdout,
+            _Output(directory / "stderr", self.disk_cap, logs[1]) as stderr,
         ):
             exit_code, outcome, problem = self._execute(context, directory, stdout, stderr)
             if problem:
@@ -214,7 +209,7 @@ class ShellExecutor:
             {process.stdout: stdout.write, process.stderr: stderr.write},
             timeout=context.timeout_seconds * context.time_scale,
             interrupt=context.interrupt,
-            rate=None if self._rate is None else self._rate / context.time_scale,
+            rate=None if self.rate is None else self.rate / context.time_scale,
         )
         outcome = watch.run()
         if outcome is Outcome.LOST:
@@ -238,7 +233,7 @@ class ShellExecutor:
             script.chmod(0o700)
             return subprocess.Popen(
                 # Quoted because this instance's root may be anywhere; the agent's never needs it.
-                [self._shell, "-c", shlex.quote(str(script))],
+                [self.shell, "-c", shlex.quote(str(script))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

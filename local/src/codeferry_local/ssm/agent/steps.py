@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,24 +45,14 @@ _ENDED_BY = (
 Lock = AbstractContextManager[Any]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Agent:
     """Runs invocations on local instances; has no state of its own."""
 
-    def __init__(
-        self,
-        *,
-        region: str,
-        time_scale: float,
-        shell: ShellExecutor | None = None,
-        logs: LogShipper | None = None,
-    ) -> None:
-        self._region = region
-        self._time_scale = time_scale
-        self._logs = logs
-        self._executors: dict[str, Executor] = {
-            "shell": shell or ShellExecutor(),
-            "null": NullExecutor(applied),
-        }
+    region: str
+    time_scale: float
+    shell: ShellExecutor
+    logs: LogShipper | None = None
 
     def run(self, invocation: Invocation, instance: LocalInstance, lock: Lock) -> Detail | None:
         """Run every step; the invocation's status, or None when nobody will ever know it.
@@ -154,8 +144,9 @@ class Agent:
             record.started = record.started or record.finished
 
     def _executor(self, instance: LocalInstance) -> Executor:
-        chosen = instance.executor
-        return self._executors[chosen] if isinstance(chosen, str) else chosen
+        if isinstance(instance.executor, str):
+            return self.shell if instance.executor == "shell" else NullExecutor(applied)
+        return instance.executor
 
     def _context(
         self, invocation: Invocation, instance: LocalInstance, step: Step
@@ -172,8 +163,8 @@ class Agent:
             parameters=command.bound,
             working_directory=str(parameters.substitute(step.working_directory, texts)),
             environment=parameters.variables(command.content, command.bound),
-            region=self._region,
-            time_scale=self._time_scale,
+            region=self.region,
+            time_scale=self.time_scale,
             interrupt=invocation.interrupt,
             log=self._log(invocation, step),
         )
@@ -181,10 +172,10 @@ class Agent:
     def _log(self, invocation: Invocation, step: Step) -> StepLog | None:
         command = invocation.command
         config: Mapping[str, Any] = command.request.get("CloudWatchOutputConfig", {})
-        if self._logs is None or not config.get("CloudWatchOutputEnabled"):
+        if self.logs is None or not config.get("CloudWatchOutputEnabled"):
             return None
         group = config.get("CloudWatchLogGroupName") or f"/aws/ssm/{command.bare_document_name}"
-        return self._logs.step_log(group, f"{command.id}/{invocation.instance_id}/{step.name}")
+        return self.logs.step_log(group, f"{command.id}/{invocation.instance_id}/{step.name}")
 
 
 def _skipped(step: Step, instance: LocalInstance, *, left: bool) -> str:

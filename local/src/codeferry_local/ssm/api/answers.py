@@ -16,19 +16,21 @@ from typing import Any, TypeVar
 from codeferry_local.ssm.commands import NOT_RUN, Command, Detail, Invocation, StepRecord, iso_time
 from codeferry_local.ssm.errors import InvalidNextToken
 
+Request = dict[str, Any]
+Answer = dict[str, Any]
 Key = str | int
 Item = TypeVar("Item")
 
 
 def page(
-    items: Iterable[Item], key: Callable[[Item], Key], size: int, token: str | None
+    items: Iterable[Item], key: Callable[[Item], Key], request: Request, size: int = 50
 ) -> tuple[list[Item], str | None]:
-    """At most ``size`` items whose key follows the token's, and the next token."""
+    """The items whose key follows the request's NextToken, as many as its MaxResults (``size``
+    without), and the next token."""
+    token, size = request.get("NextToken"), request.get("MaxResults", size)
     after = None if token is None else _opened(token)
-    ordered = sorted(items, key=key)
-    rest = [item for item in ordered if after is None or key(item) > after]
-    taken = rest[:size]
-    return taken, _sealed(key(taken[-1])) if len(rest) > size else None
+    rest = [item for item in sorted(items, key=key) if after is None or key(item) > after]
+    return rest[:size], _sealed(key(rest[size - 1])) if len(rest) > size else None
 
 
 def _sealed(key: Key) -> str:

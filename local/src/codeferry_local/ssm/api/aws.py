@@ -16,6 +16,7 @@ from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
+from codeferry_local.ssm.api.answers import Answer, Request
 from codeferry_local.ssm.errors import InternalServerError, SsmError
 
 # Logs and events are best effort: a service that is down must not hold them up for long.
@@ -60,9 +61,6 @@ class Refusing:
 
         return refuse
 
-
-Request = dict[str, Any]
-Answer = dict[str, Any]
 
 _PASSED_ON = (
     "DeleteParameter",

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from codeferry_local.ssm.api.answers import command_view, invocation_view, page, step_view
+from codeferry_local.ssm.api.answers import (
+    Answer,
+    Request,
+    command_view,
+    invocation_view,
+    page,
+    step_view,
+)
 from codeferry_local.ssm.commands import Command, Invocation, StepRecord, absolute, invocation_of
 from codeferry_local.ssm.documents import parameters
 from codeferry_local.ssm.documents.content import load
@@ -31,8 +38,6 @@ from codeferry_local.ssm.faults import Faults
 from codeferry_local.ssm.instances import Fleet, LocalInstance, targeted
 from codeferry_local.ssm.scheduler import Scheduler
 
-Request = dict[str, Any]
-Answer = dict[str, Any]
 T = TypeVar("T")
 
 _DEFAULT_TIMEOUT = 3_600
@@ -71,12 +76,7 @@ class CommandOperations:
         """Commands, newest first."""
         with self.scheduler.lock:
             found = [c for c in self._selected(request) if _passes(request, c, _command_passes)]
-            items, token = page(
-                found,
-                lambda command: -command.sequence,
-                request.get("MaxResults", 50),
-                request.get("NextToken"),
-            )
+            items, token = page(found, lambda command: -command.sequence, request)
             return {"Commands": [command_view(c) for c in items], "NextToken": token}
 
     def list_command_invocations(self, request: Request) -> Answer:
@@ -90,8 +90,7 @@ class CommandOperations:
                 if wanted in (None, invocation.instance_id)
                 and _passes(request, invocation, _invocation_passes)
             )
-            size, token = request.get("MaxResults", 50), request.get("NextToken")
-            items, token = page(found, _invocation_key, size, token)
+            items, token = page(found, _invocation_key, request)
             details = request.get("Details", False)
             views = [invocation_view(i, details=details) for i in items]
             return {"CommandInvocations": views, "NextToken": token}

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from codeferry_local.ssm.api.answers import page
+from codeferry_local.ssm.api.answers import Answer, Request, page
 from codeferry_local.ssm.documents.content import Parameter
 from codeferry_local.ssm.documents.store import Document, DocumentStore, Version
 from codeferry_local.ssm.errors import InvalidFilterKey
-
-Request = dict[str, Any]
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,7 @@ class DocumentOperations:
             *((f["key"], [f["value"]]) for f in request.get("DocumentFilterList", [])),
         ]
         found = (d for d in self.documents.all() if _passes(d, filters))
-        items, token = page(
-            found, lambda d: d.name, request.get("MaxResults", 50), request.get("NextToken")
-        )
+        items, token = page(found, lambda d: d.name, request)
         return {"DocumentIdentifiers": [self._identifier(d) for d in items], "NextToken": token}
 
     def _identifier(self, document: Document) -> Answer:

@@ -71,21 +71,12 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # headers and body leave in one packet
     server: HttpServer
 
-    def do_POST(self) -> None:
-        self._serve("POST")
-
-    def do_GET(self) -> None:
-        self._serve("GET")
-
-    def do_DELETE(self) -> None:
-        self._serve("DELETE")
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
         logger.debug(format, *args)
 
-    def _serve(self, method: str) -> None:
+    def _serve(self) -> None:
         try:
-            self._answer(200, self._result(method))
+            self._answer(200, self._result())
         except DropResponse:
             self.close_connection = True
             _hang_up(self.connection)
@@ -93,14 +84,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(error)
         except Exception:
             # The edge of the process: the client gets AWS's answer, the log the traceback.
-            logger.exception("%s %s failed", method, self.path)
+            logger.exception("%s %s failed", self.command, self.path)
             self._refuse(InternalServerError("The local SSM failed; see its log."))
 
-    def _result(self, method: str) -> Any:
+    do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the base's names
+
+    def _result(self) -> Any:
         body = self._body()
         if self.path.startswith(_CONTROL):
             name = self.path.removeprefix(_CONTROL)
-            return self.server.control(method, name, body)
+            return self.server.control(self.command, name, body)
         target = self.headers.get("X-Amz-Target", "")
         operation = target.removeprefix(_TARGET_PREFIX)
         return self.server.call(operation, body, dict(self.headers.items()))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from codeferry_local.ssm.api.answers import page
+from codeferry_local.ssm.api.answers import Answer, Request, page
 from codeferry_local.ssm.documents.store import DocumentStore
 from codeferry_local.ssm.errors import (
     InvalidDocument,
@@ -19,9 +18,6 @@ from codeferry_local.ssm.errors import (
 )
 from codeferry_local.ssm.faults import Faults
 from codeferry_local.ssm.instances import Fleet, LocalInstance
-
-Request = dict[str, Any]
-Answer = dict[str, Any]
 
 # What a call without MaxResults gets: small, so that a caller who forgets to page notices.
 _DEFAULT_PAGE = 10
@@ -47,12 +43,7 @@ class InstanceOperations:
             for instance in self.fleet.all()
             if all(self._selects(instance, key, values) for key, values in filters)
         ]
-        items, token = page(
-            found,
-            lambda instance: instance.instance_id,
-            request.get("MaxResults", _DEFAULT_PAGE),
-            request.get("NextToken"),
-        )
+        items, token = page(found, lambda i: i.instance_id, request, _DEFAULT_PAGE)
         return {"InstanceInformationList": [self._view(i) for i in items], "NextToken": token}
 
     def list_tags_for_resource(self, request: Request) -> Answer:

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from codeferry_local.ssm.agent.polling import Messages, PollingAgents
+from codeferry_local.ssm.api.answers import Answer, Request
 from codeferry_local.ssm.errors import InvalidDestination, InvalidInstanceId, ValidationException
 from codeferry_local.ssm.instances import Fleet
-
-Request = dict[str, Any]
-Answer = dict[str, Any]
 
 DELIVERY_PREFIX = "EC2WindowsMessageDeliveryService."
 # The agent gives a call up after 20 seconds (Mds.StopTimeoutMillis) and takes that for an error

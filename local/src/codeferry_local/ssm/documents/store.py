@@ -133,20 +133,6 @@ class DocumentStore:
             self._documents[document.name] = replace(document, versions=versions)
             return self._documents[document.name]
 
-    def deploy(self, name: str, text: str, document_format: str = "JSON") -> Version:
-        """Make ``text`` the document's default version, as CloudFormation's NewVersion does.
-
-        The same text again changes nothing.
-        """
-        request = {"Name": name, "Content": text, "DocumentFormat": document_format}
-        with self._lock:
-            exists = name in self._documents
-        if not exists:
-            return self.create(request).version()
-        if self.get(name).version().text == text:
-            return self.get(name).version()
-        return self.set_default(name, str(self.update(request).latest)).version()
-
     def set_default(self, name: str, wanted: str) -> Document:
         """The document with another default version."""
         with self._lock:

@@ -55,15 +55,6 @@ def test_update_adds_a_version_and_keeps_the_default(bench: Bench) -> None:
     assert bench.ran()["StandardOutputContent"] == "two\n"
 
 
-def test_deployed_document_is_the_default(bench: Bench) -> None:
-    """Deploying a text makes it the default version, once, like a stack update."""
-    texts = [json.dumps(document(f"echo {word}")) for word in ("one", "two")]
-    deploy = bench.server.documents.deploy
-    numbers = [deploy("demo-doc", text).number for text in (texts[0], texts[0], texts[1])]
-    assert numbers == [1, 1, 2]
-    assert bench.ran()["StandardOutputContent"] == "two\n"
-
-
 def test_update_with_the_same_content_is_refused(bench: Bench) -> None:
     """UpdateDocument with a content some version has is DuplicateDocumentContent."""
     bench.document("true")
