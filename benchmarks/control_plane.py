@@ -37,7 +37,7 @@ from codeferry_contracts.request import Archive, RunRequest
 from codeferry_lambdas.waves import schedule
 from codeferry_local.home import Home
 from codeferry_local.process import Supervisor
-from codeferry_local.signing import make_key
+from codeferry_local.supervisor import make_key
 
 ROUNDS = 5
 FLEETS = (1, 50, 120, 1_000, 10_000)

@@ -15,7 +15,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
-from codeferry_local.emulator import Emulator, free_port
+from codeferry_local.emulator.process import Emulator, free_port
 
 pytest_plugins = ["tests.distribution"]
 

@@ -14,8 +14,8 @@ import pytest
 
 from codeferry_agent.run.payload import parse_payload
 from codeferry_contracts.parameters import PAYLOAD_LIMIT, Payload
-from codeferry_local.ssm.content import parse
-from codeferry_local.ssm.parameters import script_text
+from codeferry_local.ssm.documents.content import parse
+from codeferry_local.ssm.documents.parameters import script_text
 from tests.chaos.conftest import keep_agent
 from tests.chaos.test_hostile_strings import CANARY, SEED, hostile_strings
 from tests.unit.agent.commands import Machine, machine

@@ -11,7 +11,7 @@ import pytest
 
 from codeferry_contracts.parameters import Payload, ssm_parameters
 from codeferry_contracts.result import InstanceResult, parse_result
-from codeferry_local.ssm import SsmServer
+from codeferry_local.ssm.server import SsmServer
 from tests.chaos.conftest import keep_agent
 from tests.unit.agent.archives import Tree
 from tests.unit.agent.commands import Machine, machine, wait_until

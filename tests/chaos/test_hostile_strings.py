@@ -20,10 +20,10 @@ from botocore.exceptions import ClientError
 from codeferry_agent.run.errors import RunFailed
 from codeferry_agent.run.payload import parse_payload
 from codeferry_contracts.parameters import Payload
-from codeferry_local.ssm import SsmServer
-from codeferry_local.ssm.content import parse
+from codeferry_local.ssm.documents.content import parse
+from codeferry_local.ssm.documents.parameters import bind, literal, script_text
 from codeferry_local.ssm.errors import InvalidParameters
-from codeferry_local.ssm.parameters import bind, literal, script_text
+from codeferry_local.ssm.server import SsmServer
 from tests.chaos.conftest import keep_agent
 from tests.unit.agent.archives import SMALL, pack
 from tests.unit.agent.conftest import Instance

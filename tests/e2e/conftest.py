@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.local_stage import HOME_VARIABLE
-from codeferry_local.emulator_gaps import TASK_TOKEN_SCALE
+from codeferry_local.emulator.gaps import TASK_TOKEN_SCALE
 from codeferry_local.home import Home, read_state
 from codeferry_local.process import Supervisor
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from codeferry_contracts.names import Stage
-from codeferry_local.emulator import Emulator, free_port
+from codeferry_local.emulator.process import Emulator, free_port
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the CDK app is no package
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_local.emulator import Emulator, free_port
+from codeferry_local.emulator.process import Emulator, free_port
 from codeferry_local.instances import launch
 from codeferry_local.ssm.server import SsmServer
 from tests.gitops.cloud import Cloud

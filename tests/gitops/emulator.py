@@ -14,7 +14,7 @@ import os
 
 import boto3
 
-from codeferry_local.emulator_process import main
+from codeferry_local.emulator.process import main
 
 IMAGES = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-"
 

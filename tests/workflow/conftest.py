@@ -18,7 +18,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from codeferry_local.emulator import Emulator, free_port
+from codeferry_local.emulator.process import Emulator, free_port
 from tests.workflow.canned import Canned, Workflow
 from tests.workflow.definition import FUNCTIONS, substituted
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from codeferry_local.emulator_states import DATA_LIMIT, MOST_BYTES, THROTTLED
+from codeferry_local.emulator.step_functions import DATA_LIMIT, MOST_BYTES, THROTTLED
 from tests.workflow.canned import Canned, Ended
 from tests.workflow.conftest import client
 

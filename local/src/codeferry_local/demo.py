@@ -1,7 +1,8 @@
 """``ferry demo``: what a user does in the first half hour, done for them in half a minute.
 
 It uses the product from outside: the ``ferry`` command for pushes, plain tar and a plain
-S3 client for the bare upload.
+S3 client for the bare upload. With ``--fleet`` a release in waves, one that is rolled back, and an
+instance that joins late.
 """
 
 from __future__ import annotations
@@ -12,26 +13,31 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
 from rich.console import Console
 from rich.markup import escape
 from rich.rule import Rule
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from codeferry_contracts import layout
 from codeferry_contracts.local_stage import HOME_VARIABLE
 from codeferry_contracts.names import inbox_run_id
+from codeferry_local.emulator.deployment import checkout
 from codeferry_local.errors import LocalError
-from codeferry_local.home import Home, State, read_state
-from codeferry_local.process import Supervisor
-from codeferry_local.sources import checkout
-from codeferry_local.steps import StepPrinter
+from codeferry_local.home import Home, InstanceRecord, State, read_state
+from codeferry_local.instances import launch_more
+from codeferry_local.process import StepPrinter, Supervisor
 
 TARGET = "demo"
 PROJECT = "train"
@@ -52,7 +58,7 @@ class Demo:
     """
 
     console: Console
-    show: Callable[[Console, State, Home, Path], Showing]
+    show: Callable[[Console, State, Home, Path], FirstSteps]
     instances: int
 
     def run(self, *, keep: bool) -> None:
@@ -94,7 +100,7 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Showing:
+class FirstSteps:
     """The steps on a running embedded AWS."""
 
     console: Console
@@ -139,7 +145,7 @@ class Showing:
 
     def _training(self) -> None:
         self._title("Run the training on all three, in the release just verified there")
-        self._client("s3").create_bucket(
+        self.state.client("s3").create_bucket(
             Bucket=RESULTS, CreateBucketConfiguration={"LocationConstraint": self.state.region}
         )
         self._ferry(
@@ -176,7 +182,7 @@ class Showing:
         )
         self._say(f"aws s3 cp plain.tar.gz s3://{self.state.bucket}/{key}")
         with archive.open("rb") as body:
-            put = self._client("s3").put_object(Bucket=self.state.bucket, Key=key, Body=body)
+            put = self.state.client("s3").put_object(Bucket=self.state.bucket, Key=key, Body=body)
         run_id = inbox_run_id(self.state.bucket, key, put["VersionId"])
         self._wait(run_id)
         self._ferry("status", run_id)
@@ -206,37 +212,31 @@ class Showing:
         end = arguments.index("--") if "--" in arguments else len(arguments)
         words = [*arguments[:end], "--stage", "local", *arguments[end:]]
         self._say(shlex.join(["ferry", *(word.removeprefix(f"{self.place}/") for word in words)]))
-        command = [str(Path(sys.executable).with_name("ferry")), *words]
-        done = subprocess.run(
-            command, env=os.environ | {HOME_VARIABLE: str(self.home.path)}, check=False
-        )
-        if done.returncode != exit_code:
-            raise DemoFailed(
-                f"ferry {arguments[0]} ended with {done.returncode}.",
-                hint="Its own message is above.",
-            )
+        self._run("ferry", words, {HOME_VARIABLE: str(self.home.path)}, exit_code)
 
     def _run_agent(self, *arguments: str) -> None:
         """Run the installed ``codeferry-agent``, as its unit would on an instance."""
-        credentials = self.state.credentials
-        access = {
-            "AWS_ENDPOINT_URL": self.state.endpoints["aws"],
-            "AWS_REGION": self.state.region,
-            "AWS_ACCESS_KEY_ID": credentials["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": credentials["secret_access_key"],
-            "CODEFERRY_DRAIN_STATE": str(self.place / "drain-state"),
-        }
-        agent = str(Path(sys.executable).with_name("codeferry-agent"))
-        done = subprocess.run([agent, *arguments], env=os.environ | access, check=False)
-        if done.returncode != 0:
+        state = {"CODEFERRY_DRAIN_STATE": str(self.place / "drain-state")}
+        self._run("codeferry-agent", arguments, self.state.environment() | state)
+
+    def _run(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        exit_code: int = 0,
+    ) -> None:
+        command = [str(Path(sys.executable).with_name(program)), *arguments]
+        done = subprocess.run(command, env={**os.environ, **variables}, check=False)
+        if done.returncode != exit_code:
             raise DemoFailed(
-                f"codeferry-agent {arguments[0]} ended with {done.returncode}.",
+                f"{program} {arguments[0]} ended with {done.returncode}.",
                 hint="Its own message is above.",
             )
 
     def _wait(self, run_id: str) -> None:
         """Until the run that an upload starts has ended."""
-        states = self._client("stepfunctions")
+        states = self.state.client("stepfunctions")
         machine = self.state.state_machines["sync"]
         execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
         for attempt in Retrying(
@@ -250,15 +250,6 @@ class Showing:
                 if found["status"] == "RUNNING":
                     raise _StillRunning(f"The run {run_id} is still running after a minute.")
 
-    def _client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.state.endpoints["aws"],
-            region_name=self.state.region,
-            aws_access_key_id=self.state.credentials["access_key_id"],
-            aws_secret_access_key=self.state.credentials["secret_access_key"],
-        )
-
     def _title(self, text: str) -> None:
         self.console.print()
         self.console.print(Rule(text, align="left", style="cyan"))
@@ -269,3 +260,83 @@ class Showing:
 
 class _StillRunning(DemoFailed):
     pass
+
+
+WAVES = ("--waves", "1,50%,100%", "--bake", "1s", "--health", "./scripts/health.sh")
+LATE_SECONDS = 90
+
+
+class FleetRollout(FirstSteps):
+    """The demo's project on more instances."""
+
+    def all(self) -> None:
+        self._copy_project()
+        self._healthy()
+        self._ill()
+        self._undo()
+        self._late()
+
+    def _healthy(self) -> None:
+        self._title(
+            "Push in waves: one instance, then half of them, then all, each asked how it is"
+        )
+        self._ferry("push", TARGET, str(self.project), *WAVES)
+
+    def _ill(self) -> None:
+        ill = self._instances()[1]
+        self._title(f"Another release, and {ill.name} is ill: wave two fails and goes back")
+        (_home(ill) / "ill").write_text("no CUDA device\n")
+        source = self.project / "train.py"
+        source.write_text(source.read_text().replace("after {epochs}", "in {epochs}"))
+        self.console.print("[dim]$ edit train.py[/dim]")
+        self._ferry("push", TARGET, str(self.project), *WAVES, exit_code=1)
+        self._show_current()
+
+    def _undo(self) -> None:
+        self._title("Return the instance of wave one too, in the time of one command")
+        self._ferry("rollback", f"run:{self._failed_run()}")
+        self._show_current()
+
+    def _late(self) -> None:
+        self._title("An instance joins the fleet, and nobody tells it what to run")
+        self._say(f"ferry local launch --target {TARGET}")
+        (late,) = launch_more(self.home, count=1, target=TARGET)
+        arrived = Retrying(
+            retry=retry_if_result(lambda release: not release),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(LATE_SECONDS),
+        )
+        try:
+            arrived(_current, late)
+        except RetryError as error:
+            message = f"{late.name} had no release after {LATE_SECONDS} s."
+            raise DemoFailed(message, hint="Look with: ferry runs") from error
+        self._show_current()
+
+    def _instances(self) -> list[InstanceRecord]:
+        """The instances in the order in which the waves take them."""
+        return sorted(read_state(self.home).instances, key=lambda record: record.instance_id)
+
+    def _show_current(self) -> None:
+        self._say(f"readlink opt/codeferry/{PROJECT}/current   (on each)")
+        for record in self._instances():
+            line = f"  {record.instance_id}  {record.name}  {_current(record)}"
+            self.console.print(line, highlight=False)
+
+    def _failed_run(self) -> str:
+        """The id of the newest run that failed."""
+        found = self.state.client("stepfunctions").list_executions(
+            stateMachineArn=self.state.state_machines["sync"], statusFilter="FAILED"
+        )
+        name: str = found["executions"][0]["name"]
+        return name
+
+
+def _home(record: InstanceRecord) -> Path:
+    return Path(record.root) / "opt" / "codeferry"
+
+
+def _current(record: InstanceRecord) -> str:
+    """The release on an instance, empty while there is none."""
+    link = _home(record) / PROJECT / "current"
+    return link.readlink().name if link.is_symlink() else ""

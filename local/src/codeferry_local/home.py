@@ -1,4 +1,4 @@
-"""Where the embedded AWS keeps what it has on disk, and the file by which others find it."""
+"""The directory of an embedded AWS, and the state file by which others find it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import boto3
 import platformdirs
 
 from codeferry_contracts.local_stage import (
@@ -85,6 +86,15 @@ class State:
     def to_json(self) -> LocalState:
         return cast(LocalState, asdict(self))
 
+    def client(self, service: str) -> Any:
+        """A boto3 client of the embedded AWS."""
+        return client(
+            service,
+            endpoint=self.endpoints["aws"],
+            region=self.region,
+            credentials=self.credentials,
+        )
+
     def environment(self) -> dict[str, str]:
         """Variables that lead boto3, the AWS CLI, the CDK CLI and ferry here."""
         return {
@@ -96,6 +106,17 @@ class State:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
         }
+
+
+def client(service: str, *, endpoint: str, region: str, credentials: Credentials) -> Any:
+    """A boto3 client that ignores the user's configuration."""
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id=credentials["access_key_id"],
+        aws_secret_access_key=credentials["secret_access_key"],
+    )
 
 
 def write_state(home: Home, state: State) -> None:

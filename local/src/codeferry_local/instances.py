@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
 from codeferry_local.home import Home, InstanceRecord, State, read_state, write_state
 from codeferry_local.ssm.server import SsmServer
@@ -33,7 +31,7 @@ def launch(
 
 
 def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
-    """As ``launch`` on an embedded AWS that runs already, told to EventBridge as EC2 does.
+    """As ``launch`` on an embedded AWS that runs already, announced to EventBridge as EC2 does.
 
     Raises NotRunning.
     """
@@ -45,7 +43,7 @@ def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
         body = {name: getattr(record, name) for name in ("instance_id", "root", "tags", "name")}
         _control(state, "instances", body)
 
-    ec2 = _client(state, "ec2")
+    ec2 = state.client("ec2")
     tags = _tags(target, state.stage)
     records = [_launch_one(ec2, register, home.instances, name, tags) for name in names]
     state.instances.extend(records)
@@ -93,13 +91,3 @@ def _control(state: State, path: str, body: Any) -> None:
     )
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same
         answer.read()
-
-
-def _client(state: State, service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=state.endpoints["aws"],
-        region_name=state.region,
-        aws_access_key_id=state.credentials["access_key_id"],
-        aws_secret_access_key=state.credentials["secret_access_key"],
-    )

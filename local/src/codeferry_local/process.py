@@ -1,4 +1,4 @@
-"""Starting and ending the supervisor from another process."""
+"""Start and end the supervisor from another process, and show its steps as they happen."""
 
 from __future__ import annotations
 
@@ -8,19 +8,53 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+from rich.console import Console
 
 from codeferry_contracts.errors import CodeferryError
-from codeferry_local.emulator import tail
-from codeferry_local.errors import NotRunning, StartFailed
+from codeferry_local.errors import NotRunning, StartFailed, tail
 from codeferry_local.home import Home, State, read_state
+
+
+@dataclass(frozen=True)
+class StepPrinter:
+    """Prints one line per finished step; on a terminal also the one under way."""
+
+    console: Console
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        if "step" in line and self.console.is_terminal:
+            self.console.print(f"  … {line['step']}", end="\r", style="dim")
+        if "done" in line:
+            self.console.print(f"  [green]✓[/green] {line['done']} [dim]{line['seconds']} s[/dim]")
+
 
 Progress = Callable[[dict[str, Any]], None]
 STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
+
+    ``attached`` ties its life to the process that starts it. ``agent`` is a genuine agent that
+    carries commands out; without it ours does. ``paced``: ours takes the time a genuine one takes
+    for output and logs. ``variables`` are added to the Lambdas' environment, and win over ours.
+    With ``signing`` instances take signed releases only.
+    """
+
+    instances: int
+    target: str
+    attached: bool
+    time_scale: float = 1.0
+    paced: bool = True
+    agent: Path | str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    signing: bool = False
 
 
 @dataclass
@@ -35,36 +69,17 @@ class Supervisor:
         cls,
         home: Home,
         *,
-        instances: int,
-        target: str,
-        attached: bool,
-        time_scale: float = 1.0,
-        paced: bool = True,
-        agent: Path | None = None,
-        variables: Mapping[str, str] | None = None,
-        signing: bool = False,
         progress: Progress = lambda line: None,
+        **options: Any,
     ) -> Supervisor:
-        """Start one and return when everything answers; ``progress`` gets each step.
-
-        ``attached`` ties its life to this process; ``paced`` gives its SSM agent the time a
-        genuine one takes for output and logs; ``time_scale`` multiplies SSM's waits
-        (delivery and execution timeouts), and ``variables`` are added to the Lambdas'
-        environment, both for tests; ``agent`` is a genuine agent to run. With ``signing``
-        instances take signed releases only. Raises the error it reported, or StartFailed.
-        """
+        """Start one with these Options and return when everything answers; ``progress`` gets each
+        step. Raises the error it reported, or StartFailed."""
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        command = [sys.executable, "-m", "codeferry_local.supervisor", "--home", str(home.path)]
-        options = ["--instances", str(instances), "--target", target]
-        options += ["--time-scale", str(time_scale), *(["--paced"] if paced else [])]
-        if agent is not None:
-            options += ["--agent", str(agent)]
-        for name, value in (variables or {}).items():
-            options += ["--variable", name, value]
-        options += ["--signing"] if signing else []
+        chosen = Options(**options)
+        arguments = [str(home.path), json.dumps(asdict(chosen), default=str)]
         process = subprocess.Popen(
-            [*command, *options, *(["--attached"] if attached else [])],
-            stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+            [sys.executable, "-m", "codeferry_local.supervisor", *arguments],
+            stdin=subprocess.PIPE if chosen.attached else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=home.log_file.open("ab"),
             start_new_session=True,

@@ -1,11 +1,12 @@
-"""The process behind ``ferry local up``: starts everything, keeps it, ends it.
+"""The process behind ``ferry local up``: starts everything, keeps it running, ends it.
 
-Says each step as one JSON line on stdout and closes stdout when all is ready. With
-``--attached`` it ends when its standard input does, and so with whoever started it.
+Reports each step as one JSON line on stdout and closes stdout when all is ready. With
+``attached`` it ends when its standard input does, and so with whoever started it.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -17,25 +18,47 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-import click
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.local_stage import Credentials
 from codeferry_contracts.names import OUTPUT_BUCKET, WORKFLOWS, Stage, output_state_machine
-from codeferry_local.deployment import ACCOUNT, Deployment, synthesise
-from codeferry_local.emulator import Emulator, free_port, local_url
+from codeferry_contracts.signing import EXPONENT
+from codeferry_local.emulator.deployment import ACCOUNT, Deployment, synthesise
+from codeferry_local.emulator.process import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
-from codeferry_local.genuine_agent import GenuineAgents, usable_agent
 from codeferry_local.home import Home, State, write_state
 from codeferry_local.instances import launch
-from codeferry_local.signing import make_key
+from codeferry_local.process import Options
+from codeferry_local.ssm.agent.genuine import GenuineAgents, usable_agent
+from codeferry_local.ssm.api.access import ask_iam
 from codeferry_local.ssm.instances import POLLING
-from codeferry_local.ssm.permissions import ask_iam
 from codeferry_local.ssm.server import SsmServer
+
+_BITS = 3072  # as the one in KMS
+
+
+def make_key(path: Path) -> str:
+    """Write a new private key to ``path`` (PKCS #8, PEM, mode 0600); its public key as KMS gives
+    one: base64 of a SubjectPublicKeyInfo."""
+    key = rsa.generate_private_key(EXPONENT, _BITS)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(public).decode()
+
 
 STAGE = Stage("local")
 REGION = "eu-west-1"
@@ -45,75 +68,36 @@ CREDENTIALS: Credentials = {
 }
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What to start: so many instances tagged for one target; SSM waits ``time_scale`` times.
-
-    ``agent`` is the genuine agent that carries commands out; without it ours does.
-    ``paced``: its agent takes the time a genuine one takes for output and logs.
-    ``variables`` are added to the Lambdas' environment, and win over ours. With ``signing`` its
-    instances take releases only that are signed with a key of its own.
-    """
-
-    instances: int
-    target: str
-    time_scale: float
-    paced: bool = False
-    agent: Path | None = None
-    variables: dict[str, str] = field(default_factory=dict)
-    signing: bool = False
-
-
-@click.command()
-@click.option("--home", type=click.Path(path_type=Path), required=True)
-@click.option("--instances", type=int, default=3)
-@click.option("--target", default="demo")
-@click.option("--time-scale", type=float, default=1.0)
-@click.option("--paced", is_flag=True)
-@click.option("--agent", type=click.Path(path_type=Path))
-@click.option("--variable", "variables", type=(str, str), multiple=True)
-@click.option("--signing", is_flag=True)
-@click.option("--attached", is_flag=True)
-def main(
-    home: Path,
-    instances: int,
-    target: str,
-    time_scale: float,
-    paced: bool,
-    agent: Path | None,
-    variables: tuple[tuple[str, str], ...],
-    signing: bool,
-    attached: bool,
-) -> None:
-    """Run the embedded AWS until told to stop."""
+def main(home: Home, options: Options) -> None:
+    """Run the embedded AWS until a signal ends it."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if attached:
+    if options.attached:
         threading.Thread(target=_end_with_starter, args=(stop,), daemon=True).start()
     try:
-        usable = usable_agent(agent) if agent else None
-        wish = Wish(instances, target, time_scale, paced, usable, dict(variables), signing)
-        serve(Home(home), wish, stop, sys.stdout)
+        if options.agent:
+            options = replace(options, agent=usable_agent(Path(options.agent)))
+        serve(home, options, stop, sys.stdout)
     except CodeferryError as error:
         _say(sys.stdout, error=error.to_json())
         sys.exit(1)
 
 
-def serve(home: Home, wish: Wish, stop: threading.Event, report: IO[str]) -> None:
+def serve(home: Home, options: Options, stop: threading.Event, report: IO[str]) -> None:
     """Start all parts, write the state file, wait for ``stop``, take everything down."""
     with ExitStack() as parts:
         parts.enter_context(_only_one(home))
-        state = _start(home, wish, parts, report)
+        state = _start(home, options, parts, report)
         write_state(home, state)
         _say(report, ready=True)
         _close(report)
         stop.wait()
 
 
-def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
+def _start(home: Home, options: Options, parts: ExitStack, report: IO[str]) -> State:
     log = home.log_file
-    key = make_key(home.signing_key) if wish.signing else ""
+    key = make_key(home.signing_key) if options.signing else ""
     synth = parts.enter_context(ThreadPoolExecutor(1)).submit(synthesise, STAGE, log, key)
     with _step(report, "Starting the embedded AWS"):
         port = free_port()
@@ -121,20 +105,22 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
             region=REGION,
             account_id=ACCOUNT,
             aws_endpoint=local_url(port),
-            time_scale=wish.time_scale,
-            paced=wish.paced,
-            executor=POLLING if wish.agent else "shell",
+            time_scale=options.time_scale,
+            paced=options.paced,
+            executor=POLLING if options.agent else "shell",
             authorize=ask_iam(local_url(port)),
         )
-        variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION} | wish.variables
-        emulator = Emulator.start(port, home.temporary, log, variables)
+        variables = {"AWS_ENDPOINT_URL_SSM": ssm.url, "MINISTACK_REGION": REGION}
+        emulator = Emulator.start(port, home.temporary, log, {**variables, **options.variables})
         parts.callback(emulator.stop)
         parts.enter_context(ssm)
-        agents = _agents(wish, ssm, emulator, home)
+        agents = _agents(options, ssm, emulator, home)
         if agents is not None:
             parts.callback(agents.stop)
             agents.start()
-    deployment = _deployment(emulator, log)
+    deployment = Deployment(
+        stage=STAGE, region=REGION, endpoint=emulator.url, credentials=CREDENTIALS, log=log
+    )
     with _step(report, "Bootstrapping it for the CDK"):
         deployment.bootstrap()
     with _step(report, "Synthesising the stacks"):
@@ -143,13 +129,13 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         deployment.deploy(assembly)
         deployment.put_lifecycles(assembly)
         deployment.register_documents(assembly, ssm.url)
-    with _step(report, f"Starting {wish.instances} instances"):
+    with _step(report, f"Starting {options.instances} instances"):
         records = launch(
             deployment.client("ec2"),
             ssm,
             home.instances,
-            count=wish.instances,
-            target=wish.target,
+            count=options.instances,
+            target=options.target,
             stage=STAGE.name,
         )
         if agents is not None:
@@ -165,15 +151,17 @@ def _start(home: Home, wish: Wish, parts: ExitStack, report: IO[str]) -> State:
         bucket=outputs[OUTPUT_BUCKET],
         state_machines={name: outputs[output_state_machine(name)] for name in WORKFLOWS},
         instances=records,
-        signing_key=str(home.signing_key) if wish.signing else "",
+        signing_key=str(home.signing_key) if options.signing else "",
     )
 
 
-def _agents(wish: Wish, ssm: SsmServer, emulator: Emulator, home: Home) -> GenuineAgents | None:
-    if wish.agent is None:
+def _agents(
+    options: Options, ssm: SsmServer, emulator: Emulator, home: Home
+) -> GenuineAgents | None:
+    if not options.agent:
         return None
     return GenuineAgents(
-        agent=wish.agent,
+        agent=Path(options.agent),
         fleet=ssm.fleet,
         region=REGION,
         ssm_url=ssm.url,
@@ -181,17 +169,6 @@ def _agents(wish: Wish, ssm: SsmServer, emulator: Emulator, home: Home) -> Genui
         directory=home.temporary,
         log=home.log_file,
     )
-
-
-def _deployment(emulator: Emulator, log: Path) -> Deployment:
-    environment = {
-        "AWS_ENDPOINT_URL": emulator.url,
-        "AWS_ACCESS_KEY_ID": CREDENTIALS["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": CREDENTIALS["secret_access_key"],
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-    }
-    return Deployment(stage=STAGE, region=REGION, environment=environment, log=log)
 
 
 @contextmanager
@@ -245,4 +222,4 @@ def _end_with_starter(stop: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Home(Path(sys.argv[1])), Options(**json.loads(sys.argv[2])))

@@ -24,7 +24,7 @@ from codeferry_cli.signing import VALID_SECONDS, sign_request
 from codeferry_contracts import signing
 from codeferry_contracts.names import SCRIPT, SYNC
 from codeferry_contracts.request import Archive, Options, Rollout, RunRequest, Signature
-from codeferry_local.signing import make_key
+from codeferry_local.supervisor import make_key
 from tests.unit.agent import signatures
 from tests.unit.agent.signatures import private_key
 

@@ -15,9 +15,13 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from codeferry_local.ssm.commands import Command, Invocation, iso_time
+from codeferry_local.ssm.faults import Faults
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +31,11 @@ INSTANCE_EVENT = "EC2 Instance State-change Notification"
 _SOURCES = ("aws.ssm", "aws.ec2")
 
 Event = dict[str, Any]
+Later = Callable[[float, Callable[[], None]], Any]
 
 
 class EventSink(Protocol):
-    """Takes events off the server's hands; never raises, never blocks."""
+    """Takes events; never raises, never blocks."""
 
     def deliver(self, event: Event) -> None:
         """Deliver soon."""
@@ -41,42 +46,72 @@ class EventSink(Protocol):
         ...
 
 
-class NoEvents:
-    """A sink for servers without EventBridge."""
+@dataclass(frozen=True, kw_only=True)
+class Announcer:
+    """Delivers the events of Run Command to ``sink``, if there is one, as far as ``faults`` let it.
 
-    def deliver(self, event: Event) -> None:
-        """Drop it."""
+    Their details are as the service's user guide shows them.
+    """
 
-    def stop(self) -> None:
-        """Nothing to end."""
+    sink: EventSink | None
+    faults: Faults
+    account: str
+    region: str
+    time_scale: float
 
+    def announce(self, command: Command, invocation: Invocation | None, later: Later) -> None:
+        """Deliver the new status of the command, or of its invocation; ``later(seconds, callback)``
+        delays it."""
+        plan = self.faults.plan
+        if self.sink is None or plan.events == "suppress":
+            return
+        event = self._status_event(command, invocation)
+        if plan.event_delay:
+            later(plan.event_delay * self.time_scale, partial(self.sink.deliver, event))
+        else:
+            self.sink.deliver(event)
 
-def status_event(
-    detail_type: str,
-    detail: dict[str, Any],
-    instance_ids: Iterable[str],
-    *,
-    account: str,
-    region: str,
-    source: str = "aws.ssm",
-) -> Event:
-    """The event with its envelope; ``detail`` as the service's user guide shows it."""
-    return {
-        "version": "0",
-        "id": str(uuid.uuid4()),
-        "detail-type": detail_type,
-        "source": source,
-        "account": account,
-        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "region": region,
-        "resources": [f"arn:aws:ec2:{region}:{account}:instance/{i}" for i in instance_ids],
-        "detail": detail,
-    }
+    def announce_start(self, instance_id: str) -> None:
+        """Deliver that an instance is running, as EC2 does."""
+        if self.sink is not None:
+            detail = {"instance-id": instance_id, "state": "running"}
+            self.sink.deliver(self._event(INSTANCE_EVENT, detail, [instance_id], "aws.ec2"))
 
+    def _status_event(self, command: Command, invocation: Invocation | None) -> Event:
+        detail = {
+            "command-id": command.id,
+            "document-name": command.document_name,
+            "requested-date-time": iso_time(command.requested),
+        }
+        if invocation is not None:
+            detail |= {"status": invocation.detail.status, "instance-id": invocation.instance_id}
+            return self._event(INVOCATION_EVENT, detail, [invocation.instance_id])
+        detail |= {
+            "status": command.detail.status,
+            "expire-after": iso_time(command.expires),
+            "parameters": command.request.get("Parameters", {}),
+        }
+        return self._event(COMMAND_EVENT, detail, command.invocations)
 
-def event_time(moment: datetime) -> str:
-    """A moment as events carry it: ISO 8601, milliseconds, Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    def _event(
+        self,
+        detail_type: str,
+        detail: dict[str, Any],
+        instance_ids: Iterable[str],
+        source: str = "aws.ssm",
+    ) -> Event:
+        place = f"arn:aws:ec2:{self.region}:{self.account}:instance"
+        return {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": detail_type,
+            "source": source,
+            "account": self.account,
+            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": self.region,
+            "resources": [f"{place}/{instance_id}" for instance_id in instance_ids],
+            "detail": detail,
+        }
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How the local SSM can be told to misbehave. For tests.
+"""The faults of the local SSM, for tests.
 
 Every fault is a field of one frozen value, so that it travels as JSON and a test
 sets exactly what it names.
@@ -10,7 +10,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from codeferry_local.ssm.errors import ValidationException
@@ -66,23 +66,7 @@ class FaultPlan:
         }
 
 
-_SETS = ("offline", "throttle_operations")
 _CHOICES = {"events": ("deliver", "suppress"), "logs": ("accept", "throttle", "unreachable")}
-_TYPES: dict[str, tuple[type, ...]] = {
-    "offline": (frozenset,),
-    "throttle_operations": (frozenset,),
-    "lost": (dict,),
-    "oom": (dict,),
-    "slow": (dict,),
-    "throttle_first": (dict,),
-    "drop_response": (dict,),
-    "hidden_polls": (int,),
-    "throttle_seed": (int,),
-    "throttle_probability": (int, float),
-    "event_delay": (int, float),
-    "logs": (str,),
-    "events": (str,),
-}
 
 
 class Faults:
@@ -183,11 +167,12 @@ class Faults:
 
 
 def _checked(name: str, value: Any) -> Any:
-    known = [entry.name for entry in fields(FaultPlan)]
-    if name not in known:
-        raise ValidationException(f"No fault is called {name!r}; there are {', '.join(known)}.")
-    given = frozenset(value) if name in _SETS and isinstance(value, list | set) else value
-    if not isinstance(given, _TYPES[name]):
+    defaults = vars(FaultPlan())
+    if name not in defaults:
+        raise ValidationException(f"No fault is called {name!r}; there are {', '.join(defaults)}.")
+    kind = type(defaults[name])
+    given = frozenset(value) if kind is frozenset and isinstance(value, list | set) else value
+    if not isinstance(given, (int, float) if kind is float else kind):
         raise ValidationException(f"Fault {name} cannot be {value!r}.")
     if name in _CHOICES and given not in _CHOICES[name]:
         raise ValidationException(f"Fault {name} is one of {', '.join(_CHOICES[name])}.")

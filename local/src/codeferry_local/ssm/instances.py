@@ -1,16 +1,152 @@
-"""The managed instances: directories on this machine, each with an agent."""
+"""The managed instances, directories on this machine, and the executors that run steps on them.
+
+The null executor costs no process, so a fleet of ten thousand instances is only a dictionary.
+"""
 
 from __future__ import annotations
 
+import binascii
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from codeferry_contracts.manifest import release_id
+from codeferry_contracts.parameters import PAYLOAD_PARAMETER, decode_payload
+from codeferry_contracts.result import RESULT_FORMAT, RESULT_KEY
 from codeferry_local.ssm.errors import InvalidInstanceId, ValidationException
-from codeferry_local.ssm.executors import Executor
+from codeferry_local.ssm.output import StepLog
+
+# Exit codes that mean something to the agent: it stopped the step itself, the step asks for a
+# reboot, or for the document to end here, well or badly.
+STOPPED, REBOOT, EXIT_WITH_SUCCESS, EXIT_WITH_FAILURE = 137, 194, 168, 169
+
+
+class Reason(Enum):
+    """Why a running step is interrupted."""
+
+    CANCEL = auto()
+    LOST = auto()
+    STOP = auto()
+
+
+class Outcome(Enum):
+    """How a step came to its end."""
+
+    EXITED = auto()
+    TIMED_OUT = auto()
+    CANCELLED = auto()
+    LOST = auto()
+
+
+# How a step ends for which reason.
+OUTCOMES = {Reason.CANCEL: Outcome.CANCELLED, Reason.LOST: Outcome.LOST, Reason.STOP: Outcome.LOST}
+
+
+class Interrupt:
+    """Asks a running invocation to stop; the first reason counts."""
+
+    def __init__(self) -> None:
+        self.reason: Reason | None = None
+        self._lock = threading.Lock()
+        self._notify: Callable[[], None] | None = None
+
+    def set(self, reason: Reason) -> None:
+        """Interrupt, and wake whoever listens. LOST and STOP override a CANCEL."""
+        with self._lock:
+            if self.reason in (None, Reason.CANCEL):
+                self.reason = reason
+            if self._notify is not None:
+                self._notify()
+
+    def listen(self, notify: Callable[[], None] | None) -> None:
+        """Call ``notify`` at each interrupt from now on (at once if there was one)."""
+        with self._lock:
+            self._notify = notify
+            if notify is not None and self.reason is not None:
+                notify()
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvocationContext:
+    """One step about to run on one instance; times are seconds as AWS would report them."""
+
+    command_id: str
+    document_name: str
+    step: str
+    script: str
+    timeout_seconds: float
+    instance: LocalInstance
+    parameters: Mapping[str, object]
+    working_directory: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    region: str = "us-east-1"
+    time_scale: float = 1.0
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    log: StepLog | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """How a step ended: exit code, and the heads of its two outputs."""
+
+    exit_code: int
+    stdout: str = ""
+    stderr: str = ""
+    outcome: Outcome = Outcome.EXITED
+
+
+class Executor(Protocol):
+    """Runs one step; called from several threads at once."""
+
+    def run(self, context: InvocationContext) -> StepResult:
+        """Run the step to its end, its timeout or its interrupt."""
+        ...
+
+
+Answer = Callable[[InvocationContext], tuple[int, str, str]]
+
+
+class NullExecutor:
+    """Runs nothing and answers with ``answer(context)`` = (exit code, stdout, stderr)."""
+
+    def __init__(self, answer: Answer = lambda _: (0, "", "")) -> None:
+        self._answer = answer
+
+    def run(self, context: InvocationContext) -> StepResult:
+        """The answer, unless an interrupt came while it was made."""
+        exit_code, stdout, stderr = self._answer(context)
+        reason = context.interrupt.reason
+        outcome = Outcome.EXITED if reason is None else OUTCOMES[reason]
+        return StepResult(exit_code=exit_code, stdout=stdout, stderr=stderr, outcome=outcome)
+
+
+def applied(context: InvocationContext) -> tuple[int, str, str]:
+    """Success with the payload's tree; without any output for a command that has no payload."""
+    try:
+        payload = decode_payload(str(context.parameters[PAYLOAD_PARAMETER]))
+        line = _result_line(payload)
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        return 0, "", ""
+    return 0, f"{json.dumps(line, separators=(',', ':'))}\n", ""
+
+
+def _result_line(payload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        RESULT_KEY: RESULT_FORMAT,
+        "run_id": payload["run_id"],
+        "status": "applied",
+        "project": payload["project"],
+        "release_id": release_id(payload["digest"]),
+        "digest": payload["digest"],
+        "files": payload["files"],
+        "manifest": bool(payload["digest"]),
+    }
+
 
 # The executor of instances whose agent is a program of its own.
 POLLING = "agent"

@@ -12,16 +12,15 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from codeferry_local.ssm.agent import Agent
-from codeferry_local.ssm.announcer import Announcer
-from codeferry_local.ssm.commands import Command, Invocation
-from codeferry_local.ssm.executors import Reason
+from codeferry_local.ssm.agent.polling import PollingAgents
+from codeferry_local.ssm.agent.steps import Agent
+from codeferry_local.ssm.commands import Command, Detail, Invocation, rolled_up
+from codeferry_local.ssm.events import Announcer
 from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS, Faults
-from codeferry_local.ssm.instances import Fleet, LocalInstance
-from codeferry_local.ssm.polling_agents import PollingAgents
-from codeferry_local.ssm.status import Detail, rolled_up
+from codeferry_local.ssm.instances import Fleet, LocalInstance, Reason
 from codeferry_local.ssm.timers import Timers
 
 logger = logging.getLogger(__name__)
@@ -29,6 +28,7 @@ logger = logging.getLogger(__name__)
 # CommandWorkersLimit and CommandWorkerBufferLimit of the agent (appconfig/constants.go), and how
 # long it waits before it offers a command again that found the buffer full.
 AGENT_WORKERS, AGENT_BUFFER, OFFER_SECONDS = 5, 5, 10
+_STEPS_AT_ONCE = 32  # over all instances
 # What a document's first step shows, with code 0, when its worker has gone without an answer
 # (generateUnexpectedFailResult in agent/framework/processor/executer/outofproc/master.go, the
 # error of Messaging in messaging/messaging.go beside it).
@@ -38,6 +38,7 @@ WORKER_LOST = (
 )
 
 
+@dataclass(kw_only=True, eq=False)
 class Scheduler:
     """Runs commands on a fleet; ``announcer`` hears of every change of status.
 
@@ -48,44 +49,36 @@ class Scheduler:
     Everything under ``lock`` is consistent for readers, too.
     """
 
-    def __init__(
-        self,
-        *,
-        fleet: Fleet,
-        faults: Faults,
-        agent: Agent,
-        polling: PollingAgents,
-        announcer: Announcer,
-        time_scale: float,
-        workers: int,
-        paced: bool = False,
-    ) -> None:
+    fleet: Fleet
+    faults: Faults
+    agent: Agent
+    polling: PollingAgents
+    announcer: Announcer
+    time_scale: float
+    paced: bool = False
+
+    def __post_init__(self) -> None:
         self.lock = threading.RLock()
         self.timers = Timers()
-        self._fleet = fleet
-        self._faults = faults
-        self._agent = agent
-        self._polling = polling
-        self._announcer = announcer
-        self._scale = time_scale
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ssm-agent")
+        self._pool = ThreadPoolExecutor(_STEPS_AT_ONCE, thread_name_prefix="ssm-agent")
         self._busy: Counter[str] = Counter()
         self._waiting: dict[str, deque[Invocation]] = defaultdict(deque)
         self._running: set[Invocation] = set()
-        self._paced = paced
         self._buffered: dict[str, deque[Invocation]] = defaultdict(deque)
         self._held_cancels: dict[str, list[Invocation]] = defaultdict(list)
         self._offering: set[str] = set()
         self._stopped = False
-        fleet.subscribe(self._look_again)
-        faults.subscribe(self._look_again)
+        self.fleet.subscribe(self._look_again)
+        self.faults.subscribe(self._look_again)
 
     def submit(self, command: Command) -> None:
         """Start carrying a command out."""
         with self.lock:
             total = command.timeout_seconds + command.execution_seconds
             command.pending.extend(command.invocations.values())
-            command.expiry = self.timers.after(total * self._scale, lambda: self._expire(command))
+            command.expiry = self.timers.after(
+                total * self.time_scale, lambda: self._expire(command)
+            )
             self._pump(command)
 
     def cancel(self, command: Command, instance_ids: Collection[str] = ()) -> None:
@@ -134,7 +127,7 @@ class Scheduler:
         self._change(command, Detail.IN_PROGRESS)
         self._change_invocation(invocation, Detail.IN_PROGRESS)
         invocation.delivery = self.timers.after(
-            command.timeout_seconds * self._scale, lambda: self._give_up_delivery(invocation)
+            command.timeout_seconds * self.time_scale, lambda: self._give_up_delivery(invocation)
         )
         self._attempt(invocation)
 
@@ -142,14 +135,14 @@ class Scheduler:
 
     def _attempt(self, invocation: Invocation) -> None:
         """Start the invocation on its instance, or leave it waiting for what is missing."""
-        instance = self._fleet.get(invocation.instance_id)
+        instance = self.fleet.get(invocation.instance_id)
         if invocation.detail.terminal:
             return
         if instance is None:
             self._settle(invocation, Detail.UNDELIVERABLE)
         elif instance.platform_type not in invocation.command.content.platforms:
             self._settle(invocation, Detail.INVALID_PLATFORM)
-        elif self._faults.offline(instance.instance_id):
+        elif self.faults.offline(instance.instance_id):
             self._change_invocation(invocation, Detail.DELAYED)
             self._waiting[instance.instance_id].append(invocation)
         elif not instance.polls and self._busy[instance.instance_id] >= AGENT_WORKERS:
@@ -160,7 +153,7 @@ class Scheduler:
     def _enqueue(self, invocation: Invocation) -> None:
         """Leave the invocation to an instance whose workers are all busy."""
         instance_id = invocation.instance_id
-        if self._paced and not self._waiting[instance_id] and self._has_room(instance_id):
+        if self.paced and not self._waiting[instance_id] and self._has_room(instance_id):
             self._buffer(invocation)
             return
         self._waiting[instance_id].append(invocation)
@@ -176,9 +169,9 @@ class Scheduler:
         self._buffered[invocation.instance_id].append(invocation)
 
     def _offer_later(self, instance_id: str) -> None:
-        if self._paced and instance_id not in self._offering:
+        if self.paced and instance_id not in self._offering:
             self._offering.add(instance_id)
-            self.timers.after(OFFER_SECONDS * self._scale, lambda: self._offer(instance_id))
+            self.timers.after(OFFER_SECONDS * self.time_scale, lambda: self._offer(instance_id))
 
     def _offer(self, instance_id: str) -> None:
         """Offer again what waits for room; when nothing does, the cancels behind it are read."""
@@ -204,11 +197,11 @@ class Scheduler:
 
     def _slowed(self, invocation: Invocation) -> bool:
         """Whether the start is put off, once, because the instance is slow."""
-        delay = self._faults.plan.slow.get(invocation.instance_id, 0)
+        delay = self.faults.plan.slow.get(invocation.instance_id, 0)
         if invocation.slowed or not delay:
             return False
         invocation.slowed = True
-        self.timers.after(delay * self._scale, lambda: self._attempt_later(invocation))
+        self.timers.after(delay * self.time_scale, lambda: self._attempt_later(invocation))
         return True
 
     def _attempt_later(self, invocation: Invocation) -> None:
@@ -262,11 +255,11 @@ class Scheduler:
         detail: Detail | None = Detail.FAILED
         try:
             if instance.polls:
-                detail = self._polling.run(invocation, self.lock)
+                detail = self.polling.run(invocation, self.lock)
             else:
-                detail = self._agent.run(invocation, instance, self.lock)
+                detail = self.agent.run(invocation, instance, self.lock)
         except Exception:
-            # An executor's own bug fails its invocation and is told in the log.
+            # An executor's own bug fails its invocation and is in the log.
             logger.exception("Invocation on %s failed in the agent", instance.instance_id)
         with self.lock:
             self._running.discard(invocation)
@@ -274,28 +267,28 @@ class Scheduler:
             if detail is not None:
                 self._settle(invocation, detail)
             self._take_up(instance.instance_id)
-            if not self._paced:
+            if not self.paced:
                 self._wake(instance.instance_id)
 
     def _arm_loss(self, invocation: Invocation) -> None:
-        instance_id, plan = invocation.instance_id, self._faults.plan
+        instance_id, plan = invocation.instance_id, self.faults.plan
         if (after := plan.lost.get(instance_id)) is not None:
-            self.timers.after(after * self._scale, lambda: self._lose(invocation))
+            self.timers.after(after * self.time_scale, lambda: self._lose(invocation))
         if (after := plan.oom.get(instance_id)) is not None:
-            self.timers.after(after * self._scale, lambda: self._starve(invocation))
+            self.timers.after(after * self.time_scale, lambda: self._starve(invocation))
 
     def _lose(self, invocation: Invocation) -> None:
         with self.lock:
-            if invocation.instance_id in self._faults.plan.lost:
+            if invocation.instance_id in self.faults.plan.lost:
                 self._kill_all(invocation)
 
     def _starve(self, invocation: Invocation) -> None:
         with self.lock:
-            if invocation.instance_id not in self._faults.plan.oom:
+            if invocation.instance_id not in self.faults.plan.oom:
                 return
             killed = self._kill_all(invocation)
             self.timers.after(
-                AGENT_RESTART_SECONDS * self._scale,
+                AGENT_RESTART_SECONDS * self.time_scale,
                 lambda: self._restart(invocation.instance_id, killed),
             )
 
@@ -304,7 +297,7 @@ class Scheduler:
         if invocation not in self._running:
             return []
         # Offline before anything ends there, or what ends would let the next one start.
-        self._faults.lose(invocation.instance_id)
+        self.faults.lose(invocation.instance_id)
         killed = [i for i in self._running if i.instance_id == invocation.instance_id]
         for running in killed:
             running.interrupt.set(Reason.LOST)
@@ -323,14 +316,14 @@ class Scheduler:
                     )
                     first.exit_code, first.finished = 0, datetime.now(UTC)
                     self._settle(invocation, Detail.FAILED)
-        self._faults.come_back(instance_id)
+        self.faults.come_back(instance_id)
 
     # Ending
 
     def _cancel(self, invocation: Invocation) -> None:
         instance_id = invocation.instance_id
         delivered = invocation in self._running or invocation in self._buffered[instance_id]
-        if self._paced and delivered and self._waiting[instance_id]:
+        if self.paced and delivered and self._waiting[instance_id]:
             self._change_invocation(invocation, Detail.CANCELLING)
             self._held_cancels[instance_id].append(invocation)
         elif invocation in self._running:
@@ -340,7 +333,7 @@ class Scheduler:
             self._settle(invocation, Detail.CANCELLED)
 
     def _settle(self, invocation: Invocation, detail: Detail) -> None:
-        """The invocation has ended; the first ending counts."""
+        """The invocation has ended; the first outcome counts."""
         if invocation.detail.terminal:
             return
         command = invocation.command
@@ -368,9 +361,9 @@ class Scheduler:
             return
         command.detail = now
         if before.status != now.status:
-            self._announcer.announce(command, None, self.timers.after)
+            self.announcer.announce(command, None, self.timers.after)
 
     def _change_invocation(self, invocation: Invocation, detail: Detail) -> None:
         before, invocation.detail = invocation.detail, detail
         if before.status != detail.status:
-            self._announcer.announce(invocation.command, invocation, self.timers.after)
+            self.announcer.announce(invocation.command, invocation, self.timers.after)

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import re
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from codeferry_local.lifecycle import expire
-from codeferry_local.ssm import journal as call_journal
-from codeferry_local.ssm.agent import Agent
-from codeferry_local.ssm.announcer import Announcer
-from codeferry_local.ssm.aws_clients import Clients, Refusing
-from codeferry_local.ssm.control import Control
-from codeferry_local.ssm.documents import DocumentStore
+from botocore import xform_name
+
+from codeferry_local.emulator.control import Journal
+from codeferry_local.emulator.lifecycle import expire
+from codeferry_local.ssm.agent.polling import Messages, PollingAgents
+from codeferry_local.ssm.agent.shell import OUTPUT_RATE, ShellExecutor
+from codeferry_local.ssm.agent.steps import Agent
+from codeferry_local.ssm.api.access import Authorize, access_key, call_of, check_allowed
+from codeferry_local.ssm.api.aws import Clients, Refusing, parameter_operations
+from codeferry_local.ssm.api.commands import CommandOperations
+from codeferry_local.ssm.api.control import Control
+from codeferry_local.ssm.api.documents import DocumentOperations
+from codeferry_local.ssm.api.http import DropResponse, HttpServer
+from codeferry_local.ssm.api.instances import InstanceOperations
+from codeferry_local.ssm.api.messages import POLL_SECONDS, MessageOperations
+from codeferry_local.ssm.api.service_model import check_request, serialize, ssm_model
+from codeferry_local.ssm.documents.store import DocumentStore
 from codeferry_local.ssm.errors import (
     SerializationException,
     SsmError,
     ThrottlingException,
     UnknownOperationException,
 )
-from codeferry_local.ssm.events import EventSink, NoEvents, RuleEvents
-from codeferry_local.ssm.executors import Executor
+from codeferry_local.ssm.events import Announcer, EventSink, RuleEvents
 from codeferry_local.ssm.faults import Faults
-from codeferry_local.ssm.http_server import DropResponse, HttpServer
-from codeferry_local.ssm.instances import Fleet, LocalInstance
-from codeferry_local.ssm.journal import Call, Journal
-from codeferry_local.ssm.log_stream import LogShipper
-from codeferry_local.ssm.messages import Messages
-from codeferry_local.ssm.operations.commands import CommandOperations
-from codeferry_local.ssm.operations.documents import DocumentOperations
-from codeferry_local.ssm.operations.instances import InstanceOperations
-from codeferry_local.ssm.operations.messages import POLL_SECONDS, MessageOperations
-from codeferry_local.ssm.operations.parameter_store import parameter_operations
-from codeferry_local.ssm.output import BOTH_LIMIT
-from codeferry_local.ssm.permissions import Authorize, check_allowed
-from codeferry_local.ssm.polling_agents import PollingAgents
+from codeferry_local.ssm.instances import Executor, Fleet, LocalInstance
+from codeferry_local.ssm.output import LogShipper
 from codeferry_local.ssm.scheduler import Scheduler
-from codeferry_local.ssm.service_model import check_request, serialize, ssm_model
-from codeferry_local.ssm.shell import OUTPUT_RATE, ShellExecutor
 
 Operation = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -53,9 +47,7 @@ class SsmServer:
         there are no parameters.
     time_scale: multiplies every wait (delivery and execution timeouts, delays), so a
         test needs no 30 s; reported values stay unscaled.
-    workers: how many steps run at once over all instances.
     disk_cap: bytes of each output file of a step; the rest is not written.
-    output_limit: bytes of a step's output in ListCommandInvocations.
     paced: what only costs time on a genuine agent costs it here, too (scaled): its log is
         written once a second and waited for, its output taken at OUTPUT_RATE, and it has room
         for so many commands. Everything else is as the genuine agent has it always.
@@ -67,16 +59,12 @@ class SsmServer:
     def __init__(
         self,
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
         region: str = "us-east-1",
         account_id: str = "000000000000",
         aws_endpoint: str | None = None,
         event_sink: EventSink | None = None,
         time_scale: float = 1.0,
-        workers: int = 32,
         disk_cap: int = 64 * 1024 * 1024,
-        output_limit: int = BOTH_LIMIT,
         paced: bool = True,
         executor: str = "shell",
         poll_seconds: float = POLL_SECONDS,
@@ -92,13 +80,17 @@ class SsmServer:
         self.fleet = Fleet()
         self.journal = Journal()
         clients = Clients(endpoint=aws_endpoint, region=region, account=account_id)
-        self._sink = event_sink or (RuleEvents(clients) if aws_endpoint else NoEvents())
+        self._sink = event_sink or (RuleEvents(clients) if aws_endpoint else None)
         pace = time_scale if paced else None
         self._logs = None
         if aws_endpoint:
             self._logs = LogShipper(lambda: self._logs_client(clients), pace=pace)
         announcer = Announcer(
-            self._sink, self.faults, account=account_id, region=region, time_scale=time_scale
+            sink=self._sink,
+            faults=self.faults,
+            account=account_id,
+            region=region,
+            time_scale=time_scale,
         )
         self._messages = Messages()
         polling = PollingAgents(self._messages)
@@ -110,12 +102,10 @@ class SsmServer:
                 time_scale=time_scale,
                 shell=ShellExecutor(disk_cap=disk_cap, rate=OUTPUT_RATE if paced else None),
                 logs=self._logs,
-                output_limit=output_limit,
             ),
             polling=polling,
             announcer=announcer,
             time_scale=time_scale,
-            workers=workers,
             paced=paced,
         )
         self._operations = self._find_operations()
@@ -125,19 +115,19 @@ class SsmServer:
             agents=polling,
             url=lambda: self.url,
             poll_seconds=poll_seconds,
-        ).by_name
+        ).by_name()
         if aws_endpoint:
             self._operations |= parameter_operations(lambda: clients("ssm"))
-        self._control = Control(
+        control = Control(
             faults=self.faults,
             fleet=self.fleet,
             journal=self.journal,
-            started=announcer.announce_start,
+            announce_start=announcer.announce_start,
             advance=self.advance,
             executor=executor,
             expire=lambda *what: expire(clients("s3"), *what),
         )
-        self._http = HttpServer((host, port), self)
+        self._http = HttpServer(self.call, control.handle)
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="ssm-http"
         )
@@ -162,7 +152,8 @@ class SsmServer:
         self._http.server_close()
         self._http.close_connections()
         self._scheduler.stop()
-        self._sink.stop()
+        if self._sink is not None:
+            self._sink.stop()
         if self._logs is not None:
             self._logs.stop()
 
@@ -194,10 +185,6 @@ class SsmServer:
         self.fleet.add(instance)
         return instance
 
-    def remove_instance(self, instance_id: str) -> None:
-        """Deregister an instance."""
-        self.fleet.remove(instance_id)
-
     def advance(self, seconds: float) -> None:
         """Let so many seconds (before ``time_scale``) pass at once for delivery and total
         timeouts, slow starts, losses and late events; a step that runs keeps its own clock."""
@@ -208,9 +195,9 @@ class SsmServer:
         try:
             answer = self._call(operation, body, headers)
         except SsmError as error:
-            self._note(operation, body, headers, error.code)
+            self.journal.add(call_of(operation, body, headers, error.code))
             raise
-        self._note(operation, body, headers, None)
+        self.journal.add(call_of(operation, body, headers, None))
         if self.faults.drops_response(operation):
             raise DropResponse
         return answer
@@ -218,10 +205,6 @@ class SsmServer:
     def _logs_client(self, clients: Clients) -> Any:
         how = self.faults.plan.logs
         return clients("logs") if how == "accept" else Refusing(how)
-
-    def control(self, method: str, name: str, body: Any) -> Any:
-        """Do one control request."""
-        return self._control.handle(method, name, body)
 
     def _call(self, operation: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         if operation in self._of_agents:
@@ -231,7 +214,7 @@ class SsmServer:
         if self._authorize is not None:
             check_allowed(
                 self._authorize,
-                call_journal.access_key(headers.get("Authorization", "")),
+                access_key(headers),
                 operation,
                 body if isinstance(body, dict) else {},
                 region=self._region,
@@ -240,20 +223,6 @@ class SsmServer:
         if self.faults.throttles(operation):
             raise ThrottlingException("Rate exceeded")
         return serialize(operation, self._operations[operation](check_request(operation, body)))
-
-    def _note(self, operation: str, body: Any, headers: dict[str, str], error: str | None) -> None:
-        agent = headers.get("User-Agent", "")
-        self.journal.add(
-            Call(
-                time=time.time(),
-                operation=operation,
-                access_key=call_journal.access_key(headers.get("Authorization", "")),
-                application=call_journal.application(agent),
-                user_agent=agent,
-                resources=call_journal.resources(body if isinstance(body, dict) else {}),
-                error=error,
-            )
-        )
 
     def _find_operations(self) -> dict[str, Operation]:
         subjects = (
@@ -268,10 +237,10 @@ class SsmServer:
             ),
         )
         return {
-            name: getattr(subject, _snake(name))
+            name: getattr(subject, xform_name(name))
             for name in ssm_model().operation_names
             for subject in subjects
-            if hasattr(subject, _snake(name))
+            if hasattr(subject, xform_name(name))
         }
 
 
@@ -279,7 +248,3 @@ def _object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise SerializationException("The request must be an object.")
     return body
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -14,7 +14,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from codeferry_local.ssm import InvocationContext, LocalInstance, SsmServer
+from codeferry_local.ssm.instances import InvocationContext, LocalInstance
+from codeferry_local.ssm.server import SsmServer
 
 # A delivery timeout of 30 s passes in 0.3 s; the default execution timeout in 36 s.
 SCALE = 0.01

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from codeferry_local.ssm import InvocationContext, NullExecutor
 from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS
+from codeferry_local.ssm.instances import InvocationContext, NullExecutor
 from codeferry_local.ssm.scheduler import WORKER_LOST
 from tests.unit.local.ssm.conftest import INSTANCE, OTHERS, Bench, alive, pid_in, until
 
@@ -64,7 +64,7 @@ def test_removed_instance_is_undeliverable(bench: Bench) -> None:
     bench.instance(OTHERS[0])
     bench.server.faults.set(offline=[INSTANCE])
     command_id = bench.send(INSTANCE, OTHERS[0])
-    bench.server.remove_instance(INSTANCE)
+    bench.server.fleet.remove(INSTANCE)
     command = bench.ended(command_id)
     assert command["Status"] == "Success"  # one of two got it, which AWS calls success
     assert bench.invocations(command_id)[INSTANCE]["StatusDetails"] == "Undeliverable"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from codeferry_local.ssm import InvocationContext, NullExecutor
-from codeferry_local.ssm.status import Detail, absolute, rolled_up
+from codeferry_local.ssm.commands import Detail, absolute, rolled_up
+from codeferry_local.ssm.instances import InvocationContext, NullExecutor
 from tests.unit.local.ssm.conftest import Bench, until
 
 D = Detail

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from codeferry_contracts import layout, parameters
 from codeferry_contracts.names import PROJECT_PATTERN, RUN_ID_PATTERN
-from codeferry_local.ssm.content import parse
-from codeferry_local.ssm.parameters import bind, literal, script_text, variables
+from codeferry_local.ssm.documents.content import parse
+from codeferry_local.ssm.documents.parameters import bind, literal, script_text, variables
 from tests.unit.agent.signatures import private_key
 
 WORKFLOWS = ("sync", "script", "rollback")

@@ -1,0 +1,1 @@
+"""The services of the embedded AWS: MiniStack, corrected, and the app deployed to it."""

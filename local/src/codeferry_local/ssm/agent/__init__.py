@@ -1,0 +1,1 @@
+"""The agents of instances: ours, which runs steps for real, and genuine ones."""

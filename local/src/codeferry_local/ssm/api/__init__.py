@@ -1,0 +1,1 @@
+"""The operations of the local SSM's API and its control endpoint, served over HTTP."""

@@ -1,1 +1,0 @@
-"""The operations of the API, a module per subject; each takes a request and returns an answer."""
