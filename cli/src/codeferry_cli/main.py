@@ -13,7 +13,7 @@ import click
 
 from codeferry_cli import errors
 from codeferry_cli.commands import ferry
-from codeferry_cli.output import print_document, print_error
+from codeferry_cli.terminal.output import print_document, print_error
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import harmless
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli import amounts
-from codeferry_cli.output import Output
 from codeferry_cli.packing import ignored
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.escaping import one_line
 from codeferry_contracts.manifest import Entry
 

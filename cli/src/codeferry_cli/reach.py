@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
 from codeferry_cli import amounts
-from codeferry_cli.aws import Aws
-from codeferry_cli.aws_problems import explain
-from codeferry_cli.diagnosis import ask_check_function
+from codeferry_cli.aws.doctor import ask_check_function
+from codeferry_cli.aws.errors import explain
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.errors import USAGE, AccessProblem, NoInstances, exit_code
 from codeferry_cli.here import who
-from codeferry_cli.options import Access
-from codeferry_cli.output import Output
+from codeferry_cli.options.groups import Access
 from codeferry_cli.releases import given
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import one_line
 from codeferry_contracts.request import RunRequest, StartedBy

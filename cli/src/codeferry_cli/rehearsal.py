@@ -8,7 +8,7 @@ from typing import Any
 
 from codeferry_cli import amounts, packing_view
 from codeferry_cli.archive import Prepared, measure
-from codeferry_cli.output import Output
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.cost import nat_usd, of_a_run
 from codeferry_contracts.escaping import one_line
 from codeferry_contracts.target import parse_target

@@ -16,12 +16,12 @@ from typing import Any
 import click
 import pytest
 
-from codeferry_cli import output
-from codeferry_cli.commands import ferry_command as ferry_command_module
+from codeferry_cli.commands import command as ferry_command_module
 from codeferry_cli.commands import group
 from codeferry_cli.commands.group import COMMANDS
 from codeferry_cli.commands.group import ferry as ferry_group
 from codeferry_cli.main import run
+from codeferry_cli.terminal import output
 
 OURS = [name for name, listed in COMMANDS.items() if listed.module]
 
@@ -412,7 +412,9 @@ def test_every_synonym_leads_to_something() -> None:
     assert set(group.SYNONYMS.values()) <= set(COMMANDS)
     assert not set(group.SYNONYMS) & set(COMMANDS)
     options = {name for n in OURS for p in loaded(n).params for name in p.opts + p.secondary_opts}
-    unknown = {o for meant in ferry_command_module.SYNONYMS.values() for o in meant} - options
+    unknown = {
+        o for meant in ferry_command_module.OPTION_SYNONYMS.values() for o in meant
+    } - options
     assert unknown <= {"--yes"}  # of a command that another session adds it to
 
 
@@ -444,12 +446,12 @@ def test_silence_ends_with_a_word(
     """What takes long says what it is waiting for; what does not says nothing."""
     monkeypatch.setattr(output, "SILENCE_SECONDS", 0.001)
     said = ""
-    with output.said_when_slow("Contacting AWS…"):
+    with output.notice_when_slow("Contacting AWS…"):
         while not said:
             said = capfd.readouterr().err
     assert said == "Contacting AWS…\n"
     monkeypatch.setattr(output, "SILENCE_SECONDS", 3600)
-    with output.said_when_slow("Contacting AWS…"):
+    with output.notice_when_slow("Contacting AWS…"):
         pass
     assert capfd.readouterr().err == ""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codeferry_cli.config import KEYS
+from codeferry_cli.options.config import KEYS
 from scripts.docs import DOCS, _parameters, pages
 
 

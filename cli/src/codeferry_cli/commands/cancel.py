@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from codeferry_cli import report_view
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import await_report
 from codeferry_cli.errors import NotConfirmed
 from codeferry_cli.execution import Execution, describe, stop
 from codeferry_cli.here import Here, here, who
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     access_options,
     config_option,
@@ -23,9 +24,8 @@ from codeferry_cli.options import (
     run_argument,
     table_options,
 )
-from codeferry_cli.output import Output
 from codeferry_cli.runs import Run, as_run, choose_run, status_word
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.report import Report
 
 

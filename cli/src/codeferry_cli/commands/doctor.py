@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.diagnosis import Check, examine
+from codeferry_cli.aws.doctor import Check, examine
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import CONFIGURATION, FAILED, ChecksFailed
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     CONFIG_FILES,
     CONFIG_PROBLEM,
     TARGET_VARIABLE,
@@ -18,8 +18,8 @@ from codeferry_cli.options import (
     examined_config_option,
     output_options,
 )
-from codeferry_cli.output import Output
-from codeferry_cli.params import TARGET
+from codeferry_cli.options.types import TARGET
+from codeferry_cli.terminal.output import Output
 
 _MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 

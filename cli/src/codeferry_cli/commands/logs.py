@@ -12,14 +12,15 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import LogsMissing
 from codeferry_cli.execution import Execution
 from codeferry_cli.live_output import Colours
 from codeferry_cli.log_lines import Line, Throttle
 from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     access_options,
     config_option,
@@ -27,11 +28,10 @@ from codeferry_cli.options import (
     project_of_run_option,
     run_argument,
 )
-from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION, INSTANCE
+from codeferry_cli.options.types import DURATION, INSTANCE
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import choose_run
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.escaping import coloured
 
 _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come

@@ -9,16 +9,16 @@ import click
 from codeferry_cli import amounts, archive, packing_view
 from codeferry_cli.archive import Packed, Prepared
 from codeferry_cli.archive_file import write_file, write_stdout
-from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.options import (
+from codeferry_cli.commands.command import FerryCommand
+from codeferry_cli.options.groups import (
     Packing,
     config_option,
     directory_argument,
     output_options,
     packing_options,
 )
-from codeferry_cli.output import Output
 from codeferry_cli.packing import refused
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.escaping import one_line
 
 _STDOUT = "-"

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from codeferry_cli import archive, packing_view
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     Packing,
     Waiting,
@@ -18,8 +18,8 @@ from codeferry_cli.options import (
     start_options,
     target_argument,
 )
-from codeferry_cli.output import Output
 from codeferry_cli.run_options import RunOptions, push_options
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.names import SYNC
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from codeferry_cli import amounts, reach
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.here import here, who
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     access_options,
     config_option,
@@ -18,12 +19,11 @@ from codeferry_cli.options import (
     table_options,
     target_argument,
 )
-from codeferry_cli.output import Output
-from codeferry_cli.params import PROJECT
+from codeferry_cli.options.types import PROJECT
 from codeferry_cli.releases import Release, list_releases
 from codeferry_cli.report_view import SHORT_RELEASE
-from codeferry_cli.stage import find_stage
-from codeferry_cli.table import Cell, Column, Row
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.table import Cell, Column, Row
 
 _COLUMNS = (
     Column("release", short=SHORT_RELEASE),

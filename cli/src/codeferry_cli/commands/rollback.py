@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 
 from codeferry_cli import reach
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     Waiting,
     directory_argument,
@@ -23,17 +24,16 @@ from codeferry_cli.options import (
     start_options,
     target_argument,
 )
-from codeferry_cli.output import Output
+from codeferry_cli.options.types import PROJECT, RELEASE, RELEASE_DIGITS
 from codeferry_cli.packing import find_root
-from codeferry_cli.params import PROJECT, RELEASE, RELEASE_DIGITS
-from codeferry_cli.progress import progress
 from codeferry_cli.record import RunRecord
 from codeferry_cli.releases import find_release
 from codeferry_cli.request import build_rollback
 from codeferry_cli.run_options import RunOptions, rollback_options
 from codeferry_cli.runs import choose_run, source
-from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.progress import progress
 from codeferry_contracts.names import ROLLBACK, new_run_id, project_name
 from codeferry_contracts.request import RunRequest
 from codeferry_contracts.target import parse_target

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from codeferry_cli import archive, packing_view
-from codeferry_cli.commands.behind_dashes import CommandBehindDashes
+from codeferry_cli.commands.command import PassThroughCommand
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     Packing,
     Waiting,
@@ -18,13 +18,13 @@ from codeferry_cli.options import (
     packing_options,
     target_argument,
 )
-from codeferry_cli.output import Output
 from codeferry_cli.run_options import RunOptions, command_options, show_option, variables_option
+from codeferry_cli.terminal.output import Output
 from codeferry_cli.variables import Variables
 from codeferry_contracts.names import SYNC
 
 
-@click.command(cls=CommandBehindDashes, short_help="Push a project, then run a command in it.")
+@click.command(cls=PassThroughCommand, short_help="Push a project, then run a command in it.")
 @target_argument
 @directory_argument
 @packing_options

@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 
 from codeferry_cli import amounts
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.here import who
-from codeferry_cli.options import Access, access_options, config_option, table_options
-from codeferry_cli.output import Output
+from codeferry_cli.options.groups import Access, access_options, config_option, table_options
 from codeferry_cli.report_view import MARKS
 from codeferry_cli.runs import STATUSES, Run, list_runs
-from codeferry_cli.stage import find_stage
-from codeferry_cli.table import Cell, Column, Row
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.table import Cell, Column, Row
 
 # What the id of a run says itself goes first where there is no room: its start, its project.
 _COLUMNS = (

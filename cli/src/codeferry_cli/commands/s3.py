@@ -7,20 +7,18 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.options import (
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.commands.command import FerryCommand
+from codeferry_cli.options.groups import (
     Access,
     access_options,
     config_option,
     dry_run_option,
     output_options,
 )
-from codeferry_cli.output import Output
 from codeferry_cli.s3 import places
 from codeferry_cli.s3.carry import Order, carry
-from codeferry_cli.s3.errors import own_remedies
-from codeferry_cli.s3.listing import show_listing
+from codeferry_cli.s3.client import open_s3, own_remedies
 from codeferry_cli.s3.options import (
     Choice,
     Server,
@@ -30,7 +28,8 @@ from codeferry_cli.s3.options import (
     server_options,
     sync_options,
 )
-from codeferry_cli.s3.server import open_s3
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.transfers import show_listing
 
 _LOCAL = click.Path(path_type=Path)
 

@@ -8,10 +8,10 @@ import click
 
 from codeferry_cli import packing_view
 from codeferry_cli.archive import Prepared
-from codeferry_cli.commands.behind_dashes import BehindDashes
+from codeferry_cli.commands.command import PassThrough
 from codeferry_cli.errors import ScriptRefused
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     Waiting,
     command_start_options,
@@ -19,15 +19,15 @@ from codeferry_cli.options import (
     script_argument,
     target_argument,
 )
-from codeferry_cli.output import Output
 from codeferry_cli.packing import FILES, select_script
 from codeferry_cli.run_options import RunOptions, script_options, show_option, variables_option
 from codeferry_cli.script_check import require_files, require_script
+from codeferry_cli.terminal.output import Output
 from codeferry_cli.variables import Variables
 from codeferry_contracts.names import SCRIPT, project_name
 
 
-@click.command(cls=BehindDashes, short_help="Run a script, with supporting files, on instances.")
+@click.command(cls=PassThrough, short_help="Run a script, with supporting files, on instances.")
 @target_argument
 @script_argument
 @option(

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from codeferry_cli import amounts, report_view
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import cause_of_death
 from codeferry_cli.execution import read_history
 from codeferry_cli.here import who
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     access_options,
     config_option,
@@ -20,12 +21,11 @@ from codeferry_cli.options import (
     run_argument,
     table_options,
 )
-from codeferry_cli.output import Output
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_page import open_page
 from codeferry_cli.runs import Run, as_run, choose_run
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.report import Outcome
 
 

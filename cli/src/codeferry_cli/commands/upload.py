@@ -11,11 +11,12 @@ import click
 
 from codeferry_cli import archive, packing_view, reach
 from codeferry_cli.archive import BeforeEnd, Prepared
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany
-from codeferry_cli.options import (
+from codeferry_cli.options.groups import (
     Access,
     Packing,
     Waiting,
@@ -24,12 +25,11 @@ from codeferry_cli.options import (
     start_options,
     target_argument,
 )
-from codeferry_cli.output import Output
-from codeferry_cli.progress import progress
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.signing import sign_request
-from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import await_arrival
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.progress import progress
 from codeferry_cli.upload import send, sent_json
 from codeferry_contracts.layout import inbox_key, signature_key
 from codeferry_contracts.manifest import Summary

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codeferry_cli.aws import Aws
+from codeferry_cli.aws.session import Aws
 from codeferry_cli.errors import Interrupted
-from codeferry_cli.options import Access
-from codeferry_cli.output import Output
-from codeferry_cli.progress import progress
-from codeferry_cli.s3.answer import conclude, show_plan
-from codeferry_cli.s3.errors import own_remedies
-from codeferry_cli.s3.meter import Meter
+from codeferry_cli.options.groups import Access
+from codeferry_cli.s3.client import open_s3, own_remedies
 from codeferry_cli.s3.options import Choice, Server
-from codeferry_cli.s3.server import open_s3
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.progress import progress
+from codeferry_cli.terminal.transfers import TransferProgress, show_plan, show_result
 
 if TYPE_CHECKING:
     from codeferry_transfer.s3 import S3
@@ -65,6 +63,6 @@ def carry(order: Order, doing: str, make: Callable[[S3], Transfer]) -> None:
 
 def _run(transfer: Transfer, doing: str, order: Order) -> None:
     with progress() as shown:
-        meter = Meter(doing, transfer.tally, shown)
+        meter = TransferProgress(doing, transfer.tally, shown)
         transfer.run(meter)
-    conclude(transfer.tally, meter.seconds, order.output, order.facts)
+    show_result(transfer.tally, meter.seconds, order.output, order.facts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codeferry_cli.options import gathered, option
+from codeferry_cli.options.groups import option, option_group
 
 if TYPE_CHECKING:
     from codeferry_transfer.transfers import Options
@@ -48,7 +48,7 @@ class Choice:
         )
 
 
-server_options = gathered(
+server_options = option_group(
     "server",
     Server,
     option("--endpoint-url", metavar="URL", help="Another S3 than AWS's."),
@@ -89,9 +89,9 @@ _DELETING = (
     ),
 )
 
-copy_options = gathered("choice", Choice, *_SELECTING, *_CARRYING)
-sync_options = gathered("choice", Choice, *_SELECTING, *_CARRYING, *_DELETING)
-list_options = gathered("choice", Choice, *_SELECTING)
+copy_options = option_group("choice", Choice, *_SELECTING, *_CARRYING)
+sync_options = option_group("choice", Choice, *_SELECTING, *_CARRYING, *_DELETING)
+list_options = option_group("choice", Choice, *_SELECTING)
 recursive_option = click.option(
     "-r", "--recursive", is_flag=True, help="A whole directory, with all that is below."
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codeferry_cli.s3.errors import PlaceUnusable
+from codeferry_cli.s3.client import PlaceUnusable
 from codeferry_cli.s3.options import Choice
 
 if TYPE_CHECKING:

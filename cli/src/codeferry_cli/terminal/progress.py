@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import click
 
 from codeferry_cli.log_lines import Line, Throttle
-from codeferry_cli.output import wrapped
+from codeferry_cli.terminal.output import wrapped
 from codeferry_contracts.escaping import coloured, harmless
 
 if TYPE_CHECKING:

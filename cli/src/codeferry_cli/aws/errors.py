@@ -1,16 +1,15 @@
 """What botocore raises, as what failed and the command that fixes it.
 
 Codes as the services document them under "Common Errors"; S3 answers HEAD requests
-with the bare HTTP status.
-"""
+with the bare HTTP status."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from codeferry_cli import errors
-from codeferry_cli.local_state import not_running
-from codeferry_cli.options import Access
+from codeferry_cli.aws.session import local_not_running
+from codeferry_cli.options.groups import Access
 from codeferry_contracts.errors import CodeferryError
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
@@ -125,7 +124,7 @@ def _refused(error: Any, access: Access) -> CodeferryError:
 
 def _unreachable(error: Exception, access: Access) -> CodeferryError:
     if access.is_local:
-        return not_running()
+        return local_not_running()
     return _problem(
         "aws_unreachable",
         f"AWS cannot be reached: {error}",

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from codeferry_cli import aws_problems
-from codeferry_cli.aws import Aws
-from codeferry_cli.deep_checks import deep_checks
+from codeferry_cli.aws import errors
+from codeferry_cli.aws.deep_checks import deep_checks
+from codeferry_cli.aws.session import Aws, state_path
+from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.errors import ConfigInvalid
-from codeferry_cli.local_state import state_path
-from codeferry_cli.options import Access
+from codeferry_cli.options.groups import Access
 from codeferry_cli.signing import may_sign
-from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_contracts.errors import CodeferryError
 
 Status = Literal["ok", "warn", "fail"]
@@ -161,7 +160,7 @@ class _Attempt:
         except CodeferryError as error:
             self._error = error
         except Exception as error:
-            self._error = aws_problems.explain(error, access)
+            self._error = errors.explain(error, access)
             if self._error is None:
                 raise
 
@@ -174,7 +173,7 @@ class _Attempt:
 def _open(access: Access) -> Aws:
     aws = Aws(access)
     if not aws.region:
-        raise aws_problems.no_region()
+        raise errors.no_region()
     return aws
 
 
@@ -198,7 +197,7 @@ def _machine(stage: DeployedStage) -> str:
         arn = stage.state_machine_arn(workflow)
         found = stage.workflow.describe_state_machine(stateMachineArn=arn)
         if found["status"] != "ACTIVE":
-            raise aws_problems.stage_missing(stage.aws.access, stage.aws.region)
+            raise errors.stage_missing(stage.aws.access, stage.aws.region)
         names.append(found["name"])
     return f"{' and '.join(names)} are active"
 

@@ -1,4 +1,4 @@
-"""The class of every command: what AWS refuses becomes an error with its remedy."""
+"""The class of every command: free order of arguments, pass-through arguments, AWS's errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from codeferry_cli.errors import AwsFailed, PipeClosed
-from codeferry_cli.options import VARIABLES, Access
-from codeferry_cli.output import reader_gone
+from codeferry_cli.options.groups import VARIABLES, Access
+from codeferry_cli.options.types import is_text
+from codeferry_cli.terminal.output import reader_gone
 from codeferry_contracts.escaping import harmless
 from codeferry_contracts.names import DEFAULT_STAGE
 
 # What other tools call it; the first ones that a command has are suggested.
-SYNONYMS = {
+OPTION_SYNONYMS = {
     "-n": ("--dry-run", "--limit"),
     "--tail": ("--follow", "--limit"),
     "--lines": ("--limit",),
@@ -50,7 +51,7 @@ class FerryCommand(click.Command):
 
             def parse_args(args: list[str]) -> Any:
                 given, rest, order = parse(args)
-                _arrange(given, str(paths[0]))
+                _order_arguments(given, str(paths[0]))
                 return given, rest, order
 
             # Before values are looked up: what is then missing is the configuration's.
@@ -67,7 +68,9 @@ class FerryCommand(click.Command):
                 for name in (*parameter.opts, *parameter.secondary_opts)
             }
             name = error.option_name
-            meant = next((option for option in SYNONYMS.get(name, ()) if option in known), "")
+            meant = next(
+                (option for option in OPTION_SYNONYMS.get(name, ()) if option in known), ""
+            )
             if not meant:
                 raise
             said = f"No such option '{name}'. Did you mean '{meant}'?"
@@ -85,7 +88,7 @@ class FerryCommand(click.Command):
         except Exception as error:
             if "botocore" not in sys.modules:  # then it cannot be one of its errors
                 raise
-            from codeferry_cli.aws_problems import explain
+            from codeferry_cli.aws.errors import explain
 
             explained = explain(error, _access(given))
             if explained is None:
@@ -93,7 +96,7 @@ class FerryCommand(click.Command):
             raise explained from error
 
 
-def _arrange(given: dict[str, Any], path: str) -> None:
+def _order_arguments(given: dict[str, Any], path: str) -> None:
     """Give each word to the argument whose form it has: `push ./dir`, `push ./dir gpu`."""
     first, second = given.get("target"), given.get(path)
     if not isinstance(first, str) or not _is_path(first, path):
@@ -145,3 +148,53 @@ def _access(params: dict[str, Any]) -> Access:
         profile=params.get("profile"),
         region=params.get("region"),
     )
+
+
+class PassThrough(FerryCommand):
+    """Hands everything behind the first ``--`` on as the parameter ``behind``, untouched.
+
+    Click would count those words among the arguments, and a missing DIR would swallow the
+    first of them.
+    """
+
+    behind_metavar = "[-- ARGS...]"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, behind = _split_at_dashes(args)
+        if not ctx.resilient_parsing:
+            _require_text(ctx, behind)
+        rest = super().parse_args(ctx, own)
+        ctx.params["behind"] = tuple(behind)
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), self.behind_metavar]
+
+
+class PassThroughCommand(PassThrough):
+    """Here they are a command, and there has to be one."""
+
+    behind_metavar = "-- CMD [ARGS...]"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # First of all: without the dashes the command's words look like wrong arguments.
+        own, behind = _split_at_dashes(args)
+        asks_for_help = any(name in own for name in ctx.help_option_names)
+        if not any(behind[:1]) and not asks_for_help and not ctx.resilient_parsing:
+            ctx.fail(
+                "What is to be run? Put the command behind --, for example:\n"
+                f"  {ctx.command_path} TARGET -- python3 train.py"
+            )
+        return super().parse_args(ctx, args)
+
+
+def _split_at_dashes(args: list[str]) -> tuple[list[str], list[str]]:
+    cut = args.index("--") if "--" in args else len(args)
+    return args[:cut], args[cut + 1 :]
+
+
+def _require_text(ctx: click.Context, words: list[str]) -> None:
+    """What travels in a request is text."""
+    for number, word in enumerate(words, start=1):
+        if not is_text(word):
+            ctx.fail(f"Word {number} behind -- ({word!r}) is not UTF-8 text without NUL.")

@@ -1,13 +1,60 @@
-"""Sessions and clients: the user's own AWS configuration, or the embedded AWS's."""
+"""Sessions and clients: the user's own AWS configuration, or the running embedded AWS's."""
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codeferry_cli.local_state import LocalAws, read_state
-from codeferry_cli.options import Access
+from codeferry_cli.errors import LocalNotRunning
+from codeferry_cli.options.groups import Access
+from codeferry_contracts.local_stage import STATE_FILE, LocalState, local_home
+
+
+@dataclass(frozen=True)
+class LocalAws:
+    endpoint: str
+    region: str
+    access_key_id: str
+    secret_access_key: str
+    signing_key: str = ""
+
+
+def state_path() -> Path:
+    """Where the running embedded AWS describes itself."""
+    from platformdirs import user_state_path  # heavy, and rarely wanted
+
+    return local_home(os.environ, user_state_path("codeferry")) / STATE_FILE
+
+
+def read_state() -> LocalAws:
+    """The embedded AWS that is running. Raises LocalNotRunning when none says so."""
+    path = state_path()
+    try:
+        document: LocalState = json.loads(path.read_text(encoding="utf-8"))
+        os.kill(document["pid"], 0)  # was it killed, nobody removed its file
+        return LocalAws(
+            endpoint=document["endpoints"]["aws"],
+            region=document["region"],
+            access_key_id=document["credentials"]["access_key_id"],
+            secret_access_key=document["credentials"]["secret_access_key"],
+            signing_key=document.get("signing_key", ""),
+        )
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise local_not_running() from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LocalNotRunning(
+            f"The state of the embedded AWS cannot be read ({path}: {error!r}).",
+            hint="Start it anew: ferry local down, then ferry local up",
+        ) from error
+
+
+def local_not_running() -> LocalNotRunning:
+    return LocalNotRunning("The embedded AWS is not running.", hint="Start it: ferry local up")
+
 
 if TYPE_CHECKING:
     from boto3.session import Session

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.aws_problems import stage_missing
+from codeferry_cli.aws.errors import stage_missing
+from codeferry_cli.aws.session import Aws
 from codeferry_cli.errors import StageMissing
-from codeferry_cli.output import said_when_slow
+from codeferry_cli.terminal.output import notice_when_slow
 from codeferry_contracts.names import (
     OUTPUT_BUCKET,
     OUTPUT_CHECK_FUNCTION,
@@ -86,7 +86,7 @@ def find_stage(aws: Aws) -> DeployedStage:
 
     stack = Stage(aws.access.stage).workflow_stack
     try:
-        with nullcontext() if aws.hurried else said_when_slow("Contacting AWS…"):
+        with nullcontext() if aws.hurried else notice_when_slow("Contacting AWS…"):
             answer = aws.client("cloudformation").describe_stacks(StackName=stack)
     except ClientError as error:
         if "does not exist" in str(error):

@@ -1,4 +1,4 @@
-"""Types of arguments and options: what is wrong is said before anything is done."""
+"""Types of arguments and options: a wrong value is refused before anything is done."""
 
 from __future__ import annotations
 
@@ -145,3 +145,11 @@ DURATION = DurationType()
 BAKE = DurationType(most=LONGEST_BAKE_SECONDS)
 WAVES = WavesType()
 WORDS = WordsType()
+
+
+def is_text(word: str) -> bool:
+    """Whether it is text that JSON and programs can hold.
+
+    Bytes that are not UTF-8 arrive as surrogates, and NUL ends what a program is given.
+    """
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in word)

@@ -9,10 +9,10 @@ from typing import Any
 import click
 import pytest
 
-from codeferry_cli import config
 from codeferry_cli.commands import ferry as ferry_group
 from codeferry_cli.errors import ConfigInvalid
-from codeferry_cli.sample import sample
+from codeferry_cli.options import config
+from codeferry_cli.options.config import sample
 
 
 def write(path: Path, text: str) -> Path:

@@ -6,11 +6,9 @@ import json
 
 import pytest
 
-from codeferry_cli.output import Output
-from codeferry_cli.s3.answer import conclude, show_plan
-from codeferry_cli.s3.errors import ObjectsFailed
-from codeferry_cli.s3.listing import show_listing
-from codeferry_cli.s3.meter import Meter
+from codeferry_cli.s3.client import ObjectsFailed
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.transfers import TransferProgress, show_listing, show_plan, show_result
 from codeferry_transfer.errors import AccessDenied, PatternUnmatched
 from codeferry_transfer.location import Location
 from codeferry_transfer.plan import Action, Verb
@@ -29,9 +27,9 @@ class Shown:
         self.said.append((text, mark))
 
 
-def meter(tally: Tally, shown: Shown, seconds: list[float]) -> Meter:
+def meter(tally: Tally, shown: Shown, seconds: list[float]) -> TransferProgress:
     moments = iter([0.0, *seconds])
-    return Meter("Uploading", tally, shown, clock=lambda: next(moments))  # type: ignore[arg-type]
+    return TransferProgress("Uploading", tally, shown, clock=lambda: next(moments))  # type: ignore[arg-type]
 
 
 def test_progress_tells_files_bytes_rate_and_time_left() -> None:
@@ -73,7 +71,7 @@ def test_failures_are_named_and_all_of_them_in_json(capsys: pytest.CaptureFixtur
     for number in range(25):
         tally.fail(Verb.COPY, f"f{number}", AccessDenied("no"))
     with pytest.raises(ObjectsFailed, match="25 of 26 files") as caught:
-        conclude(tally, 1.0, Output(), {"operation": "upload"})
+        show_result(tally, 1.0, Output(), {"operation": "upload"})
     assert caught.value.exit_code == 1
     assert len(caught.value.details["failures"]) == 25
     assert caught.value.details["failures"][0]["code"] == "access_denied"
@@ -87,7 +85,7 @@ def test_a_name_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -
     tally = Tally()
     tally.fail(Verb.COPY, "\x1b[2J", AccessDenied("\x1b[2J"))
     with pytest.raises(ObjectsFailed):
-        conclude(tally, 1.0, Output(), {})
+        show_result(tally, 1.0, Output(), {})
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err
     assert "\\x1b[2J" in captured.out
@@ -132,14 +130,14 @@ def test_a_pattern_that_fits_nothing_is_said_to_be_why_nothing_is_deleted(planne
     tally = Tally(files=3, spared=2)
     tally.fail(Verb.DELETE, "--exclude 'x'", PatternUnmatched("It fits nothing."))
     with pytest.raises(ObjectsFailed, match="a pattern fits nothing") as caught:
-        show_plan([], tally, Output(), {}) if planned else conclude(tally, 1.0, Output(), {})
+        show_plan([], tally, Output(), {}) if planned else show_result(tally, 1.0, Output(), {})
     assert "2 files would have been deleted" in caught.value.hint
     assert "Correct the pattern" in caught.value.hint
 
 
 def test_what_was_kept_is_in_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
     """Or nobody would know why the two sides are not alike."""
-    conclude(Tally(kept=3), 1.0, Output(), {})
+    show_result(Tally(kept=3), 1.0, Output(), {})
     assert "3 not deleted, because the source was left out there" in capsys.readouterr().out
 
 

@@ -16,10 +16,10 @@ from botocore import exceptions as boto
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.aws_problems import explain
+from codeferry_cli.aws.errors import explain
+from codeferry_cli.aws.session import Aws
 from codeferry_cli.errors import exit_code
-from codeferry_cli.options import Access
+from codeferry_cli.options.groups import Access
 from codeferry_transfer.s3 import from_environment
 
 SSO = Access(stage="prod", profile="work", region="eu-west-1")

@@ -1,8 +1,7 @@
 """Groups of options as decorators; each hands the command one frozen value.
 
 Precedence is click's: flag, then FERRY_… variable, then the configuration files,
-which become ``default_map`` as soon as the directory they are looked up from is known.
-"""
+which become ``default_map`` as soon as the directory they are looked up from is known."""
 
 from __future__ import annotations
 
@@ -15,10 +14,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from codeferry_cli import config
 from codeferry_cli.errors import ConfigInvalid
-from codeferry_cli.output import CSV, JSON, RAW, TABLE, Output
-from codeferry_cli.params import DURATION, PROFILE, PROJECT, RUN, STAGE, TARGET
+from codeferry_cli.options import config
+from codeferry_cli.options.types import DURATION, PROFILE, PROJECT, RUN, STAGE, TARGET
+from codeferry_cli.terminal.output import CSV, JSON, RAW, TABLE, Output
 from codeferry_contracts.escaping import harmless
 from codeferry_contracts.names import DEFAULT_STAGE
 
@@ -74,7 +73,7 @@ def option(*names: str, **attributes: Any) -> Decorator:
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
-def gathered(name: str, kind: type, *options: Decorator) -> Decorator:
+def option_group(name: str, kind: type, *options: Decorator) -> Decorator:
     """A decorator that adds ``options`` and passes their values on as ``name``, one ``kind``.
 
     A field that has no option here keeps the default ``kind`` gives it.
@@ -189,7 +188,7 @@ script_argument = click.argument(
     callback=_apply_config,
 )
 
-access_options = gathered(
+access_options = option_group(
     "access",
     Access,
     option("--stage", type=STAGE, default=DEFAULT_STAGE, show_default=True, help="The deployment."),
@@ -208,11 +207,11 @@ def _form(*forms: str) -> Decorator:
 
 
 # Of commands without a table; of those with one; of those whose runs print something as well.
-output_options = gathered("output", Output, _JSON, _VERBOSE)
-table_options = gathered("output", Output, _form(TABLE, JSON, CSV), _JSON, _VERBOSE)
-printing_options = gathered("output", Output, _form(TABLE, JSON, CSV, RAW), _JSON, _VERBOSE)
+output_options = option_group("output", Output, _JSON, _VERBOSE)
+table_options = option_group("output", Output, _form(TABLE, JSON, CSV), _JSON, _VERBOSE)
+printing_options = option_group("output", Output, _form(TABLE, JSON, CSV, RAW), _JSON, _VERBOSE)
 
-packing_options = gathered(
+packing_options = option_group(
     "packing",
     Packing,
     option(
@@ -237,7 +236,7 @@ packing_options = gathered(
     option("--project", type=PROJECT, help="The project's name, instead of its directory's."),
 )
 
-waiting_options = gathered(
+waiting_options = option_group(
     "waiting",
     Waiting,
     click.option("--wait/--no-wait", default=True, help="Follow the run to its end."),

@@ -1,7 +1,6 @@
 """The checks of `ferry doctor --deep`: what an account is asked for only when something is wrong.
 
-With the credentials of whoever asks, who may not be allowed to; then that is what is said.
-"""
+With the credentials of whoever asks, who may not be allowed to; then that is what is said."""
 
 from __future__ import annotations
 
@@ -11,8 +10,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from codeferry_cli import aws_problems
-from codeferry_cli.stage import DeployedStage
+from codeferry_cli.aws import errors
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_contracts.names import Stage
 from codeferry_contracts.target import STAGE_TAG, TARGET_TAG
 
@@ -56,7 +55,7 @@ def _asked(stage: DeployedStage, name: str, look: Callable[[], Finding]) -> Find
     try:
         return look()
     except (BotoCoreError, ClientError) as error:
-        problem = aws_problems.explain(error, stage.aws.access)
+        problem = errors.explain(error, stage.aws.access)
         said = problem.message if problem else str(error)
         fix = "docs/iam.md lists what --deep asks for."
         return Finding(name, "warn", f"could not be looked at: {said}", fix)

@@ -1,4 +1,4 @@
-"""What `ferry s3` itself can find wrong.
+"""The S3 client of a command, and what `ferry s3` itself can find wrong.
 
 FerryError
 ├── PlaceUnusable       2  source or destination cannot be what was asked for
@@ -9,11 +9,47 @@ FerryError
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from codeferry_cli.aws.session import Aws
 from codeferry_cli.errors import CONFIGURATION, USAGE, FerryError
+from codeferry_cli.s3.options import Server
 from codeferry_contracts.errors import CodeferryError
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+
+    from codeferry_transfer.s3 import S3, Plain
+
+
+def open_s3(aws: Aws, server: Server) -> S3:
+    """A client with the command's credentials, region and endpoint."""
+    from codeferry_transfer.s3 import S3
+
+    return S3(
+        _static_credentials(aws) or aws.session,
+        endpoint_url=server.endpoint_url or aws.endpoint,
+        expected_owner=server.expected_owner,
+        request_payer=server.request_payer,
+    )
+
+
+def _static_credentials(aws: Aws) -> Plain | None:
+    """What is known without botocore; the embedded AWS is, and keys in the environment are."""
+    from codeferry_transfer.s3 import Keys, Plain, from_environment
+
+    def session() -> Session:
+        return aws.session
+
+    if aws.local:
+        keys = Keys(aws.local.access_key_id, aws.local.secret_access_key, "")
+        return Plain(keys, aws.local.region, session)
+    if aws.access.profile:
+        return None
+    return from_environment(os.environ, session, region=aws.access.region or "")
 
 
 class PlaceUnusable(FerryError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codeferry_cli import diagnosis
+from codeferry_cli.aws import doctor
 
 
 def by_name(answer: Any) -> dict[str, dict[str, Any]]:
@@ -124,11 +124,11 @@ def test_the_files_in_use_are_named(ferry: Any, world: Any, clean_environment: P
 def test_missing_git_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packing works without git, less exactly."""
     monkeypatch.setenv("PATH", "")
-    assert diagnosis.git().status == "warn"
+    assert doctor.git().status == "warn"
 
 
 def test_an_old_python_is_a_failure() -> None:
     """The version is named with the one that is needed."""
-    check = diagnosis.python_version((3, 10))
+    check = doctor.python_version((3, 10))
     assert (check.status, check.said) == ("fail", "3.10")
     assert "3.11" in check.fix

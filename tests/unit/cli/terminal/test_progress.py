@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from codeferry_cli.log_lines import Line
-from codeferry_cli.progress import LiveProgress, PlainProgress
+from codeferry_cli.terminal.progress import LiveProgress, PlainProgress
 from scripts.screen import screen
 
 ONE = "i-00000000000000001"

@@ -1,4 +1,4 @@
-"""Where a command's words go: data to stdout, talk to stderr, one document for --json."""
+"""Output of a command: data on stdout, messages on stderr, one document for --json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from codeferry_cli.table import Column, Row, to_csv, to_lines
+from codeferry_cli.terminal.table import Column, Row, to_csv, to_lines
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import harmless
 
@@ -125,7 +125,7 @@ def wrapped(line: str, width: int) -> list[str]:
 
 
 @contextmanager
-def said_when_slow(text: str) -> Iterator[None]:
+def notice_when_slow(text: str) -> Iterator[None]:
     """A line of talk when what is done here takes longer than a person waits in silence."""
     timer = threading.Timer(SILENCE_SECONDS, click.echo, (text,), {"err": True})
     timer.daemon = True
