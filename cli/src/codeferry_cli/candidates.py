@@ -56,7 +56,7 @@ def _profiles() -> list[str]:
 
 
 def _known(chosen: Mapping[str, Any]) -> dict[str, list[str]]:
-    from codeferry_cli.options.groups import Access
+    from codeferry_cli.aws.session import Access
 
     access = Access(
         str(chosen.get("stage") or DEFAULT_STAGE), chosen.get("profile"), chosen.get("region")

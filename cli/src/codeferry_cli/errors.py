@@ -23,6 +23,10 @@ CodeferryError
     ├── StillRunning         5  waiting ended before the run did
     ├── OutputRefused        2  there is nowhere sensible to write to
     ├── ChecksFailed       1,3  `ferry doctor` found something
+    ├── PlaceUnusable        2  `ferry s3`: source or destination cannot be what was asked for
+    ├── S5cmdMissing         3  --use-s5cmd, and there is none
+    ├── NothingFound         1  `ferry s3`: there is nothing to list
+    ├── ObjectsFailed        1  `ferry s3`: some objects could not be dealt with
     ├── PipeClosed         141  who reads stdout has enough, as `head`
     └── Interrupted    130,143  Ctrl-C, SIGTERM
 """
@@ -171,6 +175,26 @@ class OutputRefused(FerryError):
 
 class ChecksFailed(FerryError):
     code = "checks_failed"
+
+
+class PlaceUnusable(FerryError):
+    code = "place_unusable"
+    exit_code = USAGE
+
+
+class S5cmdMissing(FerryError):
+    code = "s5cmd_missing"
+    exit_code = CONFIGURATION
+
+
+class ObjectsFailed(FerryError):
+    """Some paths failed; ``details`` list them beside what went well."""
+
+    code = "objects_failed"
+
+
+class NothingFound(FerryError):
+    code = "nothing_found"
 
 
 class PipeClosed(FerryError):

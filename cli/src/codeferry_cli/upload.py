@@ -10,8 +10,7 @@ from codeferry_cli import amounts, packing_view
 from codeferry_cli.archive import BeforeEnd, Packed, Prepared, pack_into
 from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import Interrupted
-from codeferry_cli.s3.client import open_s3
-from codeferry_cli.s3.options import Server
+from codeferry_cli.s3.client import Server, open_s3
 from codeferry_cli.terminal.progress import Progress
 from codeferry_contracts.request import Archive
 

@@ -17,11 +17,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from codeferry_cli import archive, reach, upload
+from codeferry_cli.aws.session import Access
 from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands import ferry as ferry_group
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.here import started_by
-from codeferry_cli.options.groups import Access, Packing
+from codeferry_cli.options.groups import Packing
 from codeferry_cli.rehearsal import _price_line, price
 from codeferry_cli.start import await_arrival
 from codeferry_cli.terminal.progress import PlainProgress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import sys
@@ -13,10 +12,9 @@ from typing import Any, Literal
 
 from codeferry_cli.aws import errors
 from codeferry_cli.aws.deep_checks import deep_checks
-from codeferry_cli.aws.session import Aws, state_path
-from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.aws.session import Access, Aws, state_path
+from codeferry_cli.aws.stage import DeployedStage, ask_check_function, find_stage
 from codeferry_cli.errors import ConfigInvalid
-from codeferry_cli.options.groups import Access
 from codeferry_cli.signing import may_sign
 from codeferry_contracts.errors import CodeferryError
 
@@ -243,18 +241,3 @@ def _agents(old: dict[str, str], named: int = 20) -> Iterator[Check]:
 def _instance_id(entry: Any) -> str:
     """The function lists ids, or objects that have one."""
     return str(entry["instance_id"]) if isinstance(entry, dict) else str(entry)
-
-
-def ask_check_function(stage: DeployedStage, target: str) -> dict[str, Any]:
-    """Which instances the stage itself can reach, and why not the others."""
-    answer = stage.aws.client("lambda").invoke(
-        FunctionName=stage.check_function, Payload=json.dumps({"target": target}).encode()
-    )
-    document: dict[str, Any] = json.loads(answer["Payload"].read())
-    if "FunctionError" in answer:
-        raise CodeferryError(
-            str(document.get("errorMessage", "The check function failed.")),
-            hint="Its log is in CloudWatch Logs.",
-            code="check_failed",
-        )
-    return document

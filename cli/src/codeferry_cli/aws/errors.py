@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from codeferry_cli import errors
-from codeferry_cli.aws.session import local_not_running
-from codeferry_cli.options.groups import Access
+from codeferry_cli.aws.session import Access, local_not_running
 from codeferry_contracts.errors import CodeferryError
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}

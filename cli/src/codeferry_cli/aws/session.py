@@ -10,8 +10,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli.errors import LocalNotRunning
-from codeferry_cli.options.groups import Access
 from codeferry_contracts.local_stage import STATE_FILE, LocalState, local_home
+from codeferry_contracts.names import DEFAULT_STAGE
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from botocore.config import Config
+
+LOCAL_STAGE = "local"
+
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 60
+_ATTEMPTS = 8
+_LOCAL_ATTEMPTS = 4  # what is on this machine and does not answer is not running
+
+
+@dataclass(frozen=True)
+class Access:
+    """Which deployment, and as whom. Empty means: what the AWS configuration says."""
+
+    stage: str = DEFAULT_STAGE
+    profile: str | None = None
+    region: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return self.stage == LOCAL_STAGE
+
+    def flags(self) -> str:
+        """The options that repeat this choice in a command suggested to the user."""
+        chosen = {"--profile": self.profile, "--region": self.region}
+        return "".join(f" {flag} {value}" for flag, value in chosen.items() if value)
 
 
 @dataclass(frozen=True)
@@ -54,16 +83,6 @@ def read_state() -> LocalAws:
 
 def local_not_running() -> LocalNotRunning:
     return LocalNotRunning("The embedded AWS is not running.", hint="Start it: ferry local up")
-
-
-if TYPE_CHECKING:
-    from boto3.session import Session
-    from botocore.config import Config
-
-_CONNECT_SECONDS = 5
-_READ_SECONDS = 60
-_ATTEMPTS = 8
-_LOCAL_ATTEMPTS = 4  # what is on this machine and does not answer is not running
 
 
 class Aws:

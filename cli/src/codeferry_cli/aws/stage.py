@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from codeferry_cli.aws.errors import stage_missing
 from codeferry_cli.aws.session import Aws
 from codeferry_cli.errors import StageMissing
-from codeferry_cli.terminal.output import notice_when_slow
+from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.names import (
     OUTPUT_BUCKET,
     OUTPUT_CHECK_FUNCTION,
@@ -80,13 +82,18 @@ class DeployedStage:
         return stage + access.flags()
 
 
-def find_stage(aws: Aws) -> DeployedStage:
-    """Raises StageMissing when it is not deployed, or by a version without these outputs."""
+def find_stage(
+    aws: Aws, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> DeployedStage:
+    """``waiting`` is entered while AWS is asked.
+
+    Raises StageMissing when it is not deployed, or by a version without these outputs.
+    """
     from botocore.exceptions import ClientError
 
     stack = Stage(aws.access.stage).workflow_stack
     try:
-        with nullcontext() if aws.hurried else notice_when_slow("Contacting AWS…"):
+        with waiting():
             answer = aws.client("cloudformation").describe_stacks(StackName=stack)
     except ClientError as error:
         if "does not exist" in str(error):
@@ -104,3 +111,18 @@ def find_stage(aws: Aws) -> DeployedStage:
             f"The stack {stack} ({status}) has no output {missing}.",
             hint=f"Deploy the stage again: npx cdk deploy --all -c stage={aws.access.stage}",
         ) from missing
+
+
+def ask_check_function(stage: DeployedStage, target: str) -> dict[str, Any]:
+    """Which instances the stage itself can reach, and why not the others."""
+    answer = stage.aws.client("lambda").invoke(
+        FunctionName=stage.check_function, Payload=json.dumps({"target": target}).encode()
+    )
+    document: dict[str, Any] = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        raise CodeferryError(
+            str(document.get("errorMessage", "The check function failed.")),
+            hint="Its log is in CloudWatch Logs.",
+            code="check_failed",
+        )
+    return document

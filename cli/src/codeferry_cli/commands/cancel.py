@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from codeferry_cli import report_view
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import await_report
@@ -16,7 +16,6 @@ from codeferry_cli.errors import NotConfirmed
 from codeferry_cli.execution import Execution, describe, stop
 from codeferry_cli.here import Here, here, who
 from codeferry_cli.options.groups import (
-    Access,
     access_options,
     config_option,
     dry_run_option,
@@ -25,7 +24,7 @@ from codeferry_cli.options.groups import (
     table_options,
 )
 from codeferry_cli.runs import Run, as_run, choose_run, status_word
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.report import Report
 
 
@@ -60,7 +59,7 @@ def cancel(
       ferry cancel 20261120-1604 --stage prod
       ferry cancel --dry-run
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     execution = choose_run(stage, run, project, output, running=True)
     if not execution.running:
         _answer(output, execution, "had already ended: {status}", cancelled=False)

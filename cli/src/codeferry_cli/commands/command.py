@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
+from codeferry_cli.aws.session import Access
 from codeferry_cli.errors import AwsFailed, PipeClosed
-from codeferry_cli.options.groups import VARIABLES, Access
+from codeferry_cli.options.groups import VARIABLES
 from codeferry_cli.options.types import is_text
 from codeferry_cli.terminal.output import reader_gone
 from codeferry_contracts.escaping import harmless

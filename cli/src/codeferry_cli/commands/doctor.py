@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from codeferry_cli.aws.doctor import Check, examine
+from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import CONFIGURATION, FAILED, ChecksFailed
 from codeferry_cli.options.groups import (
     CONFIG_FILES,
     CONFIG_PROBLEM,
     TARGET_VARIABLE,
-    Access,
     access_options,
     examined_config_option,
     output_options,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import LogsMissing
@@ -21,7 +21,6 @@ from codeferry_cli.live_output import Colours
 from codeferry_cli.log_lines import Line, Throttle
 from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
 from codeferry_cli.options.groups import (
-    Access,
     access_options,
     config_option,
     output_options,
@@ -31,7 +30,7 @@ from codeferry_cli.options.groups import (
 from codeferry_cli.options.types import DURATION, INSTANCE
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import choose_run
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.escaping import coloured
 
 _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
@@ -73,7 +72,7 @@ def logs(
     """
     if follow and output.json:
         raise click.UsageError("--json is one document, and -f has no end: leave one of them out.")
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     execution = choose_run(stage, run, project, output)
     instance = _named(stage, execution, instance)
     _require_instance(stage, execution, instance)

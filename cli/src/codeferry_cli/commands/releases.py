@@ -7,12 +7,11 @@ from pathlib import Path
 import click
 
 from codeferry_cli import amounts, reach
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.here import here, who
 from codeferry_cli.options.groups import (
-    Access,
     access_options,
     config_option,
     option,
@@ -22,7 +21,7 @@ from codeferry_cli.options.groups import (
 from codeferry_cli.options.types import PROJECT
 from codeferry_cli.releases import Release, list_releases
 from codeferry_cli.report_view import SHORT_RELEASE
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.table import Cell, Column, Row
 
 _COLUMNS = (
@@ -55,7 +54,7 @@ def releases(
       ferry releases gpu-workers --project train --json
       ferry rollback gpu-workers --to 41967ebe10bd
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     asked = reach.ask(stage, target)
     ids = {*asked.reachable, *(o["instance_id"] for o in asked.unreachable)}
     error = asked.error()

@@ -10,14 +10,13 @@ from pathlib import Path
 import click
 
 from codeferry_cli import reach
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
 from codeferry_cli.options.groups import (
-    Access,
     Waiting,
     directory_argument,
     option,
@@ -32,7 +31,7 @@ from codeferry_cli.request import build_rollback
 from codeferry_cli.run_options import RunOptions, rollback_options
 from codeferry_cli.runs import choose_run, source
 from codeferry_cli.start import start
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.progress import progress
 from codeferry_contracts.names import ROLLBACK, new_run_id, project_name
 from codeferry_contracts.request import RunRequest
@@ -100,7 +99,7 @@ def _in_full(
     """Target and release as the request has them, from what was typed: a run by the beginning of
     its name or `latest`, a release by its first digits. Asks AWS only where that is needed."""
     typed = parse_target(target)
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     if typed.kind in ("run", "wave"):
         named = choose_run(stage, typed.value, project, output).run_id
         target = f"{typed.kind}:{named}"
@@ -145,7 +144,7 @@ def _rehearse(request: RunRequest, access: Access, output: Output) -> None:
 
 
 def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Output) -> None:
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
     request = reach.understood(request, reach.require(stage, request.target, output))
     with progress() as shown:

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from codeferry_cli import archive, packing_view
+from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThroughCommand
 from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options.groups import (
-    Access,
     Packing,
     Waiting,
     command_start_options,

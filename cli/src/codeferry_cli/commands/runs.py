@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from codeferry_cli import amounts
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.here import who
-from codeferry_cli.options.groups import Access, access_options, config_option, table_options
+from codeferry_cli.options.groups import access_options, config_option, table_options
 from codeferry_cli.report_view import MARKS
 from codeferry_cli.runs import STATUSES, Run, list_runs
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.table import Cell, Column, Row
 
 # What the id of a run says itself goes first where there is no room: its start, its project.
@@ -50,7 +50,7 @@ def runs(
       ferry runs --stage prod --json
       ferry runs --limit 100 --output csv > runs.csv
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     found = list_runs(stage, limit, status)
     if found:
         output.table(_COLUMNS, map(_row, found))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.commands.command import FerryCommand
+from codeferry_cli.errors import Interrupted
 from codeferry_cli.options.groups import (
-    Access,
     access_options,
     config_option,
     dry_run_option,
     output_options,
 )
 from codeferry_cli.s3 import places
-from codeferry_cli.s3.carry import Order, carry
-from codeferry_cli.s3.client import open_s3, own_remedies
+from codeferry_cli.s3.client import Server, bucket_remedy, open_s3
 from codeferry_cli.s3.options import (
     Choice,
-    Server,
+    TransferRequest,
     copy_options,
     list_options,
     recursive_option,
@@ -29,15 +30,20 @@ from codeferry_cli.s3.options import (
     sync_options,
 )
 from codeferry_cli.terminal.output import Output
-from codeferry_cli.terminal.transfers import show_listing
+from codeferry_cli.terminal.progress import progress
+from codeferry_cli.terminal.transfers import (
+    TransferProgress,
+    show_listing,
+    show_plan,
+    show_result,
+    show_s5cmd_result,
+)
+
+if TYPE_CHECKING:
+    from codeferry_transfer.s3 import S3
+    from codeferry_transfer.transfers import Transfer
 
 _LOCAL = click.Path(path_type=Path)
-
-
-def _hand_over(order: Order, verb: str, source: str, destination: str) -> None:
-    from codeferry_cli.s3.s5cmd import hand_over  # rarely wanted, and takes a while to import
-
-    hand_over(order, verb, source, destination)
 
 
 @click.group(short_help="Parallel transfers: upload, download, sync, list.")
@@ -87,14 +93,15 @@ def upload(
       ferry s3 upload ./output s3://bucket/run-7 --recursive --checksum
     """
     to = places.remote(destination)
-    order = Order("upload", str(source), str(to), choice, server, access, dry_run, output)
+    request = TransferRequest("upload", str(source), str(to), choice, server, access, dry_run)
     if choice.use_s5cmd:
         places.assert_uploadable(source, recursive=recursive)
         to = to.directory if recursive else to
-        _hand_over(order, "cp", f"{source}/" if recursive else str(source), str(to))
+        below = f"{source}/" if recursive else str(source)
+        _transfer_by_s5cmd(request, output, "cp", below, str(to))
     else:
         make = partial(places.upload, source=source, to=to, choice=choice, recursive=recursive)
-        carry(order, "Uploading", make)
+        _transfer(request, output, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Download an object, or all below with --recursive.")
@@ -131,16 +138,16 @@ def download(
       ferry s3 download s3://bucket/run-7 ./output --recursive --include '*.csv'
     """
     place = places.remote(source)
-    order = Order("download", str(place), destination, choice, server, access, dry_run, output)
+    request = TransferRequest("download", str(place), destination, choice, server, access, dry_run)
     if choice.use_s5cmd:
         below = f"{place.directory}*" if recursive else str(place)
         to = f"{destination}/" if recursive else str(places.file_for(place, destination))
-        _hand_over(order, "cp", below, to)
+        _transfer_by_s5cmd(request, output, "cp", below, to)
     else:
         make = partial(
             places.download, source=place, to=destination, choice=choice, recursive=recursive
         )
-        carry(order, "Downloading", make)
+        _transfer(request, output, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Make one side like the other.")
@@ -183,16 +190,17 @@ def sync(
     local, place = places.local_and_remote(sides)
     here, there = str(local), str(place.directory)
     source, destination = (here, there) if up else (there, here)
-    order = Order(f"sync {direction}", source, destination, choice, server, access, dry_run, output)
+    request = TransferRequest(
+        f"sync {direction}", source, destination, choice, server, access, dry_run
+    )
     if choice.use_s5cmd:
         ends = (f"{here}/", there) if up else (f"{there}*", f"{here}/")
-        _hand_over(order, "sync", *ends)
+        _transfer_by_s5cmd(request, output, "sync", *ends)
     elif up:
-        carry(order, "Uploading", partial(places.sync_up, source=local, to=place, choice=choice))
+        _transfer(request, output, partial(places.sync_up, source=local, to=place, choice=choice))
     else:
-        carry(
-            order, "Downloading", partial(places.sync_down, source=place, to=local, choice=choice)
-        )
+        make = partial(places.sync_down, source=place, to=local, choice=choice)
+        _transfer(request, output, make)
 
 
 @s3.command("list", cls=FerryCommand, short_help="List objects.")
@@ -224,5 +232,38 @@ def list_(
 
     place = places.remote(location)
     meant = Selection(choice.includes, choice.excludes)
-    with own_remedies():
-        show_listing(open_s3(Aws(access), server), place, meant, output, one_level=one_level)
+    with bucket_remedy():
+        pages = places.list_pages(open_s3(Aws(access), server), place, one_level=one_level)
+        show_listing(pages, place, meant, output)
+
+
+def _transfer(request: TransferRequest, output: Output, make: Callable[[S3], Transfer]) -> None:
+    """Do what ``make`` plans, or show it. Raises ObjectsFailed, Interrupted."""
+    s3 = open_s3(Aws(request.access), request.server)
+    try:
+        with bucket_remedy():
+            transfer = make(s3)
+            if request.dry_run:
+                show_plan(transfer.plan(), transfer.tally, output, request.facts)
+                return
+            with progress() as shown:
+                meter = TransferProgress(request.doing, transfer.tally, shown)
+                transfer.run(meter)
+            show_result(transfer.tally, meter.seconds, output, request.facts)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "Interrupted: what was complete stays, nothing unfinished is left behind."
+        ) from stop
+    finally:
+        s3.close()
+
+
+def _transfer_by_s5cmd(
+    request: TransferRequest, output: Output, verb: str, source: str, destination: str
+) -> None:
+    from codeferry_cli.s3 import s5cmd  # rarely wanted, and takes a while to import
+
+    aws = Aws(request.access)
+    command = s5cmd.command_line(request, aws, verb, source, destination)
+    output.detail(" ".join(command))
+    show_s5cmd_result(s5cmd.run(command, aws), output, request.facts)

@@ -8,11 +8,11 @@ import click
 
 from codeferry_cli import packing_view
 from codeferry_cli.archive import Prepared
+from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThrough
 from codeferry_cli.errors import ScriptRefused
 from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options.groups import (
-    Access,
     Waiting,
     command_start_options,
     option,

@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from codeferry_cli import amounts, report_view
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import cause_of_death
 from codeferry_cli.execution import read_history
 from codeferry_cli.here import who
 from codeferry_cli.options.groups import (
-    Access,
     access_options,
     config_option,
     project_of_run_option,
@@ -25,7 +24,7 @@ from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_page import open_page
 from codeferry_cli.runs import Run, as_run, choose_run
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.report import Outcome
 
 
@@ -60,7 +59,7 @@ def status(
       ferry status latest --all
       ferry status latest --json
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     execution = choose_run(stage, run, project, output)
     if show_page:
         path = open_page(stage, execution)

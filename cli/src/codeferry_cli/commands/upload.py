@@ -11,13 +11,12 @@ import click
 
 from codeferry_cli import archive, packing_view, reach
 from codeferry_cli.archive import BeforeEnd, Prepared
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany
 from codeferry_cli.options.groups import (
-    Access,
     Packing,
     Waiting,
     directory_argument,
@@ -28,7 +27,7 @@ from codeferry_cli.options.groups import (
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.signing import sign_request
 from codeferry_cli.start import await_arrival
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.progress import progress
 from codeferry_cli.upload import send, sent_json
 from codeferry_contracts.layout import inbox_key, signature_key
@@ -79,7 +78,7 @@ def upload(
 def _upload(
     prepared: Prepared, target: str, key: str, access: Access, waiting: Waiting, output: Output
 ) -> None:
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     reach.require(stage, target, output)
     with progress() as shown:
         sent = send(stage, prepared, key, shown, _signing(stage, target, prepared.project, key))

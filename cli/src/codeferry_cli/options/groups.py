@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from codeferry_cli.aws.session import Access
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.options import config
 from codeferry_cli.options.types import DURATION, PROFILE, PROJECT, RUN, STAGE, TARGET
@@ -24,28 +25,9 @@ from codeferry_contracts.names import DEFAULT_STAGE
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
-LOCAL_STAGE = "local"
 VARIABLES = "FERRY_"  # what the environment variables of options begin with
 CONFIG_PROBLEM = "codeferry.config_problem"
 CONFIG_FILES = "codeferry.config_files"
-
-
-@dataclass(frozen=True)
-class Access:
-    """Which deployment, and as whom. Empty means: what the AWS configuration says."""
-
-    stage: str = DEFAULT_STAGE
-    profile: str | None = None
-    region: str | None = None
-
-    @property
-    def is_local(self) -> bool:
-        return self.stage == LOCAL_STAGE
-
-    def flags(self) -> str:
-        """The options that repeat this choice in a command suggested to the user."""
-        chosen = {"--profile": self.profile, "--region": self.region}
-        return "".join(f" {flag} {value}" for flag, value in chosen.items() if value)
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,29 @@
-"""The S3 client of a command, and what `ferry s3` itself can find wrong.
-
-FerryError
-├── PlaceUnusable       2  source or destination cannot be what was asked for
-├── S5cmdMissing        3  --use-s5cmd, and there is none
-├── NothingFound        1  there is nothing to list
-└── ObjectsFailed       1  some objects could not be dealt with
-"""
+"""The S3 client of a command."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codeferry_cli.aws.session import Aws
-from codeferry_cli.errors import CONFIGURATION, USAGE, FerryError
-from codeferry_cli.s3.options import Server
 from codeferry_contracts.errors import CodeferryError
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
     from codeferry_transfer.s3 import S3, Plain
+
+
+@dataclass(frozen=True)
+class Server:
+    """How S3 is reached, beyond what the AWS configuration says."""
+
+    endpoint_url: str | None = None
+    expected_owner: str | None = None
+    request_payer: bool = False
 
 
 def open_s3(aws: Aws, server: Server) -> S3:
@@ -52,28 +53,8 @@ def _static_credentials(aws: Aws) -> Plain | None:
     return from_environment(os.environ, session, region=aws.access.region or "")
 
 
-class PlaceUnusable(FerryError):
-    code = "place_unusable"
-    exit_code = USAGE
-
-
-class S5cmdMissing(FerryError):
-    code = "s5cmd_missing"
-    exit_code = CONFIGURATION
-
-
-class ObjectsFailed(FerryError):
-    """Some paths failed; ``details`` list them beside what went well."""
-
-    code = "objects_failed"
-
-
-class NothingFound(FerryError):
-    code = "nothing_found"
-
-
 @contextmanager
-def own_remedies() -> Iterator[None]:
+def bucket_remedy() -> Iterator[None]:
     """Of a bucket that is missing: here it is not a stage's, which would have to be deployed."""
     try:
         yield

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -134,6 +135,9 @@ def notice_when_slow(text: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+contacting_aws = partial(notice_when_slow, "Contacting AWS…")
 
 
 def reader_gone() -> bool:

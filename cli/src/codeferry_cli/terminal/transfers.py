@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli import amounts
-from codeferry_cli.s3.client import NothingFound, ObjectsFailed
+from codeferry_cli.errors import NothingFound, ObjectsFailed
 from codeferry_cli.terminal.output import Output
 from codeferry_cli.terminal.progress import Progress
 from codeferry_contracts.escaping import one_line
 
 if TYPE_CHECKING:
+    from codeferry_cli.s3.s5cmd import S5cmdResult
+    from codeferry_transfer.location import Location
+    from codeferry_transfer.plan import Action
+    from codeferry_transfer.s3 import Listed, Page
+    from codeferry_transfer.selection import Selection
     from codeferry_transfer.tally import Tally
 
+PATTERN_UNMATCHED = "pattern_unmatched"
+_MOST_NAMED = 20  # failures and leavings that people are shown
 _STEPS = 10  # lines of progress off a terminal
 _SOON = 1.0  # seconds, before which a rate says nothing
 
@@ -41,7 +48,8 @@ class TransferProgress:
         tally = self._tally
         if tally.planned_files:
             done = tally.bytes + tally.resumed
-            share = _share(done, tally.planned_bytes, tally.files, tally.planned_files)
+            by_files = tally.files / tally.planned_files  # where there are no bytes
+            share = min(1.0, done / tally.planned_bytes if tally.planned_bytes else by_files)
             mark = int(share * _STEPS) if tally.plan_complete else "planning"
             self._progress.now(f"{self._doing}… {self._state(done, share)}", mark=mark)
 
@@ -59,27 +67,14 @@ class TransferProgress:
         return ", ".join([*parts, *self._speed(done)]) + f" ({share:.0%})"
 
     def _speed(self, done: int) -> list[str]:
-        spent = self.seconds
-        if spent < _SOON or not self._tally.bytes:
+        elapsed = self.seconds
+        if elapsed < _SOON or not self._tally.bytes:
             return []
-        rate = self._tally.bytes / spent
-        told = [f"{amounts.size(int(rate))}/s"]
+        rate = self._tally.bytes / elapsed
+        speed = [f"{amounts.size(int(rate))}/s"]
         if self._tally.plan_complete:
-            told.append(f"{amounts.seconds((self._tally.planned_bytes - done) / rate)} left")
-        return told
-
-
-def _share(done: int, of: int, files: int, of_files: int) -> float:
-    """By bytes, or by files where there are none."""
-    return min(1.0, done / of if of else files / max(1, of_files))
-
-
-if TYPE_CHECKING:
-    from codeferry_transfer.plan import Action
-    from codeferry_transfer.tally import Tally
-
-PATTERN_UNMATCHED = "pattern_unmatched"
-_MOST_NAMED = 20  # failures and leavings that people are shown
+            speed.append(f"{amounts.seconds((self._tally.planned_bytes - done) / rate)} left")
+        return speed
 
 
 def show_plan(
@@ -98,7 +93,10 @@ def show_plan(
         if action.verb != "skip" or output.verbose:
             output.line(f"{action.verb:<7} {one_line(action.path)}  ({one_line(action.why)})")
         if output.json:
-            listed.append(_action_json(action))
+            verb = str(action.verb)
+            listed.append(
+                {"action": verb, "path": action.path, "size": action.size, "why": action.why}
+            )
     output.line(
         f"Would copy {amounts.counted(counts['copy'], 'file')} ({amounts.size(size)}), "
         f"skip {counts['skip']:,}, delete {counts['delete']:,}, keep {counts['keep']:,}, "
@@ -192,15 +190,6 @@ def _remarks_json(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _action_json(action: Action) -> dict[str, Any]:
-    return {
-        "action": str(action.verb),
-        "path": action.path,
-        "size": action.size,
-        "why": action.why,
-    }
-
-
 def _tally_json(tally: Tally) -> dict[str, Any]:
     return {
         "files": tally.files,
@@ -215,20 +204,12 @@ def _tally_json(tally: Tally) -> dict[str, Any]:
     }
 
 
-if TYPE_CHECKING:
-    from codeferry_transfer.location import Location
-    from codeferry_transfer.s3 import S3, Listed, Page
-    from codeferry_transfer.selection import Selection
-
-
-def show_listing(
-    s3: S3, place: Location, meant: Selection, output: Output, *, one_level: bool
-) -> None:
+def show_listing(pages: Iterable[Page], place: Location, meant: Selection, output: Output) -> None:
     """A line for each object, as its page arrives. Raises NothingFound when there is none."""
     objects: list[dict[str, Any]] = []
     directories: list[str] = []
     count = size = 0
-    for page in list_pages(s3, place, one_level=one_level):
+    for page in pages:
         for prefix in page.prefixes:
             output.line(f"{'':>10}  {'':23}  {one_line(prefix)}")
             directories.append(prefix)
@@ -254,22 +235,6 @@ def show_listing(
     )
 
 
-def list_pages(s3: S3, place: Location, *, one_level: bool) -> Iterator[Page]:
-    """What is at the place itself, and what is below: never what only begins like it."""
-    from codeferry_transfer.errors import ObjectMissing
-    from codeferry_transfer.s3 import Listed, Page
-
-    if place.name:
-        try:
-            head = s3.head_object(place.bucket, place.path)
-            yield Page([Listed(place.path, head.size, head.modified, head.etag)], [])
-        except ObjectMissing:
-            pass
-    yield from s3.list_objects(
-        place.bucket, place.directory.path, delimiter="/" if one_level else ""
-    )
-
-
 def _object_line(found: Listed) -> str:
     moment = amounts.when(datetime.fromtimestamp(found.modified, UTC))
     return f"{amounts.size(found.size):>10}  {moment}  {one_line(found.key)}"
@@ -282,3 +247,25 @@ def _object_json(found: Listed) -> dict[str, Any]:
         "modified": datetime.fromtimestamp(found.modified, UTC).isoformat(),
         "etag": found.etag.strip('"'),
     }
+
+
+def show_s5cmd_result(result: S5cmdResult, output: Output, facts: dict[str, str]) -> None:
+    """The summary, or ObjectsFailed with all that failed."""
+    answer = {
+        **facts,
+        "by": "s5cmd",
+        "files": result.files,
+        "deleted": result.deleted,
+        "failed": len(result.failures),
+        "failures": result.failures,
+    }
+    if result.exit_code or result.failures:  # of a directory it cannot read it exits with 0
+        for failure in result.failures:
+            output.note(f"failed: {one_line(failure['path'])}: {failure['message']}")
+        raise ObjectsFailed(
+            f"s5cmd told of {amounts.counted(len(result.failures), 'error')} and ended with exit "
+            f"code {result.exit_code}.",
+            details=answer,
+        )
+    output.line(f"{amounts.counted(result.files, 'file')} copied by s5cmd.")
+    output.document(answer)

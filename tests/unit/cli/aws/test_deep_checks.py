@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from codeferry_cli.aws.deep_checks import Finding, deep_checks
-from codeferry_cli.options.groups import Access
+from codeferry_cli.aws.session import Access
 
 NOW = datetime(2026, 11, 30, 8, 0, tzinfo=UTC)
 ROLE = "arn:aws:iam::111122223333:role/Codeferry-dev-Workflow-DispatchRole"

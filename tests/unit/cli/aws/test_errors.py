@@ -17,9 +17,8 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from codeferry_cli.aws.errors import explain
-from codeferry_cli.aws.session import Aws
+from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.errors import exit_code
-from codeferry_cli.options.groups import Access
 from codeferry_transfer.s3 import from_environment
 
 SSO = Access(stage="prod", profile="work", region="eu-west-1")

@@ -11,8 +11,8 @@ import click
 import pytest
 
 from codeferry_cli.commands.s3 import s3
+from codeferry_cli.errors import PlaceUnusable
 from codeferry_cli.s3 import places
-from codeferry_cli.s3.client import PlaceUnusable
 from codeferry_transfer.location import Location
 
 VERBS = ["upload", "download", "sync", "list"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from codeferry_cli.s3.client import ObjectsFailed
+from codeferry_cli.errors import ObjectsFailed
 from codeferry_cli.terminal.output import Output
 from codeferry_cli.terminal.transfers import TransferProgress, show_listing, show_plan, show_result
 from codeferry_transfer.errors import AccessDenied, PatternUnmatched
@@ -146,14 +146,8 @@ def test_a_listing_names_patterns_that_fit_nothing(
 ) -> None:
     """As every other verb does."""
 
-    class Objects:
-        """What a listing needs of S3: one page."""
-
-        def list_objects(self, *_: object, **__: object) -> list[Page]:
-            return [Page([Listed("a", 1, 0.0, "")], [])]
-
     meant = Selection(include=("a", "b"))
-    show_listing(Objects(), Location("bucket"), meant, Output(), one_level=False)  # type: ignore[arg-type]
+    show_listing([Page([Listed("a", 1, 0.0, "")], [])], Location("bucket"), meant, Output())
     captured = capsys.readouterr()
     assert "1 object, 1 B." in captured.out
     assert captured.err == "warning: --include 'b': it fits nothing\n"
