@@ -1,11 +1,12 @@
 """The checks of `ferry doctor --deep`: what an account is asked for only when something is wrong.
 
-With the credentials of whoever asks, who may not be allowed to; then that is what is said."""
+With the credentials of whoever asks, who may not be allowed to; then that is what is said.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -26,13 +27,17 @@ Status = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What was found, and what to do unless ``ok``."""
+class Check:
+    """One finding; ``fix`` is what to do unless ``ok``, ``of_target`` that it is the target's."""
 
     name: str
     status: Status
     said: str
     fix: str = ""
+    of_target: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def deep_checks(
@@ -40,16 +45,16 @@ def deep_checks(
     instances: Sequence[str],
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Iterator[Finding]:
+) -> Iterator[Check]:
     """Each finding as soon as it is made. ``instances`` are some that the target has."""
-    yield _asked(stage, "clock", lambda: clock(stage, now()))
-    yield _asked(stage, "Lambda quota", lambda: concurrency(stage))
-    yield _asked(stage, "SendCommand", lambda: sending(stage, instances))
+    yield _check(stage, "clock", lambda: clock(stage, now()))
+    yield _check(stage, "Lambda quota", lambda: concurrency(stage))
+    yield _check(stage, "SendCommand", lambda: sending(stage, instances))
     if instances:
-        yield _asked(stage, "endpoints", lambda: endpoints(stage, instances))
+        yield _check(stage, "endpoints", lambda: endpoints(stage, instances))
 
 
-def _asked(stage: DeployedStage, name: str, look: Callable[[], Finding]) -> Finding:
+def _check(stage: DeployedStage, name: str, look: Callable[[], Check]) -> Check:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -58,38 +63,36 @@ def _asked(stage: DeployedStage, name: str, look: Callable[[], Finding]) -> Find
         problem = errors.explain(error, stage.aws.access)
         said = problem.message if problem else str(error)
         fix = "docs/iam.md lists what --deep asks for."
-        return Finding(name, "warn", f"could not be looked at: {said}", fix)
+        return Check(name, "warn", f"could not be looked at: {said}", fix)
 
 
-def clock(stage: DeployedStage, now: datetime) -> Finding:
+def clock(stage: DeployedStage, now: datetime) -> Check:
     """This machine's clock beside AWS's, by the date of an answer."""
     answer = stage.aws.client("sts").get_caller_identity()
     theirs = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
     off = abs((now - theirs).total_seconds())
     if off < _CLOCK_WARNS:
-        return Finding("clock", "ok", "within a minute of AWS's")
+        return Check("clock", "ok", "within a minute of AWS's")
     status: Status = "fail" if off >= _CLOCK_FAILS else "warn"
-    return Finding("clock", status, f"{off:.0f} s off AWS's", "Set it: timedatectl set-ntp true")
+    return Check("clock", status, f"{off:.0f} s off AWS's", "Set it: timedatectl set-ntp true")
 
 
-def concurrency(stage: DeployedStage) -> Finding:
+def concurrency(stage: DeployedStage) -> Check:
     """How many functions may run at once in this account and Region."""
     limits = stage.aws.client("lambda").get_account_settings()["AccountLimit"]
     most = int(limits["ConcurrentExecutions"])
     said = f"{most:,} functions at once"
     if most >= WANTED_CONCURRENCY:
-        return Finding("Lambda quota", "ok", said)
+        return Check("Lambda quota", "ok", said)
     fix = (
         "Runs get through, and wait for one another. Ask for more: aws service-quotas "
         "request-service-quota-increase --service-code lambda --quota-code L-B99A9384 "
         "--desired-value 1000"
     )
-    return Finding(
-        "Lambda quota", "warn", f"{said}; a large run asks for {WANTED_CONCURRENCY}", fix
-    )
+    return Check("Lambda quota", "warn", f"{said}; a large run asks for {WANTED_CONCURRENCY}", fix)
 
 
-def sending(stage: DeployedStage, instances: Sequence[str]) -> Finding:
+def sending(stage: DeployedStage, instances: Sequence[str]) -> Check:
     """Whether dispatch may send the stage's document to these instances as they are tagged, by
     IAM's simulator, which knows the boundary and the organisation's policies too."""
     name = Stage(stage.name)
@@ -107,12 +110,12 @@ def sending(stage: DeployedStage, instances: Sequence[str]) -> Finding:
         if (reason := _refusal(stage, function["Role"], arn, tags))
     ]
     if not refused:
-        return Finding("SendCommand", "ok", f"allowed by IAM on {len(asked)} resources")
+        return Check("SendCommand", "ok", f"allowed by IAM on {len(asked)} resources")
     fix = (
         "An explicit deny stands in a policy of the organisation, in a boundary or in the role; "
         "an implicit one is a tag that is missing, or a policy that was changed: deploy again."
     )
-    return Finding("SendCommand", "fail", f"a policy denies it on {'; '.join(refused)}", fix)
+    return Check("SendCommand", "fail", f"a policy denies it on {'; '.join(refused)}", fix)
 
 
 def _tags(stage: DeployedStage, instances: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -150,7 +153,7 @@ def _refusal(stage: DeployedStage, role: str, arn: str, tags: dict[str, str]) ->
     return "" if decision == "allowed" else decision
 
 
-def endpoints(stage: DeployedStage, instances: Sequence[str]) -> Finding:
+def endpoints(stage: DeployedStage, instances: Sequence[str]) -> Check:
     """What the instances' networks lack: of one with endpoints, those that are missing; of one
     without, the gateway that would carry archives for nothing."""
     missing: list[str] = []
@@ -160,13 +163,13 @@ def endpoints(stage: DeployedStage, instances: Sequence[str]) -> Finding:
         wanted = (*_INTERFACES, "s3") if private else ("s3",)
         missing += [f"{vpc}: {service}" for service in wanted if service not in there]
     if not missing:
-        return Finding("endpoints", "ok", "all there")
+        return Check("endpoints", "ok", "all there")
     fix = (
         "Without logs there is no live output and steps begin late; without an S3 gateway endpoint "
         "archives go through NAT ($0.045 a GB and instance): aws ec2 create-vpc-endpoint. "
         "Whether routes lead to the Internet instead is not looked at."
     )
-    return Finding("endpoints", "warn", f"not in {', '.join(missing)}", fix)
+    return Check("endpoints", "warn", f"not in {', '.join(missing)}", fix)
 
 
 def _services(stage: DeployedStage, vpc: str) -> set[str]:

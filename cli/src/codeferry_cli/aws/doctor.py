@@ -6,19 +6,17 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from codeferry_cli.aws import errors
-from codeferry_cli.aws.deep_checks import deep_checks
+from codeferry_cli.aws.deep_checks import Check, deep_checks
 from codeferry_cli.aws.session import Access, Aws, state_path
 from codeferry_cli.aws.stage import DeployedStage, ask_check_function, find_stage
 from codeferry_cli.errors import ConfigInvalid
 from codeferry_cli.signing import may_sign
 from codeferry_contracts.errors import CodeferryError
-
-Status = Literal["ok", "warn", "fail"]
 
 OLDEST_PYTHON = (3, 11)
 _DEEP = 20  # instances that IAM is asked about, one by one
@@ -27,27 +25,11 @@ _TAG_ONE = (
     "Mend one that is listed, or tag another:\n"
     "aws ec2 create-tags --resources i-… --tags Key=codeferry:target,Value=NAME"
 )
-
-
 _CLOSE = (
     "Put each into its stage:\n"
     "aws ec2 create-tags --resources {ids} --tags Key=codeferry:stage,Value={stage}\n"
     "and once all have it, deploy with -c require_stage_tag=true."
 )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding; ``fix`` is what to do unless ``ok``, ``of_target`` that it is the target's."""
-
-    name: str
-    status: Status
-    said: str
-    fix: str = ""
-    of_target: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def examine(
@@ -57,49 +39,73 @@ def examine(
     files: tuple[Path, ...] = (),
     *,
     deep: bool = False,
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Check]:
-    """All checks, each as soon as it is made; a check that needs a failed one is left out."""
+    """All checks, each as soon as it is made; a check that needs a failed one is left out.
+
+    ``waiting`` is entered while the stage is looked for.
+    """
     yield python_version(sys.version_info[:2])
     yield git()
     yield configuration(problem, files)
-    yield from _outside(access, target, deep)
-
-
-def _outside(access: Access, target: str | None, deep: bool) -> Iterator[Check]:
-    opened = _Attempt(access, lambda: _open(access))
-    yield opened.check("local stage" if access.is_local else "AWS configuration", _where)
+    name = "local stage" if access.is_local else "AWS configuration"
+    check, aws = _attempt(access, name, lambda: _open(access), _where)
+    yield check
     if not access.is_local:
         yield local_stage()
-    if opened.found is None:
+    if aws is None:
         return
-    aws: Aws = opened.found
-    signed_in = _Attempt(access, lambda: _identity(aws))
-    yield signed_in.check("credentials", str)
-    if signed_in.found is None:
+    check, identity = _attempt(access, "credentials", lambda: _identity(aws))
+    yield check
+    if identity is None:
         return
-    deployed = _Attempt(access, lambda: find_stage(aws))
-    yield deployed.check("stage", lambda stage: f"'{stage.name}' is deployed in {aws.region}")
-    if deployed.found is not None:
-        yield from _stage_parts(access, deployed.found, target, deep)
+    check, stage = _attempt(
+        access,
+        "stage",
+        lambda: find_stage(aws, waiting),
+        lambda stage: f"'{stage.name}' is deployed in {aws.region}",
+    )
+    yield check
+    if stage is not None:
+        yield from _stage_parts(access, stage, target, deep)
+
+
+def _attempt(
+    access: Access, name: str, action: Callable[[], Any], say: Callable[[Any], str] = str
+) -> tuple[Check, Any]:
+    """The check that ``action`` works, and what it returned; None where it failed."""
+    try:
+        found = action()
+    except CodeferryError as error:
+        problem = error
+    except Exception as error:
+        explained = errors.explain(error, access)
+        if explained is None:
+            raise
+        problem = explained
+    else:
+        return Check(name, "ok", say(found)), found
+    return Check(name, "fail", problem.message, problem.hint), None
 
 
 def _stage_parts(
     access: Access, stage: DeployedStage, target: str | None, deep: bool
 ) -> Iterator[Check]:
-    reachable = _Attempt(access, lambda: _bucket(stage))
-    yield reachable.check("bucket", str)
-    active = _Attempt(access, lambda: _machine(stage))
-    yield active.check("state machine", str)
+    yield _attempt(access, "bucket", lambda: _bucket(stage))[0]
+    yield _attempt(access, "state machine", lambda: _machine(stage))[0]
     if stage.signing:
         yield _signing(access, stage)
-    asked = None
+    reached = []
     if target is not None:
-        asked = _Attempt(access, lambda: ask_check_function(stage, target))
-        yield from _instances(asked, stage, target)
+        name = f"target {target}"
+        check, answer = _attempt(access, name, lambda: ask_check_function(stage, target))
+        if answer is None:
+            yield check
+        else:
+            reached = [_instance_id(entry) for entry in answer["reachable"]]
+            yield from _instances(stage, name, reached, answer)
     if deep:
-        reached = asked.found["reachable"] if asked and asked.found else []
-        for found in deep_checks(stage, [_instance_id(entry) for entry in reached[:_DEEP]]):
-            yield Check(found.name, found.status, found.said, found.fix)
+        yield from deep_checks(stage, reached[:_DEEP])
 
 
 def _signing(access: Access, stage: DeployedStage) -> Check:
@@ -111,8 +117,8 @@ def _signing(access: Access, stage: DeployedStage) -> Check:
             f"aws kms get-public-key --key-id {stage.signing} --query PublicKey --output text"
         )
         return Check("signing", "warn", said, fix)
-    tried = _Attempt(access, lambda: may_sign(stage))
-    return tried.check("signing", lambda _: "instances take signed releases, and you may sign")
+    said = "instances take signed releases, and you may sign"
+    return _attempt(access, "signing", lambda: may_sign(stage), lambda _: said)[0]
 
 
 def python_version(version: tuple[int, int]) -> Check:
@@ -147,27 +153,6 @@ def local_stage() -> Check:
     return Check("local stage", "ok", "running" if running else "not running (not needed here)")
 
 
-class _Attempt:
-    """Something tried: what it found, or the error that says why not."""
-
-    def __init__(self, access: Access, action: Callable[[], Any]) -> None:
-        self.found: Any = None
-        self._error: CodeferryError | None = None
-        try:
-            self.found = action()
-        except CodeferryError as error:
-            self._error = error
-        except Exception as error:
-            self._error = errors.explain(error, access)
-            if self._error is None:
-                raise
-
-    def check(self, name: str, say: Callable[[Any], str], *, of_target: bool = False) -> Check:
-        if self._error is None:
-            return Check(name, "ok", say(self.found))
-        return Check(name, "fail", self._error.message, self._error.hint, of_target)
-
-
 def _open(access: Access) -> Aws:
     aws = Aws(access)
     if not aws.region:
@@ -200,21 +185,21 @@ def _machine(stage: DeployedStage) -> str:
     return f"{' and '.join(names)} are active"
 
 
-def _instances(asked: _Attempt, stage: DeployedStage, target: str) -> Iterator[Check]:
-    if asked.found is None:
-        yield asked.check(f"target {target}", str)
-        return
-    reachable, unreachable = asked.found["reachable"], asked.found["unreachable"]
-    status: Status = "ok" if reachable else "fail"
+def _instances(
+    stage: DeployedStage, name: str, reachable: list[str], answer: dict[str, Any]
+) -> Iterator[Check]:
+    unreachable = answer["unreachable"]
     said = f"{len(reachable)} of {len(reachable) + len(unreachable)} instances can be reached"
-    fix = "" if reachable else _TAG_ONE
-    yield Check(f"target {target}", status, said, fix, of_target=True)
-    for instance_id in map(_instance_id, reachable):
+    if reachable:
+        yield Check(name, "ok", said, of_target=True)
+    else:
+        yield Check(name, "fail", said, _TAG_ONE, of_target=True)
+    for instance_id in reachable:
         yield Check(instance_id, "ok", "can be reached", of_target=True)
     for entry in unreachable:
         yield Check(entry["instance_id"], "warn", entry["reason"], entry["fix"], of_target=True)
-    yield from _stages(stage, asked.found.get("of_every_stage", []))
-    yield from _agents(asked.found.get("old_agents", {}))
+    yield from _stages(stage, answer.get("of_every_stage", []))
+    yield from _agents(answer.get("old_agents", {}))
 
 
 def _stages(stage: DeployedStage, ids: list[str], named: int = 20) -> Iterator[Check]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli.aws.doctor import Check, examine
+from codeferry_cli.aws.deep_checks import Check
+from codeferry_cli.aws.doctor import examine
 from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import CONFIGURATION, FAILED, ChecksFailed
@@ -19,7 +20,7 @@ from codeferry_cli.options.groups import (
     output_options,
 )
 from codeferry_cli.options.types import TARGET
-from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.output import Output, contacting_aws
 
 _MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
@@ -57,10 +58,10 @@ def doctor(
     """
     checks = []
     configured = ctx.meta.get(CONFIG_PROBLEM), ctx.meta.get(CONFIG_FILES, ())
-    for check in examine(access, target, *configured, deep=deep):
+    for check in examine(access, target, *configured, deep=deep, waiting=contacting_aws):
         checks.append(check)
         _show(check, output)
-    _judge(checks, output)
+    _conclude(checks, output)
 
 
 def _show(check: Check, output: Output) -> None:
@@ -69,7 +70,7 @@ def _show(check: Check, output: Output) -> None:
         output.line(f"    {line}")
 
 
-def _judge(checks: list[Check], output: Output) -> None:
+def _conclude(checks: list[Check], output: Output) -> None:
     answer = {"checks": [check.to_json() for check in checks]}
     failed = [check for check in checks if check.status == "fail"]
     if not failed:

@@ -1,7 +1,8 @@
 """Groups of options as decorators; each hands the command one frozen value.
 
 Precedence is click's: flag, then FERRY_… variable, then the configuration files,
-which become ``default_map`` as soon as the directory they are looked up from is known."""
+which become ``default_map`` as soon as the directory they are looked up from is known.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from codeferry_cli.aws.deep_checks import Finding, deep_checks
+from codeferry_cli.aws.deep_checks import Check, deep_checks
 from codeferry_cli.aws.session import Access
 
 NOW = datetime(2026, 11, 30, 8, 0, tzinfo=UTC)
@@ -74,7 +74,7 @@ def account() -> Account:
     return Account()
 
 
-def found(account: Account, *instances: str) -> dict[str, Finding]:
+def found(account: Account, *instances: str) -> dict[str, Check]:
     aws = SimpleNamespace(client=account.client, access=Access(stage="dev"))
     stage: Any = SimpleNamespace(aws=aws, name="dev")
     return {each.name: each for each in deep_checks(stage, instances, now=lambda: NOW)}
