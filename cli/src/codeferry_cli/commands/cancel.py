@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -44,7 +43,6 @@ def cancel(
     dry_run: bool,
     project: str | None,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Stop a run: what it does on instances is cancelled and its archive removed.
@@ -67,18 +65,18 @@ def cancel(
         _answer(output, execution, "would be cancelled; it is {status}", cancelled=False)
     else:
         if not yes and run != execution.run_id:
-            _ask_whose(as_run(execution), here(project), output)
+            _confirm(as_run(execution), here(project), output)
         stop(stage, execution.workflow, execution.run_id, "Cancelled with ferry cancel.")
-        _tell_end(stage, execution, wait, output)
+        _show_outcome(stage, execution, wait, output)
 
 
-def _ask_whose(run: Run, mine: Here, output: Output) -> None:
+def _confirm(run: Run, mine: Here, output: Output) -> None:
     """What was not named in full is stopped unasked only if it is one's own."""
     if mine.is_mine(run.by):
         return
-    run_id, whose = run.execution.run_id, who(run.by) or "somebody whom it does not name"
+    run_id, owner = run.execution.run_id, who(run.by) or "somebody whom it does not name"
     of = f" of {run.project}" if run.project else ""
-    question = f"The run {run_id}{of} was started by {whose}."
+    question = f"The run {run_id}{of} was started by {owner}."
     if sys.stdin.isatty() and not output.json:
         if click.confirm(f"{question} Cancel it?", err=True):
             return
@@ -86,7 +84,7 @@ def _ask_whose(run: Run, mine: Here, output: Output) -> None:
     raise NotConfirmed(question, hint=f"Name it in full: ferry cancel {run_id}\nor add --yes.")
 
 
-def _tell_end(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:
+def _show_outcome(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:
     """What became of the run; it may have ended by itself just before the stop arrived."""
     execution = describe(stage, stopped.workflow, stopped.run_id)
     report = await_report(stage, execution) if wait else None

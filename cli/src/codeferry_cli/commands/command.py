@@ -79,7 +79,6 @@ class FerryCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         _warn_of_unknown_variables(ctx)
-        given = dict(ctx.params)
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -91,7 +90,7 @@ class FerryCommand(click.Command):
                 raise
             from codeferry_cli.aws.errors import explain
 
-            explained = explain(error, _access(given))
+            explained = explain(error, _access(ctx.params))
             if explained is None:
                 raise
             raise explained from error
@@ -152,36 +151,36 @@ def _access(params: dict[str, Any]) -> Access:
 
 
 class PassThrough(FerryCommand):
-    """Hands everything behind the first ``--`` on as the parameter ``behind``, untouched.
+    """Hands everything behind the first ``--`` on as the parameter ``pass_through``, untouched.
 
     Click would count those words among the arguments, and a missing DIR would swallow the
     first of them.
     """
 
-    behind_metavar = "[-- ARGS...]"
+    arguments_metavar = "[-- ARGS...]"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own, behind = _split_at_dashes(args)
+        own, pass_through = _split_at_dashes(args)
         if not ctx.resilient_parsing:
-            _require_text(ctx, behind)
+            _require_text(ctx, pass_through)
         rest = super().parse_args(ctx, own)
-        ctx.params["behind"] = tuple(behind)
+        ctx.params["pass_through"] = tuple(pass_through)
         return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return [*super().collect_usage_pieces(ctx), self.behind_metavar]
+        return [*super().collect_usage_pieces(ctx), self.arguments_metavar]
 
 
 class PassThroughCommand(PassThrough):
     """Here they are a command, and there has to be one."""
 
-    behind_metavar = "-- CMD [ARGS...]"
+    arguments_metavar = "-- CMD [ARGS...]"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # First of all: without the dashes the command's words look like wrong arguments.
-        own, behind = _split_at_dashes(args)
+        own, pass_through = _split_at_dashes(args)
         asks_for_help = any(name in own for name in ctx.help_option_names)
-        if not any(behind[:1]) and not asks_for_help and not ctx.resilient_parsing:
+        if not any(pass_through[:1]) and not asks_for_help and not ctx.resilient_parsing:
             ctx.fail(
                 "What is to be run? Put the command behind --, for example:\n"
                 f"  {ctx.command_path} TARGET -- python3 train.py"

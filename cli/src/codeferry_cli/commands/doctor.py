@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codeferry_cli.aws.deep_checks import Check
@@ -41,7 +39,6 @@ def doctor(
     target: str | None,
     deep: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Check everything a push needs, and say how to fix what is missing.

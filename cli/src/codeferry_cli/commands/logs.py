@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import click
 
@@ -54,7 +53,6 @@ def logs(
     since: int | None,
     project: str | None,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Show what a run printed on its instances, as far as CloudWatch Logs keeps it.
@@ -74,7 +72,7 @@ def logs(
         raise click.UsageError("--json is one document, and -f has no end: leave one of them out.")
     stage = find_stage(Aws(access), contacting_aws)
     execution = choose_run(stage, run, project, output)
-    instance = _named(stage, execution, instance)
+    instance = _resolve_instance(stage, execution, instance)
     _require_instance(stage, execution, instance)
     begin = int((time.time() - since) * 1000) if since else 0
     if follow:
@@ -84,12 +82,12 @@ def logs(
     else:
         pages = read_lines(stage, execution, instance, begin)
     if output.json:
-        _document(execution, pages)
+        _print_json(execution, pages)
     else:
-        _tell(execution, pages, output, prefixed=instance is None, follow=follow)
+        _print_lines(execution, pages, output, prefixed=instance is None, follow=follow)
 
 
-def _named(stage: DeployedStage, execution: Execution, typed: str | None) -> str | None:
+def _resolve_instance(stage: DeployedStage, execution: Execution, typed: str | None) -> str | None:
     """The instance that is called so in the run's tables. Raises LogsMissing where several are."""
     if typed is None or typed.startswith("i-"):
         return typed
@@ -117,7 +115,7 @@ def _require_instance(stage: DeployedStage, execution: Execution, instance: str 
         )
 
 
-def _tell(
+def _print_lines(
     execution: Execution,
     pages: Iterable[list[Line]],
     output: Output,
@@ -131,21 +129,21 @@ def _tell(
         lines = [shown for line in page for shown in throttle.of(line)]
         count += len(lines)
         if lines:
-            click.echo("\n".join(_shown(line, colours, prefixed) for line in lines))
+            click.echo("\n".join(_format_line(line, colours, prefixed) for line in lines))
     for line in throttle.rest():
-        click.echo(_shown(line, colours, prefixed))
+        click.echo(_format_line(line, colours, prefixed))
     if not count:
         output.note(f"Nothing is kept of what the run {execution.run_id} printed, if it did.")
 
 
-def _shown(line: Line, colours: Colours, prefixed: bool) -> str:
+def _format_line(line: Line, colours: Colours, prefixed: bool) -> str:
     text = coloured(line.text)
     if not prefixed:
         return text
     return f"{click.style(f'{line.instance} |', fg=colours.of(line.instance))} {text}"
 
 
-def _document(execution: Execution, pages: Iterable[list[Line]]) -> None:
+def _print_json(execution: Execution, pages: Iterable[list[Line]]) -> None:
     """One JSON document of any size: printed only when it is whole, and never all in memory."""
     with tempfile.TemporaryFile("w+", encoding="ascii") as file:
         head = {"success": True, "run_id": execution.run_id}

@@ -42,7 +42,6 @@ def pack(
     output_file: str | None,
     listing: bool,
     packing: Packing,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Make a project's archive, or list what would be in it.
@@ -96,7 +95,7 @@ def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
     if output_file == _STDOUT:
         output.note(packing_view.start_line(prepared))
         packed = write_stdout(prepared)
-        _tell(prepared, packed, output, to_stderr=True)
+        _show_packed(prepared, packed, output, to_stderr=True)
         return
     path = Path(output_file or f"{prepared.project}.tar.gz").absolute()
     if not path.parent.is_dir():
@@ -104,14 +103,14 @@ def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
     prepared = prepared.without(path.resolve())
     output.note(packing_view.start_line(prepared))
     packed = write_file(prepared, path)
-    _tell(prepared, packed, output, to_stderr=False)
+    _show_packed(prepared, packed, output, to_stderr=False)
     output.line(f"Wrote {path}")
     if path.resolve().is_relative_to(prepared.selection.root):
         output.note(f"{path.name} lies in the project: packed next time, unless it is ignored.")
     output.document(packing_view.to_json(prepared, packed) | {"path": str(path)})
 
 
-def _tell(prepared: Prepared, packed: Packed, output: Output, *, to_stderr: bool) -> None:
+def _show_packed(prepared: Prepared, packed: Packed, output: Output, *, to_stderr: bool) -> None:
     say = output.note if to_stderr else output.line
     packing_view.show_warnings(prepared, packed, output)
     say(packing_view.end_line(packed))

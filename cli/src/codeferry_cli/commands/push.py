@@ -37,7 +37,6 @@ def push(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Pack a project, upload it, and carry it to every instance of TARGET.

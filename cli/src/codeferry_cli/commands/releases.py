@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codeferry_cli import amounts, reach
@@ -40,9 +38,7 @@ _COLUMNS = (
 @access_options
 @config_option
 @table_options
-def releases(
-    target: str, project: str | None, access: Access, config_file: Path | None, output: Output
-) -> None:
+def releases(target: str, project: str | None, access: Access, output: Output) -> None:
     """List the releases of a project that runs have given to the instances of TARGET.
 
     As the runs' reports say, the newest first. What is older than an instance keeps

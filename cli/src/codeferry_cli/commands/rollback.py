@@ -54,7 +54,6 @@ def rollback(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Make an earlier release of a project current again on every instance of TARGET.
@@ -72,9 +71,9 @@ def rollback(
       ferry rollback run:20261120-101500-train-1f0c9a2e
     """
     project = project or _project_of(directory)
-    named = None if _names_a_run(target) else project
-    if not _is_in_full(target, release):
-        looked_up = partial(_in_full, target, release, project, access, output)
+    named = None if _is_run(target) else project
+    if not _is_complete(target, release):
+        looked_up = partial(_resolve, target, release, project, access, output)
         target, release = (
             looked_up()
             if not dry_run
@@ -83,17 +82,17 @@ def rollback(
         )
     request = build_rollback(target, named, release, run, started_by(find_root(directory)))
     if dry_run:
-        _rehearse(request, access, output)
+        _dry_run(request, access, output)
     else:
         _roll_back(request, access, waiting, output)
 
 
-def _names_a_run(target: str) -> bool:
+def _is_run(target: str) -> bool:
     """Whether the target says the project already."""
     return parse_target(target).kind in ("run", "wave")
 
 
-def _in_full(
+def _resolve(
     target: str, release: str | None, project: str, access: Access, output: Output
 ) -> tuple[str, str | None]:
     """Target and release as the request has them, from what was typed: a run by the beginning of
@@ -110,7 +109,7 @@ def _in_full(
     return target, release
 
 
-def _is_in_full(target: str, release: str | None) -> bool:
+def _is_complete(target: str, release: str | None) -> bool:
     """Whether nothing has to be looked up: a run's name as ferry makes them, a whole release."""
     typed = parse_target(target)
     named = typed.kind not in ("run", "wave") or source(typed.value) != "console"
@@ -118,7 +117,7 @@ def _is_in_full(target: str, release: str | None) -> bool:
 
 
 def _instances(stage: DeployedStage, target: str) -> set[str]:
-    if _names_a_run(target):
+    if _is_run(target):
         report = RunRecord(stage, parse_target(target).value).report()
         return {o["instance_id"] for o in report["instances"]} if report else set()
     asked = reach.ask(stage, target)
@@ -134,8 +133,8 @@ def _project_of(directory: Path | None) -> str:
     return project_name(find_root(directory).name)
 
 
-def _rehearse(request: RunRequest, access: Access, output: Output) -> None:
-    asks = not _names_a_run(request.target)
+def _dry_run(request: RunRequest, access: Access, output: Output) -> None:
+    asks = not _is_run(request.target)
     instances = reach.rehearse(access, request.target, output) if asks else None
     wanted = f"release {request.release}" if request.release else "the release before"
     output.line(f"Would make {wanted} of {request.project or 'its project'} current again")

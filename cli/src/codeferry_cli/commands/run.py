@@ -35,7 +35,7 @@ from codeferry_contracts.names import SYNC
 def run(
     target: str,
     directory: Path | None,
-    behind: tuple[str, ...],
+    pass_through: tuple[str, ...],
     packing: Packing,
     run: RunOptions,
     variables: Variables,
@@ -43,7 +43,6 @@ def run(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Carry a project to every instance of TARGET, then run CMD in the new release there.
@@ -60,6 +59,6 @@ def run(
       ferry run gpu-workers --dry-run -- ./scripts/check.sh
     """
     prepared = archive.prepare(directory, packing)
-    plan = planned(SYNC, target, prepared, run, behind, variables)
+    plan = planned(SYNC, target, prepared, run, pass_through, variables)
     packing_view.show_selection(prepared, output)
     carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codeferry_cli import amounts
@@ -38,9 +36,7 @@ _MARKS = {"succeeded": MARKS["succeeded"], "running": ("…", "yellow"), "cancel
 @access_options
 @config_option
 @table_options
-def runs(
-    limit: int, status: str | None, access: Access, config_file: Path | None, output: Output
-) -> None:
+def runs(limit: int, status: str | None, access: Access, output: Output) -> None:
     """List the runs of a stage, newest first, whichever way they were started.
 
     \b

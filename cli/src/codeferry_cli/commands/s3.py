@@ -78,7 +78,6 @@ def upload(
     dry_run: bool,
     server: Server,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Upload SRC to S3, whatever is there already.
@@ -122,7 +121,6 @@ def download(
     dry_run: bool,
     server: Server,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Download from S3 to DEST, by default here.
@@ -171,7 +169,6 @@ def sync(
     dry_run: bool,
     server: Server,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Carry what is missing, of another size, or newer; with --checksum what differs.
@@ -217,7 +214,6 @@ def list_(
     choice: Choice,
     server: Server,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """List every object at the path and below it: size, time, key.

@@ -51,7 +51,7 @@ from codeferry_contracts.names import SCRIPT, project_name
 def script(
     target: str,
     script: Path,
-    behind: tuple[str, ...],
+    pass_through: tuple[str, ...],
     files: Path | None,
     no_files: bool,
     allow_secrets: tuple[str, ...],
@@ -61,7 +61,6 @@ def script(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Run SCRIPT on every instance of TARGET, in a directory of its own that is removed.
@@ -78,7 +77,7 @@ def script(
     """
     require_script(script)
     prepared = _prepare(script, _supporting(script, files, no_files), allow_secrets)
-    plan = planned(SCRIPT, target, prepared, run, (script.name, *behind), variables)
+    plan = planned(SCRIPT, target, prepared, run, (script.name, *pass_through), variables)
     packing_view.show_selection(prepared, output, of_project=False)
     carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)
 

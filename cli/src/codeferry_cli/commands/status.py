@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codeferry_cli import amounts, report_view
@@ -42,7 +40,6 @@ def status(
     project: str | None,
     everybody: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Show how a run went or is going.

@@ -50,7 +50,6 @@ def upload(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Pack a project and upload it to the inbox of TARGET; its arrival starts the run.
@@ -95,14 +94,14 @@ def _upload(
 def _signing(stage: DeployedStage, target: str, project: str, key: str) -> BeforeEnd:
     """What lays the signature beside the upload, before that is there and starts its run."""
 
-    def lay(sha256: str, summary: Summary) -> None:
+    def put_signature(sha256: str, summary: Summary) -> None:
         request = RunRequest(Archive(key), target, project)
         signature = sign_request(stage, SYNC, request, archive=sha256, digest=summary.digest)
         if signature:
             body = json.dumps(signature.to_json()).encode()
             stage.s3.put_object(Bucket=stage.bucket, Key=signature_key(key), Body=body)
 
-    return lay
+    return put_signature
 
 
 def _upload_name(project: str) -> str:

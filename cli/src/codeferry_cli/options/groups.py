@@ -29,6 +29,7 @@ Decorator = Callable[[Command], Command]
 VARIABLES = "FERRY_"  # what the environment variables of options begin with
 CONFIG_PROBLEM = "codeferry.config_problem"
 CONFIG_FILES = "codeferry.config_files"
+_CONFIG_FROM = "codeferry.config_from"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _apply_config(
     survive: Callable[[click.Context, ConfigInvalid], None] | None = None,
 ) -> Any:
     """Load the configuration once ``--config`` and the place are known (they are eager)."""
-    known = {**ctx.params, str(parameter.name): value}
+    known = ctx.meta.setdefault(_CONFIG_FROM, {})
+    known[parameter.name] = value
     awaited = {p.name for p in ctx.command.params} & {"config_file", "directory", "script"}
     if not awaited <= known.keys() or ctx.resilient_parsing:
         return value
@@ -124,6 +126,7 @@ def _config_option(callback: Callable[..., Any]) -> Decorator:
         "config_file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         is_eager=True,
+        expose_value=False,
         callback=callback,
         help="This configuration file instead of the nearest codeferry.toml.",
     )
@@ -134,8 +137,8 @@ config_option = _config_option(_apply_config)
 examined_config_option = _config_option(functools.partial(_apply_config, survive=_remember))
 
 
-def _say_target(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    """A target that was not typed is said, with where it stands."""
+def _note_target(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Print a target that was not typed, with where it comes from."""
     found = ctx.get_parameter_source(str(parameter.name))
     if not ctx.resilient_parsing and found is not ParameterSource.COMMANDLINE:
         variable = found is ParameterSource.ENVIRONMENT
@@ -146,7 +149,7 @@ def _say_target(ctx: click.Context, parameter: click.Parameter, value: str) -> s
 
 TARGET_VARIABLE = f"{VARIABLES}TARGET"
 target_argument = click.argument(
-    "target", type=TARGET, envvar=TARGET_VARIABLE, callback=_say_target
+    "target", type=TARGET, envvar=TARGET_VARIABLE, callback=_note_target
 )
 
 run_argument = click.argument("run", type=RUN, default="latest")

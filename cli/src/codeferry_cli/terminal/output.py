@@ -44,7 +44,7 @@ class Output:
         return self.form == CSV
 
     @property
-    def _talk(self) -> bool:
+    def _stdout_is_taken(self) -> bool:
         """Whether what is for people has to leave stdout to something else."""
         return self.form in (CSV, RAW)
 
@@ -54,9 +54,9 @@ class Output:
             print_document({"success": True, **answer})
 
     def line(self, text: str = "") -> None:
-        """A line of data, for people; nothing under ``--json``, talk beside CSV and RAW."""
+        """A line of data, for people; nothing under ``--json``, on stderr beside CSV and RAW."""
         if not self.json:
-            click.echo(_fitted(harmless(text), err=self._talk), err=self._talk)
+            click.echo(_wrap(harmless(text), err=self._stdout_is_taken), err=self._stdout_is_taken)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Row]) -> None:
         """A table on stdout, as wide as the terminal at most, or as CSV; nothing under ``--json``.
@@ -68,15 +68,15 @@ class Output:
         if self.csv:
             click.echo(to_csv(columns, list(rows)), nl=False)
             return
-        lines = to_lines(columns, list(rows), _terminal_width(err=self._talk))
-        click.echo("\n".join(lines), err=self._talk)
+        lines = to_lines(columns, list(rows), _terminal_width(err=self._stdout_is_taken))
+        click.echo("\n".join(lines), err=self._stdout_is_taken)
 
     def note(self, text: str) -> None:
-        """A line of talk, on stderr."""
-        click.echo(_fitted(harmless(text), err=True), err=True)
+        """A line on stderr, beside the data."""
+        click.echo(_wrap(harmless(text), err=True), err=True)
 
     def detail(self, text: str) -> None:
-        """A line of talk that only -v wants."""
+        """A line on stderr that only -v wants."""
         if self.verbose:
             self.note(text)
 
@@ -88,9 +88,9 @@ def print_document(answer: Mapping[str, Any]) -> None:
 
 def print_error(error: CodeferryError) -> None:
     """An error as a person reads it: what failed, then the remedy."""
-    click.echo(_fitted(f"Error: {harmless(error.message)}", err=True), err=True)
+    click.echo(_wrap(f"Error: {harmless(error.message)}", err=True), err=True)
     for line in harmless(error.hint).splitlines():
-        click.echo(_fitted(f"  {line}", err=True), err=True)
+        click.echo(_wrap(f"  {line}", err=True), err=True)
 
 
 def _terminal_width(*, err: bool) -> int | None:
@@ -99,14 +99,14 @@ def _terminal_width(*, err: bool) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def _fitted(text: str, *, err: bool) -> str:
+def _wrap(text: str, *, err: bool) -> str:
     width = _terminal_width(err=err)
     if width is None:
         return text
-    return "\n".join(part for line in text.split("\n") for part in wrapped(line, width))
+    return "\n".join(part for line in text.split("\n") for part in wrap_line(line, width))
 
 
-def wrapped(line: str, width: int) -> list[str]:
+def wrap_line(line: str, width: int) -> list[str]:
     """``line`` in parts between words, for a terminal that would break an id at its edge.
 
     A command stays in one piece: pasted, its first line would run.
@@ -127,7 +127,7 @@ def wrapped(line: str, width: int) -> list[str]:
 
 @contextmanager
 def notice_when_slow(text: str) -> Iterator[None]:
-    """A line of talk when what is done here takes longer than a person waits in silence."""
+    """A line on stderr when what is done here takes longer than a person waits in silence."""
     timer = threading.Timer(SILENCE_SECONDS, click.echo, (text,), {"err": True})
     timer.daemon = True
     timer.start()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
 from codeferry_cli.log_lines import Line, Throttle
-from codeferry_cli.terminal.output import wrapped
+from codeferry_cli.terminal.output import wrap_line
 from codeferry_contracts.escaping import coloured, harmless
 
 if TYPE_CHECKING:
@@ -20,40 +19,11 @@ if TYPE_CHECKING:
 _MOST_BARS = 20  # at once on the screen
 
 
-class Progress(Protocol):
-    """A step is announced with ``now`` as it goes on, and closed with ``line``."""
-
-    def line(self, text: str) -> None:
-        """Something that happened and stays on the screen."""
-
-    def output(self, line: Line, colour: str) -> None:
-        """A line that an instance printed; ``colour`` is the instance's."""
-
-    def bare(self, line: Line) -> None:
-        """A line that is all there is to stdout: a command's own output."""
-
-    def now(self, text: str, mark: object) -> None:
-        """What is happening; ``mark`` changes when it is worth a line of its own."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-def progress() -> Progress:
-    """Live on a terminal that can do it, plain lines anywhere else."""
-    if sys.stderr.isatty() and not _dumb():
-        return LiveProgress()
-    return PlainProgress()
-
-
 class PlainProgress:
-    """A line per step, for logs and pipes; of a progress bar one a second."""
+    """A line per step, for logs and pipes; of a progress bar one a second.
+
+    A step is announced with ``now`` as it goes on, and closed with ``line``.
+    """
 
     def __init__(self) -> None:
         self._mark: object = None
@@ -61,13 +31,16 @@ class PlainProgress:
         self._bare = False
 
     def line(self, text: str) -> None:
+        """Print something that happened and stays on the screen."""
         click.echo(harmless(text), err=True)
 
     def output(self, line: Line, colour: str) -> None:
+        """Print a line of an instance; ``colour`` is the instance's."""
         for shown in self._throttle.of(line):
             self._print(shown, colour)
 
     def bare(self, line: Line) -> None:
+        """Print a line that is all there is to stdout: a command's own output."""
         self._bare = True
         for shown in self._throttle.of(line):
             self._print(shown, "")
@@ -80,6 +53,7 @@ class PlainProgress:
         click.echo(f"{who} {coloured(line.text)}", err=True)
 
     def now(self, text: str, mark: object) -> None:
+        """Show what is happening; ``mark`` changes when it is worth a line of its own."""
         if mark != self._mark:
             self._mark = mark
             self.line(text)
@@ -108,7 +82,7 @@ class LiveProgress:
         self._bars: dict[str, Text] = {}
 
     def line(self, text: str) -> None:
-        for part in wrapped(harmless(text), self._console.width):
+        for part in wrap_line(harmless(text), self._console.width):
             self._console.print(part, markup=False, emoji=False, soft_wrap=True)
 
     def output(self, line: Line, colour: str) -> None:
@@ -119,7 +93,7 @@ class LiveProgress:
             self._bars[line.instance] = shown
             self._draw()
         else:
-            self._settle(line.instance)
+            self._finish_bar(line.instance)
             self._console.print(shown, soft_wrap=True)
 
     def bare(self, line: Line) -> None:
@@ -129,7 +103,7 @@ class LiveProgress:
             self._bars[line.instance] = _text(line)
             self._draw()
         else:
-            self._settle(line.instance)
+            self._finish_bar(line.instance)
             self._console.print(_text(line), soft_wrap=True)
 
     def now(self, text: str, mark: object) -> None:
@@ -156,7 +130,7 @@ class LiveProgress:
                 bar.truncate(max(1, self._console.width - 4), overflow="ellipsis")
             self._spinner.update(text=Text("\n").join(lines))
 
-    def _settle(self, instance: str) -> None:
+    def _finish_bar(self, instance: str) -> None:
         """A bar is over: how it was left stays on the screen."""
         bar = self._bars.pop(instance, None)
         if bar:
@@ -168,10 +142,20 @@ class LiveProgress:
 
     def __exit__(self, *_: object) -> None:
         for instance in list(self._bars):
-            self._settle(instance)
+            self._finish_bar(instance)
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+Progress = PlainProgress | LiveProgress
+
+
+def progress() -> Progress:
+    """Live on a terminal that can do it, plain lines anywhere else."""
+    if sys.stderr.isatty() and not _dumb():
+        return LiveProgress()
+    return PlainProgress()
 
 
 def _text(line: Line) -> Text:

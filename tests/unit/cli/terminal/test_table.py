@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from codeferry_cli.commands.runs import _COLUMNS as RUNS
 from codeferry_cli.report_view import COLUMNS as INSTANCES
-from codeferry_cli.terminal.output import wrapped
+from codeferry_cli.terminal.output import wrap_line
 from codeferry_cli.terminal.table import Cell, Column, cut_middle, to_csv, to_lines
 
 RUN = "20261129-195904-train-dbde38dd"
@@ -126,10 +126,10 @@ def test_a_name_cannot_act_on_the_terminal_nor_break_a_row() -> None:
 
 def test_a_line_wraps_between_words_and_a_command_not_at_all() -> None:
     """An id stays whole, and what is pasted is one command."""
-    assert wrapped("Verified: 18 files, digest b015f7af66ec on 3/3 instances", 40) == [
+    assert wrap_line("Verified: 18 files, digest b015f7af66ec on 3/3 instances", 40) == [
         "Verified: 18 files, digest b015f7af66ec",
         "  on 3/3 instances",
     ]
-    assert wrapped(RUN * 3, 40) == [RUN * 3]
+    assert wrap_line(RUN * 3, 40) == [RUN * 3]
     command = f"Look again: ferry status {RUN} --stage local"
-    assert wrapped(command, 40) == [command]
+    assert wrap_line(command, 40) == [command]
