@@ -1,4 +1,4 @@
-"""`ferry pack` and `ferry init`: what works without any AWS."""
+"""`ferry pack`: works without any AWS."""
 
 from __future__ import annotations
 
@@ -201,32 +201,6 @@ def test_project_and_root_can_be_chosen(ferry: Any, project: Path) -> None:
     assert document["project"] == "pkg"
     named = ferry("pack", str(project), "--project", "other", "--list", "--json").json()
     assert named["project"] == "other"
-
-
-def test_init_writes_a_file_the_next_command_reads(ferry: Any, project: Path) -> None:
-    """The project's name comes from its directory."""
-    answer = ferry("init", str(project))
-    assert answer.exit == 0
-    assert 'project = "demo"' in (project / "codeferry.toml").read_text()
-    assert ferry("pack", str(project), "--list", "--json").json()["project"] == "demo"
-
-
-def test_init_never_overwrites_without_force(ferry: Any, project: Path) -> None:
-    """A file that is there stays, exit 2; --force replaces it."""
-    path = project / "codeferry.toml"
-    path.write_text("# mine\n")
-    answer = ferry("init", str(project), "--json")
-    assert (answer.exit, answer.json()["error"]["code"]) == (2, "config_exists")
-    assert path.read_text() == "# mine\n"
-    assert ferry("init", str(project), "--force").exit == 0
-    assert "# mine" not in path.read_text()
-
-
-def test_init_dry_run_prints_the_file_and_writes_none(ferry: Any, project: Path) -> None:
-    """What would be written goes to stdout."""
-    answer = ferry("init", str(project), "--dry-run")
-    assert 'project = "demo"' in answer.out
-    assert not (project / "codeferry.toml").exists()
 
 
 def test_a_listing_marks_what_a_push_would_refuse(ferry: Any, project: Path) -> None:
