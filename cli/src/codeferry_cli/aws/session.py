@@ -115,9 +115,7 @@ class Aws:
         """The boto3 client of ``service``. Raises what botocore raises."""
         if service not in self._clients:
             self._clients[service] = self.session.client(
-                service,
-                endpoint_url=self.endpoint,
-                config=self.config(),
+                service, endpoint_url=self.endpoint, config=self.config()
             )
         return self._clients[service]
 

@@ -14,28 +14,21 @@ from codeferry_cli.ending import await_report
 from codeferry_cli.errors import NotConfirmed
 from codeferry_cli.execution import Execution, describe, stop
 from codeferry_cli.here import Here, here, who
-from codeferry_cli.options.groups import (
-    access_options,
-    config_option,
-    dry_run_option,
-    project_of_run_option,
-    run_argument,
-    table_options,
-)
+from codeferry_cli.options import groups
 from codeferry_cli.runs import Run, as_run, choose_run, status_word
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.report import Report
 
 
 @click.command(cls=FerryCommand, short_help="Stop a run.")
-@run_argument
+@groups.run_argument
 @click.option("--wait/--no-wait", default=True, help="Wait for what the stopped run reports.")
 @click.option("--yes", is_flag=True, help="Do not ask before another person's run is stopped.")
-@dry_run_option
-@project_of_run_option
-@access_options
-@config_option
-@table_options
+@groups.dry_run_option
+@groups.project_of_run_option
+@groups.access_options
+@groups.config_option
+@groups.table_options
 def cancel(
     run: str,
     wait: bool,
@@ -105,10 +98,5 @@ def _answer(
     status = status_word(execution.status)
     output.line(f"The run {execution.run_id} {said.format(status=status)}.")
     output.document(
-        {
-            "run_id": execution.run_id,
-            "status": status,
-            "cancelled": cancelled,
-            "report": report,
-        }
+        {"run_id": execution.run_id, "status": status, "cancelled": cancelled, "report": report}
     )

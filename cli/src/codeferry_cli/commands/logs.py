@@ -19,13 +19,7 @@ from codeferry_cli.execution import Execution
 from codeferry_cli.live_output import Colours
 from codeferry_cli.log_lines import Line, Throttle
 from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
-from codeferry_cli.options.groups import (
-    access_options,
-    config_option,
-    output_options,
-    project_of_run_option,
-    run_argument,
-)
+from codeferry_cli.options import groups
 from codeferry_cli.options.types import DURATION, INSTANCE
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import choose_run
@@ -36,16 +30,16 @@ _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
 
 
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
-@run_argument
+@groups.run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @click.option(
     "--instance", type=INSTANCE, metavar="ID|NAME", help="Only what this instance printed."
 )
 @click.option("--since", type=DURATION, help="Only what was logged in this time, such as 10m.")
-@project_of_run_option
-@access_options
-@config_option
-@output_options
+@groups.project_of_run_option
+@groups.access_options
+@groups.config_option
+@groups.output_options
 def logs(
     run: str,
     follow: bool,

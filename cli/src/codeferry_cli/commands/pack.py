@@ -10,13 +10,8 @@ from codeferry_cli import amounts, archive, packing_view
 from codeferry_cli.archive import Packed, Prepared
 from codeferry_cli.archive_file import write_file, write_stdout
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.options.groups import (
-    Packing,
-    config_option,
-    directory_argument,
-    output_options,
-    packing_options,
-)
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Packing
 from codeferry_cli.packing import refused
 from codeferry_cli.terminal.output import Output
 from codeferry_contracts.escaping import one_line
@@ -25,7 +20,7 @@ _STDOUT = "-"
 
 
 @click.command(cls=FerryCommand, short_help="Make the archive, or list what would be in it.")
-@directory_argument
+@groups.directory_argument
 @click.option(
     "-o",
     "--output-file",
@@ -34,15 +29,11 @@ _STDOUT = "-"
     help="Where to write the archive; - is stdout.  [default: PROJECT.tar.gz]",
 )
 @click.option("--list", "listing", is_flag=True, help="List the files instead of packing them.")
-@packing_options
-@config_option
-@output_options
+@groups.packing_options
+@groups.config_option
+@groups.output_options
 def pack(
-    directory: Path | None,
-    output_file: str | None,
-    listing: bool,
-    packing: Packing,
-    output: Output,
+    directory: Path | None, output_file: str | None, listing: bool, packing: Packing, output: Output
 ) -> None:
     """Make a project's archive, or list what would be in it.
 

@@ -9,13 +9,7 @@ from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.here import here, who
-from codeferry_cli.options.groups import (
-    access_options,
-    config_option,
-    option,
-    table_options,
-    target_argument,
-)
+from codeferry_cli.options import groups
 from codeferry_cli.options.types import PROJECT
 from codeferry_cli.releases import Release, list_releases
 from codeferry_cli.report_view import SHORT_RELEASE
@@ -33,11 +27,11 @@ _COLUMNS = (
 
 
 @click.command(cls=FerryCommand, short_help="List a project's releases on a target.")
-@target_argument
-@option("--project", type=PROJECT, help="The project, instead of this directory's.")
-@access_options
-@config_option
-@table_options
+@groups.target_argument
+@groups.option("--project", type=PROJECT, help="The project, instead of this directory's.")
+@groups.access_options
+@groups.config_option
+@groups.table_options
 def releases(target: str, project: str | None, access: Access, output: Output) -> None:
     """List the releases of a project that runs have given to the instances of TARGET.
 

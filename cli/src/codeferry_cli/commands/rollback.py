@@ -16,13 +16,8 @@ from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
-from codeferry_cli.options.groups import (
-    Waiting,
-    directory_argument,
-    option,
-    start_options,
-    target_argument,
-)
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Waiting
 from codeferry_cli.options.types import PROJECT, RELEASE, RELEASE_DIGITS
 from codeferry_cli.packing import find_root
 from codeferry_cli.record import RunRecord
@@ -39,12 +34,12 @@ from codeferry_contracts.target import parse_target
 
 
 @click.command(cls=FerryCommand, short_help="Make an earlier release current again.")
-@target_argument
-@directory_argument
-@option("--project", type=PROJECT, help="The project, instead of DIR's.")
+@groups.target_argument
+@groups.directory_argument
+@groups.option("--project", type=PROJECT, help="The project, instead of DIR's.")
 @click.option("--to", "release", type=RELEASE, help="This release.  [default: the one before]")
 @rollback_options
-@start_options
+@groups.start_options
 def rollback(
     target: str,
     directory: Path | None,

@@ -10,14 +10,8 @@ from codeferry_cli import archive, packing_view
 from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThroughCommand
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options.groups import (
-    Packing,
-    Waiting,
-    command_start_options,
-    directory_argument,
-    packing_options,
-    target_argument,
-)
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Packing, Waiting
 from codeferry_cli.run_options import RunOptions, command_options, show_option, variables_option
 from codeferry_cli.terminal.output import Output
 from codeferry_cli.variables import Variables
@@ -25,13 +19,13 @@ from codeferry_contracts.names import SYNC
 
 
 @click.command(cls=PassThroughCommand, short_help="Push a project, then run a command in it.")
-@target_argument
-@directory_argument
-@packing_options
+@groups.target_argument
+@groups.directory_argument
+@groups.packing_options
 @command_options
 @variables_option
 @show_option
-@command_start_options
+@groups.command_start_options
 def run(
     target: str,
     directory: Path | None,

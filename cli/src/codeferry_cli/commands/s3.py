@@ -12,16 +12,12 @@ import click
 from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import Interrupted
-from codeferry_cli.options.groups import (
-    access_options,
-    config_option,
-    dry_run_option,
-    output_options,
-)
+from codeferry_cli.options import groups
 from codeferry_cli.s3 import places
 from codeferry_cli.s3.client import Server, bucket_remedy, open_s3
 from codeferry_cli.s3.options import (
     Choice,
+    Settings,
     TransferRequest,
     copy_options,
     list_options,
@@ -65,21 +61,7 @@ def s3() -> None:
 @click.argument("destination", metavar="s3://BUCKET/PATH")
 @recursive_option
 @copy_options
-@dry_run_option
-@server_options
-@access_options
-@config_option
-@output_options
-def upload(
-    source: Path,
-    destination: str,
-    recursive: bool,
-    choice: Choice,
-    dry_run: bool,
-    server: Server,
-    access: Access,
-    output: Output,
-) -> None:
+def upload(source: Path, destination: str, recursive: bool, settings: Settings) -> None:
     """Upload SRC to S3, whatever is there already.
 
     A path that ends in / takes the file's own name. Of a directory everything below it goes
@@ -92,15 +74,17 @@ def upload(
       ferry s3 upload ./output s3://bucket/run-7 --recursive --checksum
     """
     to = places.remote(destination)
-    request = TransferRequest("upload", str(source), str(to), choice, server, access, dry_run)
-    if choice.use_s5cmd:
+    request = TransferRequest("upload", str(source), str(to), settings)
+    if settings.choice.use_s5cmd:
         places.assert_uploadable(source, recursive=recursive)
         to = to.directory if recursive else to
         below = f"{source}/" if recursive else str(source)
-        _transfer_by_s5cmd(request, output, "cp", below, str(to))
+        _transfer_by_s5cmd(request, "cp", below, str(to))
     else:
-        make = partial(places.upload, source=source, to=to, choice=choice, recursive=recursive)
-        _transfer(request, output, make)
+        make = partial(
+            places.upload, source=source, to=to, choice=settings.choice, recursive=recursive
+        )
+        _transfer(request, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Download an object, or all below with --recursive.")
@@ -108,21 +92,7 @@ def upload(
 @click.argument("destination", metavar="[DEST]", type=click.Path(), default=".")
 @recursive_option
 @copy_options
-@dry_run_option
-@server_options
-@access_options
-@config_option
-@output_options
-def download(
-    source: str,
-    destination: str,
-    recursive: bool,
-    choice: Choice,
-    dry_run: bool,
-    server: Server,
-    access: Access,
-    output: Output,
-) -> None:
+def download(source: str, destination: str, recursive: bool, settings: Settings) -> None:
     """Download from S3 to DEST, by default here.
 
     A DEST that ends in / is a directory, also one that is not there yet.
@@ -136,16 +106,20 @@ def download(
       ferry s3 download s3://bucket/run-7 ./output --recursive --include '*.csv'
     """
     place = places.remote(source)
-    request = TransferRequest("download", str(place), destination, choice, server, access, dry_run)
-    if choice.use_s5cmd:
+    request = TransferRequest("download", str(place), destination, settings)
+    if settings.choice.use_s5cmd:
         below = f"{place.directory}*" if recursive else str(place)
         to = f"{destination}/" if recursive else str(places.file_for(place, destination))
-        _transfer_by_s5cmd(request, output, "cp", below, to)
+        _transfer_by_s5cmd(request, "cp", below, to)
     else:
         make = partial(
-            places.download, source=place, to=destination, choice=choice, recursive=recursive
+            places.download,
+            source=place,
+            to=destination,
+            choice=settings.choice,
+            recursive=recursive,
         )
-        _transfer(request, output, make)
+        _transfer(request, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Make one side like the other.")
@@ -157,20 +131,7 @@ def download(
     help="up: S3 becomes like DIR. down: DIR becomes like S3.",
 )
 @sync_options
-@dry_run_option
-@server_options
-@access_options
-@config_option
-@output_options
-def sync(
-    sides: tuple[str, str],
-    direction: str,
-    choice: Choice,
-    dry_run: bool,
-    server: Server,
-    access: Access,
-    output: Output,
-) -> None:
+def sync(sides: tuple[str, str], direction: str, settings: Settings) -> None:
     """Carry what is missing, of another size, or newer; with --checksum what differs.
 
     The two may stand in either order: --direction says which is the source. With --delete
@@ -187,17 +148,15 @@ def sync(
     local, place = places.local_and_remote(sides)
     here, there = str(local), str(place.directory)
     source, destination = (here, there) if up else (there, here)
-    request = TransferRequest(
-        f"sync {direction}", source, destination, choice, server, access, dry_run
-    )
-    if choice.use_s5cmd:
+    request = TransferRequest(f"sync {direction}", source, destination, settings)
+    if settings.choice.use_s5cmd:
         ends = (f"{here}/", there) if up else (f"{there}*", f"{here}/")
-        _transfer_by_s5cmd(request, output, "sync", *ends)
+        _transfer_by_s5cmd(request, "sync", *ends)
     elif up:
-        _transfer(request, output, partial(places.sync_up, source=local, to=place, choice=choice))
+        _transfer(request, partial(places.sync_up, source=local, to=place, choice=settings.choice))
     else:
-        make = partial(places.sync_down, source=place, to=local, choice=choice)
-        _transfer(request, output, make)
+        make = partial(places.sync_down, source=place, to=local, choice=settings.choice)
+        _transfer(request, make)
 
 
 @s3.command("list", cls=FerryCommand, short_help="List objects.")
@@ -205,16 +164,11 @@ def sync(
 @click.option("--one-level", is_flag=True, help="Only this level: its objects and directories.")
 @list_options
 @server_options
-@access_options
-@config_option
-@output_options
+@groups.access_options
+@groups.config_option
+@groups.output_options
 def list_(
-    location: str,
-    one_level: bool,
-    choice: Choice,
-    server: Server,
-    access: Access,
-    output: Output,
+    location: str, one_level: bool, choice: Choice, server: Server, access: Access, output: Output
 ) -> None:
     """List every object at the path and below it: size, time, key.
 
@@ -233,17 +187,19 @@ def list_(
         show_listing(pages, place, meant, output)
 
 
-def _transfer(request: TransferRequest, output: Output, make: Callable[[S3], Transfer]) -> None:
+def _transfer(request: TransferRequest, make: Callable[[S3], Transfer]) -> None:
     """Do what ``make`` plans, or show it. Raises ObjectsFailed, Interrupted."""
-    s3 = open_s3(Aws(request.access), request.server)
+    settings, output = request.settings, request.settings.output
+    s3 = open_s3(Aws(settings.access), settings.server)
     try:
         with bucket_remedy():
             transfer = make(s3)
-            if request.dry_run:
+            if settings.dry_run:
                 show_plan(transfer.plan(), transfer.tally, output, request.facts)
                 return
             with progress() as shown:
-                meter = TransferProgress(request.doing, transfer.tally, shown)
+                doing = "Uploading" if request.is_upload else "Downloading"
+                meter = TransferProgress(doing, transfer.tally, shown)
                 transfer.run(meter)
             show_result(transfer.tally, meter.seconds, output, request.facts)
     except KeyboardInterrupt as stop:
@@ -254,12 +210,10 @@ def _transfer(request: TransferRequest, output: Output, make: Callable[[S3], Tra
         s3.close()
 
 
-def _transfer_by_s5cmd(
-    request: TransferRequest, output: Output, verb: str, source: str, destination: str
-) -> None:
+def _transfer_by_s5cmd(request: TransferRequest, verb: str, source: str, destination: str) -> None:
     from codeferry_cli.s3 import s5cmd  # rarely wanted, and takes a while to import
 
-    aws = Aws(request.access)
+    aws, output = Aws(request.settings.access), request.settings.output
     command = s5cmd.command_line(request, aws, verb, source, destination)
     output.detail(" ".join(command))
     show_s5cmd_result(s5cmd.run(command, aws), output, request.facts)

@@ -12,13 +12,8 @@ from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThrough
 from codeferry_cli.errors import ScriptRefused
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options.groups import (
-    Waiting,
-    command_start_options,
-    option,
-    script_argument,
-    target_argument,
-)
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Waiting
 from codeferry_cli.packing import FILES, select_script
 from codeferry_cli.run_options import RunOptions, script_options, show_option, variables_option
 from codeferry_cli.script_check import require_files, require_script
@@ -28,9 +23,9 @@ from codeferry_contracts.names import SCRIPT, project_name
 
 
 @click.command(cls=PassThrough, short_help="Run a script, with supporting files, on instances.")
-@target_argument
-@script_argument
-@option(
+@groups.target_argument
+@groups.script_argument
+@groups.option(
     "--files",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -47,7 +42,7 @@ from codeferry_contracts.names import SCRIPT, project_name
 @script_options
 @variables_option
 @show_option
-@command_start_options
+@groups.command_start_options
 def script(
     target: str,
     script: Path,

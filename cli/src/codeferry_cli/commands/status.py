@@ -11,13 +11,7 @@ from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import cause_of_death
 from codeferry_cli.execution import read_history
 from codeferry_cli.here import who
-from codeferry_cli.options.groups import (
-    access_options,
-    config_option,
-    project_of_run_option,
-    run_argument,
-    table_options,
-)
+from codeferry_cli.options import groups
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_page import open_page
@@ -27,20 +21,15 @@ from codeferry_contracts.report import Outcome
 
 
 @click.command(cls=FerryCommand, short_help="Show how a run went or is going.")
-@run_argument
+@groups.run_argument
 @click.option("--open", "show_page", is_flag=True, help="Open the report's page in the browser.")
-@project_of_run_option
+@groups.project_of_run_option
 @click.option("--all", "everybody", is_flag=True, help="Every instance, however many.")
-@access_options
-@config_option
-@table_options
+@groups.access_options
+@groups.config_option
+@groups.table_options
 def status(
-    run: str,
-    show_page: bool,
-    project: str | None,
-    everybody: bool,
-    access: Access,
-    output: Output,
+    run: str, show_page: bool, project: str | None, everybody: bool, access: Access, output: Output
 ) -> None:
     """Show how a run went or is going.
 

@@ -16,14 +16,8 @@ from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany
-from codeferry_cli.options.groups import (
-    Packing,
-    Waiting,
-    directory_argument,
-    packing_options,
-    start_options,
-    target_argument,
-)
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Packing, Waiting
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.signing import sign_request
 from codeferry_cli.start import await_arrival
@@ -39,10 +33,10 @@ from codeferry_contracts.request import Archive, RunRequest
 @click.command(
     cls=FerryCommand, short_help="Pack and upload to the inbox; the arrival starts the run."
 )
-@target_argument
-@directory_argument
-@packing_options
-@start_options
+@groups.target_argument
+@groups.directory_argument
+@groups.packing_options
+@groups.start_options
 def upload(
     target: str,
     directory: Path | None,

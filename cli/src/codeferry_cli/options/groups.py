@@ -87,10 +87,7 @@ def stacked(*options: Decorator) -> Decorator:
 
 
 def _apply_config(
-    ctx: click.Context,
-    parameter: click.Parameter,
-    value: Any,
-    survive: Callable[[click.Context, ConfigInvalid], None] | None = None,
+    ctx: click.Context, parameter: click.Parameter, value: Any, *, keep_problem: bool = False
 ) -> Any:
     """Load the configuration once ``--config`` and the place are known (they are eager)."""
     known = ctx.meta.setdefault(_CONFIG_FROM, {})
@@ -101,9 +98,9 @@ def _apply_config(
     try:
         loaded = config.load(_place(known), known.get("config_file"))
     except ConfigInvalid as problem:
-        if survive is None:
+        if not keep_problem:
             raise
-        survive(ctx, problem)
+        ctx.meta[CONFIG_PROBLEM] = problem
         return value
     ctx.meta[CONFIG_FILES] = loaded.files
     ctx.default_map = {**loaded.values}
@@ -114,10 +111,6 @@ def _place(known: Mapping[str, Any]) -> Path:
     """Where the project's file is looked for: DIR, the directory a script is in, or here."""
     script: Path | None = known.get("script")
     return script.parent if script else known.get("directory") or Path()
-
-
-def _remember(ctx: click.Context, problem: ConfigInvalid) -> None:
-    ctx.meta[CONFIG_PROBLEM] = problem
 
 
 def _config_option(callback: Callable[..., Any]) -> Decorator:
@@ -134,7 +127,7 @@ def _config_option(callback: Callable[..., Any]) -> Decorator:
 
 config_option = _config_option(_apply_config)
 # For `doctor`: a file that cannot be used is a finding there, kept in ctx.meta.
-examined_config_option = _config_option(functools.partial(_apply_config, survive=_remember))
+examined_config_option = _config_option(functools.partial(_apply_config, keep_problem=True))
 
 
 def _note_target(ctx: click.Context, parameter: click.Parameter, value: str) -> str:

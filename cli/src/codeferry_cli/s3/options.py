@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from codeferry_cli.aws.session import Access
-from codeferry_cli.options.groups import option, option_group
+from codeferry_cli.options.groups import (
+    Decorator,
+    access_options,
+    config_option,
+    dry_run_option,
+    option,
+    option_group,
+    output_options,
+)
 from codeferry_cli.s3.client import Server
+from codeferry_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from codeferry_transfer.transfers import Options
@@ -42,33 +51,33 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """All that the options of a transfer say."""
+
+    choice: Choice
+    server: Server
+    access: Access
+    dry_run: bool
+    output: Output
+
+
+@dataclass(frozen=True)
 class TransferRequest:
     """A transfer as one of the commands was asked for it."""
 
     operation: str
     source: str
     destination: str
-    choice: Choice
-    server: Server
-    access: Access
-    dry_run: bool
+    settings: Settings
 
     @property
     def is_upload(self) -> bool:
         return self.operation in ("upload", "sync up")
 
     @property
-    def doing(self) -> str:
-        return "Uploading" if self.is_upload else "Downloading"
-
-    @property
     def facts(self) -> dict[str, str]:
         """What every ``--json`` answer repeats."""
-        return {
-            "operation": self.operation,
-            "source": self.source,
-            "destination": self.destination,
-        }
+        return {"operation": self.operation, "source": self.source, "destination": self.destination}
 
 
 server_options = option_group(
@@ -112,8 +121,16 @@ _DELETING = (
     ),
 )
 
-copy_options = option_group("choice", Choice, *_SELECTING, *_TRANSFERRING)
-sync_options = option_group("choice", Choice, *_SELECTING, *_TRANSFERRING, *_DELETING)
+_EVERYWHERE = (dry_run_option, server_options, access_options, config_option, output_options)
+
+
+def _settings(*choosing: Decorator) -> Decorator:
+    choice = option_group("choice", Choice, *choosing)
+    return option_group("settings", Settings, choice, *_EVERYWHERE)
+
+
+copy_options = _settings(*_SELECTING, *_TRANSFERRING)
+sync_options = _settings(*_SELECTING, *_TRANSFERRING, *_DELETING)
 list_options = option_group("choice", Choice, *_SELECTING)
 recursive_option = click.option(
     "-r", "--recursive", is_flag=True, help="A whole directory, with all that is below."

@@ -54,11 +54,11 @@ def run(command: list[str], aws: Aws) -> S5cmdResult:
 
 
 def _assert_possible(request: TransferRequest) -> None:
-    choice = request.choice
+    choice = request.settings.choice
     without = {
         "--checksum": choice.checksum,
         "--delete-all": choice.delete_all,
-        "--expected-owner": request.server.expected_owner,
+        "--expected-owner": request.settings.server.expected_owner,
     }
     asked = [name for name, value in without.items() if value]
     if asked:
@@ -76,17 +76,17 @@ def _assert_possible(request: TransferRequest) -> None:
 
 
 def _global(request: TransferRequest, aws: Aws) -> list[str]:
-    arguments = ["--json"]
-    endpoint = request.server.endpoint_url or aws.endpoint
+    settings, arguments = request.settings, ["--json"]
+    endpoint = settings.server.endpoint_url or aws.endpoint
     if endpoint:
         arguments += ["--endpoint-url", endpoint]
-    if request.access.profile and not request.access.is_local:
-        arguments += ["--profile", request.access.profile]
-    if request.server.request_payer:
+    if settings.access.profile and not settings.access.is_local:
+        arguments += ["--profile", settings.access.profile]
+    if settings.server.request_payer:
         arguments += ["--request-payer", "requester"]
-    if request.choice.concurrency:
-        arguments += ["--numworkers", str(request.choice.concurrency)]
-    if request.dry_run:
+    if settings.choice.concurrency:
+        arguments += ["--numworkers", str(settings.choice.concurrency)]
+    if settings.dry_run:
         arguments.append("--dry-run")
     return arguments
 
@@ -94,7 +94,7 @@ def _global(request: TransferRequest, aws: Aws) -> list[str]:
 def _options(request: TransferRequest, verb: str) -> list[str]:
     from codeferry_transfer.selection import globs_of
 
-    choice, arguments = request.choice, []
+    choice, arguments = request.settings.choice, []
     for option, patterns in (("--include", choice.includes), ("--exclude", choice.excludes)):
         arguments += [
             part for each in patterns for glob in globs_of(each) for part in (option, glob)
