@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 import click  # noqa: E402
 
 from codeferry_cli.commands.group import COMMANDS, ferry  # noqa: E402
-from codeferry_cli.config import KEYS  # noqa: E402
+from codeferry_cli.options.config import KEYS  # noqa: E402
 from codeferry_contracts.layout import AGENT_SUFFIX  # noqa: E402 - the checkout is no package
 from codeferry_contracts.names import WORKFLOWS, Stage  # noqa: E402
 from codeferry_contracts.request_schema import ROLLBACK_SCHEMA, SCHEMA  # noqa: E402
@@ -122,7 +122,7 @@ def _configuration_page() -> Iterator[str]:
     yield from ("5. the default", "")
     yield "An option that may be repeated is replaced as a whole, not added to. A key that is not"
     yield "known is an error that names file and line. `ferry init` writes a file with every key"
-    yield "explained; the source of this page are the commands and `cli/…/config.py`."
+    yield "explained; the source of this page are the commands and `cli/…/options/config.py`."
     yield from ("", "| key | is | option | variable | of | meaning |", "|---|---|---|---|---|---|")
     yield from _option_rows()
     yield from ("", "## Other variables", "", "| variable | meaning |", "|---|---|")

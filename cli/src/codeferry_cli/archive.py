@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from codeferry_cli.options import Packing
+from codeferry_cli.options.groups import Packing
 from codeferry_cli.packing import Pack, Selection, find_root, select, send
 from codeferry_cli.packing_view import spelled
 from codeferry_contracts.archive import Entry, Summary

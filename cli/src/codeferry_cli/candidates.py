@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codeferry_cli import config
 from codeferry_cli.errors import FerryError
+from codeferry_cli.options import config
 from codeferry_contracts.names import DEFAULT_STAGE
 
 FRESH_SECONDS = 60
@@ -56,7 +56,7 @@ def _profiles() -> list[str]:
 
 
 def _known(chosen: Mapping[str, Any]) -> dict[str, list[str]]:
-    from codeferry_cli.options import Access
+    from codeferry_cli.aws.session import Access
 
     access = Access(
         str(chosen.get("stage") or DEFAULT_STAGE), chosen.get("profile"), chosen.get("region")
@@ -76,10 +76,10 @@ def _known(chosen: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _asked(access: Any) -> dict[str, list[str]]:
     """From the newest runs and the reports of some, which whoever runs ferry may read."""
-    from codeferry_cli.aws import Aws
+    from codeferry_cli.aws.session import Aws
+    from codeferry_cli.aws.stage import find_stage
     from codeferry_cli.record import RunRecord
     from codeferry_cli.runs import LATEST, list_runs
-    from codeferry_cli.stage import find_stage
 
     stage = find_stage(Aws(access, hurried=True))
     runs = list_runs(stage, _RUNS)
@@ -101,7 +101,7 @@ def _once(*words: str) -> list[str]:
 def _cache(access: Any) -> Path:
     from platformdirs import user_cache_path
 
-    from codeferry_cli.local_state import read_state
+    from codeferry_cli.aws.session import read_state
 
     place = read_state().endpoint if access.is_local else ""
     name = hashlib.sha256(repr((access, place)).encode()).hexdigest()[:16]

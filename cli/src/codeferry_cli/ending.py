@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from codeferry_cli import report_view
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import FAILED, REFUSED, RunFailed
 from codeferry_cli.execution import Execution
 from codeferry_cli.follow import Followed
-from codeferry_cli.output import Output
 from codeferry_cli.record import RunRecord
-from codeferry_cli.stage import DeployedStage
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.report import ErrorRecord, Report
 
 # A run that was stopped gets its report from the abort function, a moment later.

@@ -1,31 +1,4 @@
-"""What `ferry` itself can find wrong, and the exit code each failure ends with.
-
-CodeferryError
-└── FerryError
-    ├── ConfigInvalid        3  a configuration file cannot be used
-    ├── ConfigExists         2  `ferry init` would overwrite one
-    ├── LocalNotInstalled    3  the embedded AWS is not part of this installation
-    ├── LocalNotRunning      3  the embedded AWS is not running
-    ├── StageMissing         3  the stage is not deployed, or only in part
-    ├── AccessProblem        3  credentials, permissions, region or network
-    ├── AwsFailed            1  AWS refused for a reason that is none of these
-    ├── RunNotFound          2  no run, or several, answer to what was typed
-    ├── ReleaseNotFound      2  no release, or several, answer to what was typed
-    ├── NotConfirmed         2  another person's run, and nobody to ask
-    ├── ScriptRefused        2  the script cannot be run as it is
-    ├── VariableRefused      2  what --env says is no variable
-    ├── LogsMissing          1  a run's output is not kept where it should be
-    ├── PageMissing          1  a run has no report page
-    ├── RunNotStarted        1  an upload started no run in time
-    ├── NoInstances          4  the target reaches no instance
-    ├── ExpectationUnmet     4  what --strict expects is not packed
-    ├── RunFailed          1,4  the run failed, or some instances did; 4: none was sent anything
-    ├── StillRunning         5  waiting ended before the run did
-    ├── OutputRefused        2  there is nowhere sensible to write to
-    ├── ChecksFailed       1,3  `ferry doctor` found something
-    ├── PipeClosed         141  who reads stdout has enough, as `head`
-    └── Interrupted    130,143  Ctrl-C, SIGTERM
-"""
+"""Errors of `ferry`, each with its code and the exit code a command ends with."""
 
 from __future__ import annotations
 
@@ -53,6 +26,12 @@ class FerryError(CodeferryError):
 
     exit_code = FAILED
 
+    def __init_subclass__(cls, code: str | None = None, exit_code: int | None = None) -> None:
+        if code is not None:
+            cls.code = code
+        if exit_code is not None:
+            cls.exit_code = exit_code
+
     def __init__(
         self,
         message: str,
@@ -68,123 +47,112 @@ class FerryError(CodeferryError):
             self.exit_code = exit_code
 
 
-class ConfigInvalid(FerryError):
+class ConfigInvalid(FerryError, code="config_invalid", exit_code=CONFIGURATION):
     """A configuration file is malformed, or has a key or value that means nothing."""
 
-    code = "config_invalid"
-    exit_code = CONFIGURATION
+
+class ConfigExists(FerryError, code="config_exists", exit_code=USAGE):
+    """`ferry init` would overwrite a configuration file."""
 
 
-class ConfigExists(FerryError):
-    code = "config_exists"
-    exit_code = USAGE
+class LocalNotInstalled(FerryError, code="local_not_installed", exit_code=CONFIGURATION):
+    """The embedded AWS is not part of this installation."""
 
 
-class LocalNotInstalled(FerryError):
-    code = "local_not_installed"
-    exit_code = CONFIGURATION
+class LocalNotRunning(FerryError, code="local_not_running", exit_code=CONFIGURATION):
+    """The embedded AWS is not running."""
 
 
-class LocalNotRunning(FerryError):
-    code = "local_not_running"
-    exit_code = CONFIGURATION
+class StageMissing(FerryError, code="stage_missing", exit_code=CONFIGURATION):
+    """The stage is not deployed, or only in part."""
 
 
-class StageMissing(FerryError):
-    code = "stage_missing"
-    exit_code = CONFIGURATION
+class AccessProblem(FerryError, exit_code=CONFIGURATION):
+    """AWS cannot be used as configured; ``code`` names the fault: credentials, region, …"""
 
 
-class AccessProblem(FerryError):
-    """AWS cannot be used as configured; ``code`` says which part is at fault."""
-
-    exit_code = CONFIGURATION
+class AwsFailed(FerryError, code="aws_error"):
+    """AWS refused for a reason that is no access problem."""
 
 
-class AwsFailed(FerryError):
-    code = "aws_error"
+class RunNotFound(FerryError, code="run_not_found", exit_code=USAGE):
+    """No run, or several, answer to what was typed."""
 
 
-class RunNotFound(FerryError):
-    code = "run_not_found"
-    exit_code = USAGE
+class ReleaseNotFound(FerryError, code="release_not_found", exit_code=USAGE):
+    """No release, or several, answer to what was typed."""
 
 
-class ReleaseNotFound(FerryError):
-    code = "release_not_found"
-    exit_code = USAGE
+class NotConfirmed(FerryError, code="not_confirmed", exit_code=USAGE):
+    """Another person's run, and nobody to ask."""
 
 
-class NotConfirmed(FerryError):
-    code = "not_confirmed"
-    exit_code = USAGE
+class ScriptRefused(FerryError, exit_code=USAGE):
+    """The script cannot be run as it is; ``code`` is the one the agent has for the same."""
 
 
-class ScriptRefused(FerryError):
-    """``code`` says what is wrong with it, in the words the agent has for the same."""
-
-    exit_code = USAGE
+class VariableRefused(FerryError, code="variable_refused", exit_code=USAGE):
+    """An ``--env`` is no variable; the message never has its value."""
 
 
-class VariableRefused(FerryError):
-    """Says which ``--env``, never what its value is."""
-
-    code = "variable_refused"
-    exit_code = USAGE
+class LogsMissing(FerryError, code="logs_missing"):
+    """A run's output is not kept where it should be."""
 
 
-class LogsMissing(FerryError):
-    code = "logs_missing"
+class PageMissing(FerryError, code="page_missing"):
+    """A run has no report page."""
 
 
-class PageMissing(FerryError):
-    code = "page_missing"
+class RunNotStarted(FerryError, code="run_not_started"):
+    """An upload started no run in time."""
 
 
-class RunNotStarted(FerryError):
-    code = "run_not_started"
+class NoInstances(FerryError, code="no_instances", exit_code=REFUSED):
+    """The target reaches no instance."""
 
 
-class NoInstances(FerryError):
-    code = "no_instances"
-    exit_code = REFUSED
+class ExpectationUnmet(FerryError, code="expectation_unmet", exit_code=REFUSED):
+    """What --strict expects is not packed."""
 
 
-class ExpectationUnmet(FerryError):
-    code = "expectation_unmet"
-    exit_code = REFUSED
+class RunFailed(FerryError, code="run_failed"):
+    """The run failed, or some instances did; exit code 4 where none was sent anything."""
 
 
-class RunFailed(FerryError):
-    code = "run_failed"
+class StillRunning(FerryError, code="still_running", exit_code=STILL_RUNNING):
+    """Waiting ended before the run did."""
 
 
-class StillRunning(FerryError):
-    code = "still_running"
-    exit_code = STILL_RUNNING
+class OutputRefused(FerryError, code="output_refused", exit_code=USAGE):
+    """There is nowhere sensible to write to."""
 
 
-class OutputRefused(FerryError):
-    code = "output_refused"
-    exit_code = USAGE
+class ChecksFailed(FerryError, code="checks_failed"):
+    """`ferry doctor` found something."""
 
 
-class ChecksFailed(FerryError):
-    code = "checks_failed"
+class PlaceUnusable(FerryError, code="place_unusable", exit_code=USAGE):
+    """`ferry s3`: source or destination cannot be what was asked for."""
 
 
-class PipeClosed(FerryError):
-    """Nobody reads stdout any more. A run that was followed goes on."""
-
-    code = "pipe_closed"
-    exit_code = PIPE_CLOSED
+class S5cmdMissing(FerryError, code="s5cmd_missing", exit_code=CONFIGURATION):
+    """--use-s5cmd, and there is no s5cmd."""
 
 
-class Interrupted(FerryError):
-    """``exit_code`` is 143 after SIGTERM, as a shell has it."""
+class ObjectsFailed(FerryError, code="objects_failed"):
+    """`ferry s3`: some paths failed; ``details`` list them beside what went well."""
 
-    code = "interrupted"
-    exit_code = INTERRUPTED
+
+class NothingFound(FerryError, code="nothing_found"):
+    """`ferry s3`: there is nothing to list."""
+
+
+class PipeClosed(FerryError, code="pipe_closed", exit_code=PIPE_CLOSED):
+    """Nobody reads stdout any more, as after `head`. A run that was followed goes on."""
+
+
+class Interrupted(FerryError, code="interrupted", exit_code=INTERRUPTED):
+    """Ctrl-C or SIGTERM, after which the exit code is 143, as a shell has it."""
 
 
 class Terminated(KeyboardInterrupt):

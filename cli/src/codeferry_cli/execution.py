@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.phases import Timeline, advance
-from codeferry_cli.stage import DeployedStage
 
 RUNNING = ("RUNNING", "PENDING_REDRIVE")
 

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import FAILED, Interrupted, StillRunning
 from codeferry_cli.execution import Execution, describe, read_history, stop
 from codeferry_cli.live_output import LiveOutput
-from codeferry_cli.options import Waiting
+from codeferry_cli.options.groups import Waiting
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
-from codeferry_cli.progress import Progress
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_view import MOST_ROWS, outcome_line
-from codeferry_cli.stage import DeployedStage
+from codeferry_cli.terminal.progress import Progress
 from codeferry_contracts import formatting
 from codeferry_contracts.report import Outcome
 

@@ -12,23 +12,23 @@ from typing import Any
 
 from codeferry_cli import packing_view, reach
 from codeferry_cli.archive import Prepared
-from codeferry_cli.aws import Aws
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.ending import conclude
 from codeferry_cli.errors import ExpectationUnmet
 from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.logs import CLOCK_MS, LogTail
-from codeferry_cli.options import Access, Waiting
-from codeferry_cli.output import RAW, Output
+from codeferry_cli.options.groups import Waiting
 from codeferry_cli.packing import find_root
-from codeferry_cli.progress import Progress, progress
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.request import build_request
 from codeferry_cli.run_options import RunOptions
 from codeferry_cli.signing import sign_request
-from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
+from codeferry_cli.terminal.output import RAW, Output, contacting_aws
+from codeferry_cli.terminal.progress import Progress, progress
 from codeferry_cli.upload import send, sent_json
 from codeferry_cli.variables import Variables, lent
 from codeferry_contracts.layout import archive_key, environment_key
@@ -167,7 +167,7 @@ def _launch(
     plan: Launch, access: Access, waiting: Waiting, output: Output, show: bool | None
 ) -> None:
     """Upload, start, follow, and say how it went."""
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     reached = reach.require(stage, plan.request.target, output)
     if plan.workflow == SYNC:
         reach.warn_of_anothers(stage, reached, plan.request, output)

@@ -9,7 +9,7 @@ from codeferry_cli.logs import LogTail
 from codeferry_cli.report_view import MOST_ROWS
 
 if TYPE_CHECKING:
-    from codeferry_cli.progress import Progress
+    from codeferry_cli.terminal.progress import Progress
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_magenta")
 

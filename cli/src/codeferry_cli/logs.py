@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import LogsMissing
 from codeferry_cli.execution import Execution, describe
 from codeferry_cli.log_lines import OUTPUTS, CommandLines, Line, owner, settled, stream_name
 from codeferry_cli.record import RunRecord
-from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.names import SCRIPT
 from codeferry_contracts.report import CommandRecord
 

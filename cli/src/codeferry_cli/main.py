@@ -13,7 +13,7 @@ import click
 
 from codeferry_cli import errors
 from codeferry_cli.commands import ferry
-from codeferry_cli.output import print_document, print_error
+from codeferry_cli.terminal.output import print_document, print_error
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import harmless
 
@@ -21,9 +21,9 @@ from codeferry_contracts.escaping import harmless
 def main() -> None:
     """Entry point of ``ferry``."""
     _open_closed_streams()
-    _print_any_name()
+    _escape_unprintable()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_printed(sys.argv[1:]))
+    sys.exit(_run_and_flush(sys.argv[1:]))
 
 
 def _terminate(*_: object) -> None:
@@ -33,10 +33,10 @@ def _terminate(*_: object) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; the exit code of behaviour.md's table."""
+    """Run one command line; its exit code is one of errors.py's."""
     try:
         result = ferry.main(
-            args=list(arguments), prog_name="ferry", standalone_mode=False, color=_coloured()
+            args=list(arguments), prog_name="ferry", standalone_mode=False, color=_want_colours()
         )
     except click.UsageError as error:
         return _usage(error, arguments)
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _usage(error: click.UsageError, arguments: Sequence[str]) -> int:
-    if _json_asked(arguments):
+    if _wants_json(arguments):
         command = error.ctx.command_path if error.ctx else "ferry"
         hint = f"See '{command} --help'."
         asked = CodeferryError(error.format_message(), hint=hint, code="usage")
@@ -75,7 +75,7 @@ def _fail(error: CodeferryError, arguments: Sequence[str]) -> int:
         import traceback
 
         click.echo(harmless(traceback.format_exc()), err=True)
-    if _json_asked(arguments):
+    if _wants_json(arguments):
         print_document(errors.answer(error))
     else:
         print_error(error)
@@ -100,7 +100,7 @@ def _as_defect(error: Exception) -> errors.FerryError:
     )
 
 
-def _coloured() -> bool | None:
+def _want_colours() -> bool | None:
     """Whether to print colours: as NO_COLOR (no-color.org), FORCE_COLOR (force-color.org) and a
     terminal that has none say, in this order; None is: on terminals."""
     if os.environ.get("NO_COLOR"):
@@ -110,14 +110,14 @@ def _coloured() -> bool | None:
     return False if os.environ.get("TERM") in ("dumb", "unknown") else None
 
 
-def _own(arguments: Sequence[str]) -> Sequence[str]:
+def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
     """The arguments before ``--``: what follows belongs to someone else."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _json_asked(arguments: Sequence[str]) -> bool:
+def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether ``--json`` was typed, known even where the command line does not parse."""
-    own = _own(arguments)
+    own = _before_dashes(arguments)
     return (
         "--json" in own
         or "--output=json" in own
@@ -126,8 +126,10 @@ def _json_asked(arguments: Sequence[str]) -> bool:
 
 
 def _verbosity(arguments: Sequence[str]) -> int:
-    short = sum(len(a) - 1 for a in _own(arguments) if a.startswith("-v") and not a.strip("-v"))
-    return short + sum(argument == "--verbose" for argument in _own(arguments))
+    short = sum(
+        len(a) - 1 for a in _before_dashes(arguments) if a.startswith("-v") and not a.strip("-v")
+    )
+    return short + sum(argument == "--verbose" for argument in _before_dashes(arguments))
 
 
 def _open_closed_streams() -> None:
@@ -138,7 +140,7 @@ def _open_closed_streams() -> None:
             setattr(sys, name, nowhere)
 
 
-def _printed(arguments: Sequence[str]) -> int:
+def _run_and_flush(arguments: Sequence[str]) -> int:
     """``run``, and what it printed has arrived; no traceback where stdout is full or closed."""
     try:
         code = run(arguments)
@@ -151,7 +153,7 @@ def _printed(arguments: Sequence[str]) -> int:
     return code
 
 
-def _print_any_name() -> None:
+def _escape_unprintable() -> None:
     """A file name that the locale cannot spell is printed escaped instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

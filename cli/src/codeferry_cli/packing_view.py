@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from codeferry_cli.output import Output
 from codeferry_cli.packing import ignored
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts import formatting
-from codeferry_contracts.archive import Entry
 from codeferry_contracts.escaping import one_line
 
 if TYPE_CHECKING:
     from codeferry_cli.archive import Packed, Prepared
+    from codeferry_contracts.archive import Entry
 
 _MOST_SHOWN = 10
 

@@ -8,15 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.aws_problems import explain
-from codeferry_cli.diagnosis import ask_check_function
+from codeferry_cli.aws.errors import explain
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, ask_check_function, find_stage
 from codeferry_cli.errors import USAGE, AccessProblem, NoInstances, exit_code
 from codeferry_cli.here import who
-from codeferry_cli.options import Access
-from codeferry_cli.output import Output
 from codeferry_cli.releases import given
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts import formatting
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import one_line
@@ -106,7 +104,9 @@ def rehearse(access: Access, target: str, output: Output) -> dict[str, Any] | No
     """For ``--dry-run``: every instance, as data. It asks nothing that has to be there, so that
     it also works without AWS: then None, and it is said why. Raises NoInstances."""
     what = f"Not asked which instances {target} reaches"
-    reach = tolerant(access, output, what, lambda: ask(find_stage(Aws(access)), target))
+    reach = tolerant(
+        access, output, what, lambda: ask(find_stage(Aws(access), contacting_aws), target)
+    )
     if reach is None:
         return None
     _raise_or_tell(reach, output.line, each=True)

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from codeferry_cli.stage import DeployedStage
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.report import CommandRecord, Outcome, Report
 

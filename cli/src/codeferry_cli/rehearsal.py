@@ -8,7 +8,7 @@ from typing import Any
 
 from codeferry_cli import packing_view
 from codeferry_cli.archive import Prepared, measure
-from codeferry_cli.output import Output
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts import formatting
 from codeferry_contracts.cost import estimate_run, nat_usd
 from codeferry_contracts.escaping import one_line

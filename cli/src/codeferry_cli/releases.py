@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import ReleaseNotFound
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import Run, runs_of_project
-from codeferry_cli.stage import DeployedStage
 from codeferry_contracts import formatting
 
 MOST_RUNS = 100  # whose reports are read: each costs two calls

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import PageMissing
 from codeferry_cli.execution import Execution
 from codeferry_cli.record import RunRecord
-from codeferry_cli.stage import DeployedStage
 
 
 def open_page(stage: DeployedStage, execution: Execution) -> Path:

@@ -6,8 +6,8 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 
-from codeferry_cli.output import Output
-from codeferry_cli.table import Cell, Column, Row
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.table import Cell, Column, Row
 from codeferry_contracts import formatting
 from codeferry_contracts.escaping import as_drawn, one_line
 from codeferry_contracts.names import ROLLBACK, SCRIPT

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import click
 
-from codeferry_cli.options import Decorator, gathered, option
-from codeferry_cli.params import BAKE, DURATION, WAVES, WORDS
+from codeferry_cli.options.groups import Decorator, option, option_group
+from codeferry_cli.options.types import BAKE, DURATION, WAVES, WORDS
 from codeferry_cli.variables import Variables, parse_variables
 from codeferry_contracts.request import Rollout
 
@@ -90,7 +90,7 @@ _ROLLOUT = (
     ),
 )
 
-push_options = gathered(
+push_options = option_group(
     "run",
     RunOptions,
     _timeout("Of the work on each instance, such as 90, 15m, 2h."),
@@ -99,14 +99,14 @@ push_options = gathered(
     *_RELEASE,
 )
 
-rollback_options = gathered(
+rollback_options = option_group(
     "run",
     RunOptions,
     _timeout("Of the work on each instance, such as 90, 15m, 2h."),
     *_LIMITS,
 )
 
-command_options = gathered(
+command_options = option_group(
     "run",
     RunOptions,
     _timeout("Of the command on each instance, such as 90, 15m, 2h; without it 48 h."),
@@ -115,7 +115,7 @@ command_options = gathered(
     *_RELEASE,
 )
 
-script_options = gathered(
+script_options = option_group(
     "run",
     RunOptions,
     _timeout("Of the script on each instance, such as 90, 15m, 2h.  [default: 5m]"),

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import RunNotFound
 from codeferry_cli.execution import Execution, describe
 from codeferry_cli.here import Here, here, who
-from codeferry_cli.output import Output
-from codeferry_cli.stage import DeployedStage
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.layout import INBOX_PREFIX
 from codeferry_contracts.names import ROLLBACK, SYNC, slug
 from codeferry_contracts.request import StartedBy

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from codeferry_cli.errors import ScriptRefused
-from codeferry_cli.words import is_text
+from codeferry_cli.options.types import is_text
 
 _FIRST_BYTES = 4096
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from codeferry_cli.stage import DeployedStage
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_contracts import signing
 from codeferry_contracts.names import SYNC
 from codeferry_contracts.request import RunRequest, Signature

@@ -6,9 +6,9 @@ import json
 import time
 from collections.abc import Callable
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.execution import describe
-from codeferry_cli.stage import DeployedStage
 from codeferry_contracts.names import SYNC
 from codeferry_contracts.request import RunRequest
 

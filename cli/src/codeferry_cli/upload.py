@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from codeferry_cli import packing_view
 from codeferry_cli.archive import BeforeEnd, Packed, Prepared, pack_into
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import Interrupted
-from codeferry_cli.progress import Progress
-from codeferry_cli.s3.options import Server
-from codeferry_cli.s3.server import open_s3
-from codeferry_cli.stage import DeployedStage
+from codeferry_cli.s3.client import Server, open_s3
+from codeferry_cli.terminal.progress import Progress
 from codeferry_contracts import formatting
 from codeferry_contracts.request import Archive
 

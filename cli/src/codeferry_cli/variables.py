@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import VariableRefused
-from codeferry_cli.stage import DeployedStage
-from codeferry_cli.words import is_text
+from codeferry_cli.options.types import is_text
 from codeferry_contracts.layout import environment_key
 from codeferry_contracts.request import Environment
 

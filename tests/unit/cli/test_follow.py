@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from codeferry_cli import execution
-from codeferry_cli.aws import Aws
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.errors import StillRunning
 from codeferry_cli.execution import read_history
 from codeferry_cli.follow import Follower
 from codeferry_cli.live_output import LiveOutput
 from codeferry_cli.logs import LogTail
-from codeferry_cli.options import Access
 from codeferry_cli.phases import NOTHING_YET
-from codeferry_cli.progress import PlainProgress
 from codeferry_cli.record import RunRecord
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.progress import PlainProgress
 from codeferry_cli.upload import _Meter
 from codeferry_contracts.names import SYNC
 from tests.unit.cli.stage_function import outcome

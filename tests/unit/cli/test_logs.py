@@ -16,12 +16,11 @@ from typing import Any
 import pytest
 
 from codeferry_cli import logs
-from codeferry_cli.aws import Aws
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.log_lines import CommandLines, Line, Throttle
 from codeferry_cli.logs import LogTail, follow_lines
-from codeferry_cli.options import Access
 from codeferry_cli.runs import find_run
-from codeferry_cli.stage import DeployedStage, find_stage
 
 ONE, TWO = "i-00000000000000001", "i-00000000000000002"
 

@@ -17,16 +17,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from codeferry_cli import archive, reach, upload
+from codeferry_cli.aws.session import Access
+from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands import ferry as ferry_group
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.here import started_by
-from codeferry_cli.options import Access, Packing
-from codeferry_cli.progress import PlainProgress
+from codeferry_cli.options.groups import Packing
 from codeferry_cli.rehearsal import _price_line, price
-from codeferry_cli.stage import find_stage
 from codeferry_cli.start import await_arrival
+from codeferry_cli.terminal.progress import PlainProgress
 from codeferry_contracts.formatting import FLAGS
-from codeferry_contracts.request_schema import SCHEMA
+from codeferry_contracts.request import SCHEMA
 
 
 def run_id_in(text: str) -> str:
@@ -437,7 +438,7 @@ def test_ctrl_c_while_the_run_is_awaited_says_that_it_will_start(world: Any) -> 
 
 
 def upload_aws() -> Any:
-    from codeferry_cli.aws import Aws
+    from codeferry_cli.aws.session import Aws
 
     return Aws(Access(stage="local"))
 

@@ -11,10 +11,10 @@ import pytest
 from codeferry_cli import reach, releases
 from codeferry_cli.errors import ReleaseNotFound
 from codeferry_cli.execution import Execution
-from codeferry_cli.output import Output
 from codeferry_cli.reach import Reach, warn_of_anothers
 from codeferry_cli.releases import Given, find_release, list_releases
 from codeferry_cli.runs import Run
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.request import Archive, RunRequest, StartedBy
 from tests.unit.cli.stage_function import DIGEST, IDS
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codeferry_cli import report_view
-from codeferry_cli.output import Output
+from codeferry_cli.terminal.output import Output
 
 DIGEST = "ab" * 32
 

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from codeferry_cli.diagnosis import _signing
-from codeferry_cli.options import Access
+from codeferry_cli.aws.doctor import _signing
+from codeferry_cli.aws.session import Access
 from codeferry_cli.signing import VALID_SECONDS, sign_request
 from codeferry_contracts import signing
 from codeferry_contracts.names import SCRIPT, SYNC

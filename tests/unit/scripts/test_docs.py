@@ -5,7 +5,7 @@ import re
 import click
 import pytest
 
-from codeferry_cli.config import KEYS
+from codeferry_cli.options.config import KEYS
 from scripts.commands_page import commands
 from scripts.docs import DOCS, _parameters, pages
 

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from codeferry_cli import report_view
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import await_report
 from codeferry_cli.errors import NotConfirmed
 from codeferry_cli.execution import Execution, describe, stop
 from codeferry_cli.here import Here, here, who
-from codeferry_cli.options import (
-    Access,
-    access_options,
-    config_option,
-    dry_run_option,
-    project_of_run_option,
-    run_argument,
-    table_options,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.options import groups
 from codeferry_cli.runs import Run, as_run, choose_run, status_word
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.report import Report
 
 
 @click.command(cls=FerryCommand, short_help="Stop a run.")
-@run_argument
+@groups.run_argument
 @click.option("--wait/--no-wait", default=True, help="Wait for what the stopped run reports.")
 @click.option("--yes", is_flag=True, help="Do not ask before another person's run is stopped.")
-@dry_run_option
-@project_of_run_option
-@access_options
-@config_option
-@table_options
+@groups.dry_run_option
+@groups.project_of_run_option
+@groups.access_options
+@groups.config_option
+@groups.table_options
 def cancel(
     run: str,
     wait: bool,
@@ -45,7 +36,6 @@ def cancel(
     dry_run: bool,
     project: str | None,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Stop a run: what it does on instances is cancelled and its archive removed.
@@ -60,7 +50,7 @@ def cancel(
       ferry cancel 20261120-1604 --stage prod
       ferry cancel --dry-run
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     execution = choose_run(stage, run, project, output, running=True)
     if not execution.running:
         _answer(output, execution, "had already ended: {status}", cancelled=False)
@@ -68,18 +58,18 @@ def cancel(
         _answer(output, execution, "would be cancelled; it is {status}", cancelled=False)
     else:
         if not yes and run != execution.run_id:
-            _ask_whose(as_run(execution), here(project), output)
+            _confirm(as_run(execution), here(project), output)
         stop(stage, execution.workflow, execution.run_id, "Cancelled with ferry cancel.")
-        _tell_end(stage, execution, wait, output)
+        _show_outcome(stage, execution, wait, output)
 
 
-def _ask_whose(run: Run, mine: Here, output: Output) -> None:
+def _confirm(run: Run, mine: Here, output: Output) -> None:
     """What was not named in full is stopped unasked only if it is one's own."""
     if mine.is_mine(run.by):
         return
-    run_id, whose = run.execution.run_id, who(run.by) or "somebody whom it does not name"
+    run_id, owner = run.execution.run_id, who(run.by) or "somebody whom it does not name"
     of = f" of {run.project}" if run.project else ""
-    question = f"The run {run_id}{of} was started by {whose}."
+    question = f"The run {run_id}{of} was started by {owner}."
     if sys.stdin.isatty() and not output.json:
         if click.confirm(f"{question} Cancel it?", err=True):
             return
@@ -87,7 +77,7 @@ def _ask_whose(run: Run, mine: Here, output: Output) -> None:
     raise NotConfirmed(question, hint=f"Name it in full: ferry cancel {run_id}\nor add --yes.")
 
 
-def _tell_end(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:
+def _show_outcome(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:
     """What became of the run; it may have ended by itself just before the stop arrived."""
     execution = describe(stage, stopped.workflow, stopped.run_id)
     report = await_report(stage, execution) if wait else None
@@ -108,10 +98,5 @@ def _answer(
     status = status_word(execution.status)
     output.line(f"The run {execution.run_id} {said.format(status=status)}.")
     output.document(
-        {
-            "run_id": execution.run_id,
-            "status": status,
-            "cancelled": cancelled,
-            "report": report,
-        }
+        {"run_id": execution.run_id, "status": status, "cancelled": cancelled, "report": report}
     )

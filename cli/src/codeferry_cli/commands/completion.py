@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.commands.command import FerryCommand
 
 
 @click.command(cls=FerryCommand, short_help="Print the shell completion script.")

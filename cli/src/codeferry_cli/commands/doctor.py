@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.diagnosis import Check, examine
+from codeferry_cli.aws.deep_checks import Check
+from codeferry_cli.aws.doctor import examine
+from codeferry_cli.aws.session import Access
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import CONFIGURATION, FAILED, ChecksFailed
-from codeferry_cli.options import (
-    CONFIG_FILES,
-    CONFIG_PROBLEM,
-    TARGET_VARIABLE,
-    Access,
-    access_options,
-    examined_config_option,
-    output_options,
-)
-from codeferry_cli.output import Output
-from codeferry_cli.params import TARGET
+from codeferry_cli.options import groups
+from codeferry_cli.options.types import TARGET
+from codeferry_cli.terminal.output import Output, contacting_aws
 
 _MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 
 @click.command(cls=FerryCommand, short_help="Find what is missing, and how to fix it.")
-@click.argument("target", type=TARGET, required=False, envvar=TARGET_VARIABLE)
+@click.argument("target", type=TARGET, required=False, envvar=groups.TARGET_VARIABLE)
 @click.option(
     "--deep",
     is_flag=True,
     help="Ask AWS too: policies by IAM's simulator, quotas, VPC endpoints, the clock.",
 )
-@access_options
-@examined_config_option
-@output_options
+@groups.access_options
+@groups.examined_config_option
+@groups.output_options
 @click.pass_context
 def doctor(
-    ctx: click.Context,
-    target: str | None,
-    deep: bool,
-    access: Access,
-    config_file: Path | None,
-    output: Output,
+    ctx: click.Context, target: str | None, deep: bool, access: Access, output: Output
 ) -> None:
     """Check everything a push needs, and say how to fix what is missing.
 
@@ -56,11 +43,11 @@ def doctor(
       ferry doctor all --stage prod --json
     """
     checks = []
-    configured = ctx.meta.get(CONFIG_PROBLEM), ctx.meta.get(CONFIG_FILES, ())
-    for check in examine(access, target, *configured, deep=deep):
+    configured = ctx.meta.get(groups.CONFIG_PROBLEM), ctx.meta.get(groups.CONFIG_FILES, ())
+    for check in examine(access, target, *configured, deep=deep, waiting=contacting_aws):
         checks.append(check)
         _show(check, output)
-    _judge(checks, output)
+    _conclude(checks, output)
 
 
 def _show(check: Check, output: Output) -> None:
@@ -69,7 +56,7 @@ def _show(check: Check, output: Output) -> None:
         output.line(f"    {line}")
 
 
-def _judge(checks: list[Check], output: Output) -> None:
+def _conclude(checks: list[Check], output: Output) -> None:
     answer = {"checks": [check.to_json() for check in checks]}
     failed = [check for check in checks if check.status == "fail"]
     if not failed:

@@ -1,7 +1,8 @@
 """The table of commands, and a group that loads none of them to list them all.
 
 `ferry --help` has to answer at once, so the summaries stand here; a test holds them
-to what the commands say themselves.
+to what the commands say themselves. Another installed package may bring a command (entry
+points ``codeferry.commands``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,42 @@ from dataclasses import dataclass
 
 import click
 
-from codeferry_cli.commands.extension import load_extension
+from codeferry_cli.errors import LocalNotInstalled
+
+ENTRY_POINTS = "codeferry.commands"
+PACKAGE = "codeferry-local"
+
+
+def load_extension(name: str, summary: str) -> click.Command:
+    """The command of that name, or one in its place that says how to get it."""
+    from importlib.metadata import entry_points
+
+    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            command: click.Command = entry_point.load()
+        except ImportError as error:
+            return _absent(name, summary, f"is not installed whole here ({error})")
+        return command
+    return _absent(name, summary, "is not installed here")
+
+
+def _absent(name: str, summary: str, why: str) -> click.Command:
+    """Takes any arguments, so that the answer is how to get the command and not a usage error."""
+    remedy = f"uv pip install {PACKAGE}"
+
+    def refuse() -> None:
+        raise LocalNotInstalled(
+            f"'ferry {name}' needs the package {PACKAGE}, which {why}.",
+            hint=f"Install it beside ferry: {remedy}",
+        )
+
+    return click.Command(
+        name,
+        callback=refuse,
+        help=f"{summary}\n\n\b\nExamples:\n  {remedy}    then: ferry {name}",
+        short_help=summary,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
 
 
 @dataclass(frozen=True)

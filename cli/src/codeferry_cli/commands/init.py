@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.config import FILE_NAME
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import ConfigExists, OutputRefused
-from codeferry_cli.options import dry_run_option, output_options
-from codeferry_cli.output import Output
-from codeferry_cli.sample import sample
+from codeferry_cli.options.config import FILE_NAME, sample
+from codeferry_cli.options.groups import dry_run_option, output_options
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.names import project_name
 
 

@@ -8,46 +8,38 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import click
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import LogsMissing
 from codeferry_cli.execution import Execution
 from codeferry_cli.live_output import Colours
 from codeferry_cli.log_lines import Line, Throttle
 from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
-from codeferry_cli.options import (
-    Access,
-    access_options,
-    config_option,
-    output_options,
-    project_of_run_option,
-    run_argument,
-)
-from codeferry_cli.output import Output
-from codeferry_cli.params import DURATION, INSTANCE
+from codeferry_cli.options import groups
+from codeferry_cli.options.types import DURATION, INSTANCE
 from codeferry_cli.record import RunRecord
 from codeferry_cli.runs import choose_run
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.escaping import coloured
 
 _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
 
 
 @click.command(cls=FerryCommand, short_help="Show what a run printed on its instances.")
-@run_argument
+@groups.run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @click.option(
     "--instance", type=INSTANCE, metavar="ID|NAME", help="Only what this instance printed."
 )
 @click.option("--since", type=DURATION, help="Only what was logged in this time, such as 10m.")
-@project_of_run_option
-@access_options
-@config_option
-@output_options
+@groups.project_of_run_option
+@groups.access_options
+@groups.config_option
+@groups.output_options
 def logs(
     run: str,
     follow: bool,
@@ -55,7 +47,6 @@ def logs(
     since: int | None,
     project: str | None,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Show what a run printed on its instances, as far as CloudWatch Logs keeps it.
@@ -73,9 +64,9 @@ def logs(
     """
     if follow and output.json:
         raise click.UsageError("--json is one document, and -f has no end: leave one of them out.")
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     execution = choose_run(stage, run, project, output)
-    instance = _named(stage, execution, instance)
+    instance = _resolve_instance(stage, execution, instance)
     _require_instance(stage, execution, instance)
     begin = int((time.time() - since) * 1000) if since else 0
     if follow:
@@ -85,12 +76,12 @@ def logs(
     else:
         pages = read_lines(stage, execution, instance, begin)
     if output.json:
-        _document(execution, pages)
+        _print_json(execution, pages)
     else:
-        _tell(execution, pages, output, prefixed=instance is None, follow=follow)
+        _print_lines(execution, pages, output, prefixed=instance is None, follow=follow)
 
 
-def _named(stage: DeployedStage, execution: Execution, typed: str | None) -> str | None:
+def _resolve_instance(stage: DeployedStage, execution: Execution, typed: str | None) -> str | None:
     """The instance that is called so in the run's tables. Raises LogsMissing where several are."""
     if typed is None or typed.startswith("i-"):
         return typed
@@ -118,7 +109,7 @@ def _require_instance(stage: DeployedStage, execution: Execution, instance: str 
         )
 
 
-def _tell(
+def _print_lines(
     execution: Execution,
     pages: Iterable[list[Line]],
     output: Output,
@@ -132,21 +123,21 @@ def _tell(
         lines = [shown for line in page for shown in throttle.of(line)]
         count += len(lines)
         if lines:
-            click.echo("\n".join(_shown(line, colours, prefixed) for line in lines))
+            click.echo("\n".join(_format_line(line, colours, prefixed) for line in lines))
     for line in throttle.rest():
-        click.echo(_shown(line, colours, prefixed))
+        click.echo(_format_line(line, colours, prefixed))
     if not count:
         output.note(f"Nothing is kept of what the run {execution.run_id} printed, if it did.")
 
 
-def _shown(line: Line, colours: Colours, prefixed: bool) -> str:
+def _format_line(line: Line, colours: Colours, prefixed: bool) -> str:
     text = coloured(line.text)
     if not prefixed:
         return text
     return f"{click.style(f'{line.instance} |', fg=colours.of(line.instance))} {text}"
 
 
-def _document(execution: Execution, pages: Iterable[list[Line]]) -> None:
+def _print_json(execution: Execution, pages: Iterable[list[Line]]) -> None:
     """One JSON document of any size: printed only when it is whole, and never all in memory."""
     with tempfile.TemporaryFile("w+", encoding="ascii") as file:
         head = {"success": True, "run_id": execution.run_id}

@@ -9,16 +9,11 @@ import click
 from codeferry_cli import archive, packing_view
 from codeferry_cli.archive import Packed, Prepared
 from codeferry_cli.archive_file import write_file, write_stdout
-from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.options import (
-    Packing,
-    config_option,
-    directory_argument,
-    output_options,
-    packing_options,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.commands.command import FerryCommand
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Packing
 from codeferry_cli.packing import refused
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts import formatting
 from codeferry_contracts.escaping import one_line
 
@@ -26,7 +21,7 @@ _STDOUT = "-"
 
 
 @click.command(cls=FerryCommand, short_help="Make the archive, or list what would be in it.")
-@directory_argument
+@groups.directory_argument
 @click.option(
     "-o",
     "--output-file",
@@ -35,16 +30,11 @@ _STDOUT = "-"
     help="Where to write the archive; - is stdout.  [default: PROJECT.tar.gz]",
 )
 @click.option("--list", "listing", is_flag=True, help="List the files instead of packing them.")
-@packing_options
-@config_option
-@output_options
+@groups.packing_options
+@groups.config_option
+@groups.output_options
 def pack(
-    directory: Path | None,
-    output_file: str | None,
-    listing: bool,
-    packing: Packing,
-    config_file: Path | None,
-    output: Output,
+    directory: Path | None, output_file: str | None, listing: bool, packing: Packing, output: Output
 ) -> None:
     """Make a project's archive, or list what would be in it.
 
@@ -97,7 +87,7 @@ def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
     if output_file == _STDOUT:
         output.note(packing_view.start_line(prepared))
         packed = write_stdout(prepared)
-        _tell(prepared, packed, output, to_stderr=True)
+        _show_packed(prepared, packed, output, to_stderr=True)
         return
     path = Path(output_file or f"{prepared.project}.tar.gz").absolute()
     if not path.parent.is_dir():
@@ -105,14 +95,14 @@ def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
     prepared = prepared.without(path.resolve())
     output.note(packing_view.start_line(prepared))
     packed = write_file(prepared, path)
-    _tell(prepared, packed, output, to_stderr=False)
+    _show_packed(prepared, packed, output, to_stderr=False)
     output.line(f"Wrote {path}")
     if path.resolve().is_relative_to(prepared.selection.root):
         output.note(f"{path.name} lies in the project: packed next time, unless it is ignored.")
     output.document(packing_view.to_json(prepared, packed) | {"path": str(path)})
 
 
-def _tell(prepared: Prepared, packed: Packed, output: Output, *, to_stderr: bool) -> None:
+def _show_packed(prepared: Prepared, packed: Packed, output: Output, *, to_stderr: bool) -> None:
     say = output.note if to_stderr else output.line
     packing_view.show_warnings(prepared, packed, output)
     say(packing_view.end_line(packed))

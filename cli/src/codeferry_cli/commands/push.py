@@ -7,28 +7,22 @@ from pathlib import Path
 import click
 
 from codeferry_cli import archive, packing_view
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options import (
-    Access,
-    Packing,
-    Waiting,
-    directory_argument,
-    packing_options,
-    start_options,
-    target_argument,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Packing, Waiting
 from codeferry_cli.run_options import RunOptions, push_options
+from codeferry_cli.terminal.output import Output
 from codeferry_contracts.names import SYNC
 
 
 @click.command(cls=FerryCommand, short_help="Pack, upload, and carry a project to instances.")
-@target_argument
-@directory_argument
-@packing_options
+@groups.target_argument
+@groups.directory_argument
+@groups.packing_options
 @push_options
-@start_options
+@groups.start_options
 def push(
     target: str,
     directory: Path | None,
@@ -37,7 +31,6 @@ def push(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Pack a project, upload it, and carry it to every instance of TARGET.

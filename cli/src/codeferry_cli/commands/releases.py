@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codeferry_cli import reach
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.here import here, who
-from codeferry_cli.options import (
-    Access,
-    access_options,
-    config_option,
-    option,
-    table_options,
-    target_argument,
-)
-from codeferry_cli.output import Output
-from codeferry_cli.params import PROJECT
+from codeferry_cli.options import groups
+from codeferry_cli.options.types import PROJECT
 from codeferry_cli.releases import Release, list_releases
 from codeferry_cli.report_view import SHORT_RELEASE
-from codeferry_cli.stage import find_stage
-from codeferry_cli.table import Cell, Column, Row
+from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.terminal.table import Cell, Column, Row
 from codeferry_contracts import formatting
 
 _COLUMNS = (
@@ -37,14 +28,12 @@ _COLUMNS = (
 
 
 @click.command(cls=FerryCommand, short_help="List a project's releases on a target.")
-@target_argument
-@option("--project", type=PROJECT, help="The project, instead of this directory's.")
-@access_options
-@config_option
-@table_options
-def releases(
-    target: str, project: str | None, access: Access, config_file: Path | None, output: Output
-) -> None:
+@groups.target_argument
+@groups.option("--project", type=PROJECT, help="The project, instead of this directory's.")
+@groups.access_options
+@groups.config_option
+@groups.table_options
+def releases(target: str, project: str | None, access: Access, output: Output) -> None:
     """List the releases of a project that runs have given to the instances of TARGET.
 
     As the runs' reports say, the newest first. What is older than an instance keeps
@@ -56,7 +45,7 @@ def releases(
       ferry releases gpu-workers --project train --json
       ferry rollback gpu-workers --to 41967ebe10bd
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     asked = reach.ask(stage, target)
     ids = {*asked.reachable, *(o["instance_id"] for o in asked.unreachable)}
     error = asked.error()

@@ -10,42 +10,36 @@ from pathlib import Path
 import click
 
 from codeferry_cli import reach
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany, watched
 from codeferry_cli.here import started_by
-from codeferry_cli.options import (
-    Access,
-    Waiting,
-    directory_argument,
-    option,
-    start_options,
-    target_argument,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Waiting
+from codeferry_cli.options.types import PROJECT, RELEASE, RELEASE_DIGITS
 from codeferry_cli.packing import find_root
-from codeferry_cli.params import PROJECT, RELEASE, RELEASE_DIGITS
-from codeferry_cli.progress import progress
 from codeferry_cli.record import RunRecord
 from codeferry_cli.releases import find_release
 from codeferry_cli.request import build_rollback
 from codeferry_cli.run_options import RunOptions, rollback_options
 from codeferry_cli.runs import choose_run, source
-from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import start
+from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.terminal.progress import progress
 from codeferry_contracts.names import ROLLBACK, new_run_id, project_name
 from codeferry_contracts.request import RunRequest
 from codeferry_contracts.target import parse_target
 
 
 @click.command(cls=FerryCommand, short_help="Make an earlier release current again.")
-@target_argument
-@directory_argument
-@option("--project", type=PROJECT, help="The project, instead of DIR's.")
+@groups.target_argument
+@groups.directory_argument
+@groups.option("--project", type=PROJECT, help="The project, instead of DIR's.")
 @click.option("--to", "release", type=RELEASE, help="This release.  [default: the one before]")
 @rollback_options
-@start_options
+@groups.start_options
 def rollback(
     target: str,
     directory: Path | None,
@@ -55,7 +49,6 @@ def rollback(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Make an earlier release of a project current again on every instance of TARGET.
@@ -73,9 +66,9 @@ def rollback(
       ferry rollback run:20261120-101500-train-1f0c9a2e
     """
     project = project or _project_of(directory)
-    named = None if _names_a_run(target) else project
-    if not _is_in_full(target, release):
-        looked_up = partial(_in_full, target, release, project, access, output)
+    named = None if _is_run(target) else project
+    if not _is_complete(target, release):
+        looked_up = partial(_resolve, target, release, project, access, output)
         target, release = (
             looked_up()
             if not dry_run
@@ -84,23 +77,23 @@ def rollback(
         )
     request = build_rollback(target, named, release, run, started_by(find_root(directory)))
     if dry_run:
-        _rehearse(request, access, output)
+        _dry_run(request, access, output)
     else:
         _roll_back(request, access, waiting, output)
 
 
-def _names_a_run(target: str) -> bool:
+def _is_run(target: str) -> bool:
     """Whether the target says the project already."""
     return parse_target(target).kind in ("run", "wave")
 
 
-def _in_full(
+def _resolve(
     target: str, release: str | None, project: str, access: Access, output: Output
 ) -> tuple[str, str | None]:
     """Target and release as the request has them, from what was typed: a run by the beginning of
     its name or `latest`, a release by its first digits. Asks AWS only where that is needed."""
     typed = parse_target(target)
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     if typed.kind in ("run", "wave"):
         named = choose_run(stage, typed.value, project, output).run_id
         target = f"{typed.kind}:{named}"
@@ -111,7 +104,7 @@ def _in_full(
     return target, release
 
 
-def _is_in_full(target: str, release: str | None) -> bool:
+def _is_complete(target: str, release: str | None) -> bool:
     """Whether nothing has to be looked up: a run's name as ferry makes them, a whole release."""
     typed = parse_target(target)
     named = typed.kind not in ("run", "wave") or source(typed.value) != "console"
@@ -119,7 +112,7 @@ def _is_in_full(target: str, release: str | None) -> bool:
 
 
 def _instances(stage: DeployedStage, target: str) -> set[str]:
-    if _names_a_run(target):
+    if _is_run(target):
         report = RunRecord(stage, parse_target(target).value).report()
         return {o["instance_id"] for o in report["instances"]} if report else set()
     asked = reach.ask(stage, target)
@@ -135,8 +128,8 @@ def _project_of(directory: Path | None) -> str:
     return project_name(find_root(directory).name)
 
 
-def _rehearse(request: RunRequest, access: Access, output: Output) -> None:
-    asks = not _names_a_run(request.target)
+def _dry_run(request: RunRequest, access: Access, output: Output) -> None:
+    asks = not _is_run(request.target)
     instances = reach.rehearse(access, request.target, output) if asks else None
     wanted = f"release {request.release}" if request.release else "the release before"
     output.line(f"Would make {wanted} of {request.project or 'its project'} current again")
@@ -145,7 +138,7 @@ def _rehearse(request: RunRequest, access: Access, output: Output) -> None:
 
 
 def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Output) -> None:
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
     request = reach.understood(request, reach.require(stage, request.target, output))
     with progress() as shown:

@@ -7,35 +7,29 @@ from pathlib import Path
 import click
 
 from codeferry_cli import archive, packing_view
-from codeferry_cli.commands.behind_dashes import CommandBehindDashes
+from codeferry_cli.aws.session import Access
+from codeferry_cli.commands.command import PassThroughCommand
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options import (
-    Access,
-    Packing,
-    Waiting,
-    command_start_options,
-    directory_argument,
-    packing_options,
-    target_argument,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Packing, Waiting
 from codeferry_cli.run_options import RunOptions, command_options, show_option, variables_option
+from codeferry_cli.terminal.output import Output
 from codeferry_cli.variables import Variables
 from codeferry_contracts.names import SYNC
 
 
-@click.command(cls=CommandBehindDashes, short_help="Push a project, then run a command in it.")
-@target_argument
-@directory_argument
-@packing_options
+@click.command(cls=PassThroughCommand, short_help="Push a project, then run a command in it.")
+@groups.target_argument
+@groups.directory_argument
+@groups.packing_options
 @command_options
 @variables_option
 @show_option
-@command_start_options
+@groups.command_start_options
 def run(
     target: str,
     directory: Path | None,
-    behind: tuple[str, ...],
+    pass_through: tuple[str, ...],
     packing: Packing,
     run: RunOptions,
     variables: Variables,
@@ -43,7 +37,6 @@ def run(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Carry a project to every instance of TARGET, then run CMD in the new release there.
@@ -60,6 +53,6 @@ def run(
       ferry run gpu-workers --dry-run -- ./scripts/check.sh
     """
     prepared = archive.prepare(directory, packing)
-    plan = planned(SYNC, target, prepared, run, behind, variables)
+    plan = planned(SYNC, target, prepared, run, pass_through, variables)
     packing_view.show_selection(prepared, output)
     carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.here import who
-from codeferry_cli.options import Access, access_options, config_option, table_options
-from codeferry_cli.output import Output
+from codeferry_cli.options.groups import access_options, config_option, table_options
 from codeferry_cli.report_view import MARKS
 from codeferry_cli.runs import STATUSES, Run, list_runs
-from codeferry_cli.stage import find_stage
-from codeferry_cli.table import Cell, Column, Row
+from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.terminal.table import Cell, Column, Row
 from codeferry_contracts import formatting
 
 # What the id of a run says itself goes first where there is no room: its start, its project.
@@ -38,9 +36,7 @@ _MARKS = {"succeeded": MARKS["succeeded"], "running": ("…", "yellow"), "cancel
 @access_options
 @config_option
 @table_options
-def runs(
-    limit: int, status: str | None, access: Access, config_file: Path | None, output: Output
-) -> None:
+def runs(limit: int, status: str | None, access: Access, output: Output) -> None:
     """List the runs of a stage, newest first, whichever way they were started.
 
     \b
@@ -50,7 +46,7 @@ def runs(
       ferry runs --stage prod --json
       ferry runs --limit 100 --output csv > runs.csv
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     found = list_runs(stage, limit, status)
     if found:
         output.table(_COLUMNS, map(_row, found))

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
-from codeferry_cli.options import (
-    Access,
-    access_options,
-    config_option,
-    dry_run_option,
-    output_options,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.commands.command import FerryCommand
+from codeferry_cli.errors import Interrupted
+from codeferry_cli.options import groups
 from codeferry_cli.s3 import places
-from codeferry_cli.s3.carry import Order, carry
-from codeferry_cli.s3.errors import own_remedies
-from codeferry_cli.s3.listing import show_listing
+from codeferry_cli.s3.client import Server, bucket_remedy, open_s3
 from codeferry_cli.s3.options import (
     Choice,
-    Server,
+    Settings,
+    TransferRequest,
     copy_options,
     list_options,
     recursive_option,
     server_options,
     sync_options,
 )
-from codeferry_cli.s3.server import open_s3
+from codeferry_cli.terminal.output import Output
+from codeferry_cli.terminal.progress import progress
+from codeferry_cli.terminal.transfers import (
+    TransferProgress,
+    show_listing,
+    show_plan,
+    show_result,
+    show_s5cmd_result,
+)
+
+if TYPE_CHECKING:
+    from codeferry_transfer.s3 import S3
+    from codeferry_transfer.transfers import Transfer
 
 _LOCAL = click.Path(path_type=Path)
-
-
-def _hand_over(order: Order, verb: str, source: str, destination: str) -> None:
-    from codeferry_cli.s3.s5cmd import hand_over  # rarely wanted, and takes a while to import
-
-    hand_over(order, verb, source, destination)
 
 
 @click.group(short_help="Parallel transfers: upload, download, sync, list.")
@@ -60,22 +61,7 @@ def s3() -> None:
 @click.argument("destination", metavar="s3://BUCKET/PATH")
 @recursive_option
 @copy_options
-@dry_run_option
-@server_options
-@access_options
-@config_option
-@output_options
-def upload(
-    source: Path,
-    destination: str,
-    recursive: bool,
-    choice: Choice,
-    dry_run: bool,
-    server: Server,
-    access: Access,
-    config_file: Path | None,
-    output: Output,
-) -> None:
+def upload(source: Path, destination: str, recursive: bool, settings: Settings) -> None:
     """Upload SRC to S3, whatever is there already.
 
     A path that ends in / takes the file's own name. Of a directory everything below it goes
@@ -88,14 +74,17 @@ def upload(
       ferry s3 upload ./output s3://bucket/run-7 --recursive --checksum
     """
     to = places.remote(destination)
-    order = Order("upload", str(source), str(to), choice, server, access, dry_run, output)
-    if choice.use_s5cmd:
+    request = TransferRequest("upload", str(source), str(to), settings)
+    if settings.choice.use_s5cmd:
         places.assert_uploadable(source, recursive=recursive)
         to = to.directory if recursive else to
-        _hand_over(order, "cp", f"{source}/" if recursive else str(source), str(to))
+        below = f"{source}/" if recursive else str(source)
+        _transfer_by_s5cmd(request, "cp", below, str(to))
     else:
-        make = partial(places.upload, source=source, to=to, choice=choice, recursive=recursive)
-        carry(order, "Uploading", make)
+        make = partial(
+            places.upload, source=source, to=to, choice=settings.choice, recursive=recursive
+        )
+        _transfer(request, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Download an object, or all below with --recursive.")
@@ -103,22 +92,7 @@ def upload(
 @click.argument("destination", metavar="[DEST]", type=click.Path(), default=".")
 @recursive_option
 @copy_options
-@dry_run_option
-@server_options
-@access_options
-@config_option
-@output_options
-def download(
-    source: str,
-    destination: str,
-    recursive: bool,
-    choice: Choice,
-    dry_run: bool,
-    server: Server,
-    access: Access,
-    config_file: Path | None,
-    output: Output,
-) -> None:
+def download(source: str, destination: str, recursive: bool, settings: Settings) -> None:
     """Download from S3 to DEST, by default here.
 
     A DEST that ends in / is a directory, also one that is not there yet.
@@ -132,16 +106,20 @@ def download(
       ferry s3 download s3://bucket/run-7 ./output --recursive --include '*.csv'
     """
     place = places.remote(source)
-    order = Order("download", str(place), destination, choice, server, access, dry_run, output)
-    if choice.use_s5cmd:
+    request = TransferRequest("download", str(place), destination, settings)
+    if settings.choice.use_s5cmd:
         below = f"{place.directory}*" if recursive else str(place)
         to = f"{destination}/" if recursive else str(places.file_for(place, destination))
-        _hand_over(order, "cp", below, to)
+        _transfer_by_s5cmd(request, "cp", below, to)
     else:
         make = partial(
-            places.download, source=place, to=destination, choice=choice, recursive=recursive
+            places.download,
+            source=place,
+            to=destination,
+            choice=settings.choice,
+            recursive=recursive,
         )
-        carry(order, "Downloading", make)
+        _transfer(request, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Make one side like the other.")
@@ -153,21 +131,7 @@ def download(
     help="up: S3 becomes like DIR. down: DIR becomes like S3.",
 )
 @sync_options
-@dry_run_option
-@server_options
-@access_options
-@config_option
-@output_options
-def sync(
-    sides: tuple[str, str],
-    direction: str,
-    choice: Choice,
-    dry_run: bool,
-    server: Server,
-    access: Access,
-    config_file: Path | None,
-    output: Output,
-) -> None:
+def sync(sides: tuple[str, str], direction: str, settings: Settings) -> None:
     """Carry what is missing, of another size, or newer; with --checksum what differs.
 
     The two may stand in either order: --direction says which is the source. With --delete
@@ -184,16 +148,15 @@ def sync(
     local, place = places.local_and_remote(sides)
     here, there = str(local), str(place.directory)
     source, destination = (here, there) if up else (there, here)
-    order = Order(f"sync {direction}", source, destination, choice, server, access, dry_run, output)
-    if choice.use_s5cmd:
+    request = TransferRequest(f"sync {direction}", source, destination, settings)
+    if settings.choice.use_s5cmd:
         ends = (f"{here}/", there) if up else (f"{there}*", f"{here}/")
-        _hand_over(order, "sync", *ends)
+        _transfer_by_s5cmd(request, "sync", *ends)
     elif up:
-        carry(order, "Uploading", partial(places.sync_up, source=local, to=place, choice=choice))
+        _transfer(request, partial(places.sync_up, source=local, to=place, choice=settings.choice))
     else:
-        carry(
-            order, "Downloading", partial(places.sync_down, source=place, to=local, choice=choice)
-        )
+        make = partial(places.sync_down, source=place, to=local, choice=settings.choice)
+        _transfer(request, make)
 
 
 @s3.command("list", cls=FerryCommand, short_help="List objects.")
@@ -201,17 +164,11 @@ def sync(
 @click.option("--one-level", is_flag=True, help="Only this level: its objects and directories.")
 @list_options
 @server_options
-@access_options
-@config_option
-@output_options
+@groups.access_options
+@groups.config_option
+@groups.output_options
 def list_(
-    location: str,
-    one_level: bool,
-    choice: Choice,
-    server: Server,
-    access: Access,
-    config_file: Path | None,
-    output: Output,
+    location: str, one_level: bool, choice: Choice, server: Server, access: Access, output: Output
 ) -> None:
     """List every object at the path and below it: size, time, key.
 
@@ -225,5 +182,38 @@ def list_(
 
     place = places.remote(location)
     meant = Selection(choice.includes, choice.excludes)
-    with own_remedies():
-        show_listing(open_s3(Aws(access), server), place, meant, output, one_level=one_level)
+    with bucket_remedy():
+        pages = places.list_pages(open_s3(Aws(access), server), place, one_level=one_level)
+        show_listing(pages, place, meant, output)
+
+
+def _transfer(request: TransferRequest, make: Callable[[S3], Transfer]) -> None:
+    """Do what ``make`` plans, or show it. Raises ObjectsFailed, Interrupted."""
+    settings, output = request.settings, request.settings.output
+    s3 = open_s3(Aws(settings.access), settings.server)
+    try:
+        with bucket_remedy():
+            transfer = make(s3)
+            if settings.dry_run:
+                show_plan(transfer.plan(), transfer.summary, output, request.facts)
+                return
+            with progress() as shown:
+                doing = "Uploading" if request.is_upload else "Downloading"
+                meter = TransferProgress(doing, transfer.summary, shown)
+                transfer.run(meter)
+            show_result(transfer.summary, meter.seconds, output, request.facts)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "Interrupted: what was complete stays, nothing unfinished is left behind."
+        ) from stop
+    finally:
+        s3.close()
+
+
+def _transfer_by_s5cmd(request: TransferRequest, verb: str, source: str, destination: str) -> None:
+    from codeferry_cli.s3 import s5cmd  # rarely wanted, and takes a while to import
+
+    aws, output = Aws(request.settings.access), request.settings.output
+    command = s5cmd.command_line(request, aws, verb, source, destination)
+    output.detail(" ".join(command))
+    show_s5cmd_result(s5cmd.run(command, aws), output, request.facts)

@@ -8,29 +8,24 @@ import click
 
 from codeferry_cli import packing_view
 from codeferry_cli.archive import Prepared
-from codeferry_cli.commands.behind_dashes import BehindDashes
+from codeferry_cli.aws.session import Access
+from codeferry_cli.commands.command import PassThrough
 from codeferry_cli.errors import ScriptRefused
 from codeferry_cli.launch import carry_out, planned
-from codeferry_cli.options import (
-    Access,
-    Waiting,
-    command_start_options,
-    option,
-    script_argument,
-    target_argument,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Waiting
 from codeferry_cli.packing import FILES, select_script
 from codeferry_cli.run_options import RunOptions, script_options, show_option, variables_option
 from codeferry_cli.script_check import require_files, require_script
+from codeferry_cli.terminal.output import Output
 from codeferry_cli.variables import Variables
 from codeferry_contracts.names import SCRIPT, project_name
 
 
-@click.command(cls=BehindDashes, short_help="Run a script, with supporting files, on instances.")
-@target_argument
-@script_argument
-@option(
+@click.command(cls=PassThrough, short_help="Run a script, with supporting files, on instances.")
+@groups.target_argument
+@groups.script_argument
+@groups.option(
     "--files",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -47,11 +42,11 @@ from codeferry_contracts.names import SCRIPT, project_name
 @script_options
 @variables_option
 @show_option
-@command_start_options
+@groups.command_start_options
 def script(
     target: str,
     script: Path,
-    behind: tuple[str, ...],
+    pass_through: tuple[str, ...],
     files: Path | None,
     no_files: bool,
     allow_secrets: tuple[str, ...],
@@ -61,7 +56,6 @@ def script(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Run SCRIPT on every instance of TARGET, in a directory of its own that is removed.
@@ -78,7 +72,7 @@ def script(
     """
     require_script(script)
     prepared = _prepare(script, _supporting(script, files, no_files), allow_secrets)
-    plan = planned(SCRIPT, target, prepared, run, (script.name, *behind), variables)
+    plan = planned(SCRIPT, target, prepared, run, (script.name, *pass_through), variables)
     packing_view.show_selection(prepared, output, of_project=False)
     carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)
 

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codeferry_cli import report_view
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import cause_of_death
 from codeferry_cli.execution import read_history
 from codeferry_cli.here import who
-from codeferry_cli.options import (
-    Access,
-    access_options,
-    config_option,
-    project_of_run_option,
-    run_argument,
-    table_options,
-)
-from codeferry_cli.output import Output
+from codeferry_cli.options import groups
 from codeferry_cli.phases import NOTHING_YET, Timeline, label
 from codeferry_cli.record import RunRecord
 from codeferry_cli.report_page import open_page
 from codeferry_cli.runs import Run, as_run, choose_run
-from codeferry_cli.stage import DeployedStage, find_stage
+from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts import formatting
 from codeferry_contracts.report import Outcome
 
 
 @click.command(cls=FerryCommand, short_help="Show how a run went or is going.")
-@run_argument
+@groups.run_argument
 @click.option("--open", "show_page", is_flag=True, help="Open the report's page in the browser.")
-@project_of_run_option
+@groups.project_of_run_option
 @click.option("--all", "everybody", is_flag=True, help="Every instance, however many.")
-@access_options
-@config_option
-@table_options
+@groups.access_options
+@groups.config_option
+@groups.table_options
 def status(
-    run: str,
-    show_page: bool,
-    project: str | None,
-    everybody: bool,
-    access: Access,
-    config_file: Path | None,
-    output: Output,
+    run: str, show_page: bool, project: str | None, everybody: bool, access: Access, output: Output
 ) -> None:
     """Show how a run went or is going.
 
@@ -61,7 +46,7 @@ def status(
       ferry status latest --all
       ferry status latest --json
     """
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     execution = choose_run(stage, run, project, output)
     if show_page:
         path = open_page(stage, execution)

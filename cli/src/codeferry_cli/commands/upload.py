@@ -11,25 +11,18 @@ import click
 
 from codeferry_cli import archive, packing_view, reach
 from codeferry_cli.archive import BeforeEnd, Prepared
-from codeferry_cli.aws import Aws
-from codeferry_cli.commands.ferry_command import FerryCommand
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.stage import DeployedStage, find_stage
+from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.ending import conclude
 from codeferry_cli.follow import accompany
-from codeferry_cli.options import (
-    Access,
-    Packing,
-    Waiting,
-    directory_argument,
-    packing_options,
-    start_options,
-    target_argument,
-)
-from codeferry_cli.output import Output
-from codeferry_cli.progress import progress
+from codeferry_cli.options import groups
+from codeferry_cli.options.groups import Packing, Waiting
 from codeferry_cli.rehearsal import rehearse
 from codeferry_cli.signing import sign_request
-from codeferry_cli.stage import DeployedStage, find_stage
 from codeferry_cli.start import await_arrival
+from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.terminal.progress import progress
 from codeferry_cli.upload import send, sent_json
 from codeferry_contracts.archive import Summary
 from codeferry_contracts.layout import inbox_key, signature_key
@@ -40,10 +33,10 @@ from codeferry_contracts.request import Archive, RunRequest
 @click.command(
     cls=FerryCommand, short_help="Pack and upload to the inbox; the arrival starts the run."
 )
-@target_argument
-@directory_argument
-@packing_options
-@start_options
+@groups.target_argument
+@groups.directory_argument
+@groups.packing_options
+@groups.start_options
 def upload(
     target: str,
     directory: Path | None,
@@ -51,7 +44,6 @@ def upload(
     waiting: Waiting,
     dry_run: bool,
     access: Access,
-    config_file: Path | None,
     output: Output,
 ) -> None:
     """Pack a project and upload it to the inbox of TARGET; its arrival starts the run.
@@ -79,7 +71,7 @@ def upload(
 def _upload(
     prepared: Prepared, target: str, key: str, access: Access, waiting: Waiting, output: Output
 ) -> None:
-    stage = find_stage(Aws(access))
+    stage = find_stage(Aws(access), contacting_aws)
     reach.require(stage, target, output)
     with progress() as shown:
         sent = send(stage, prepared, key, shown, _signing(stage, target, prepared.project, key))
@@ -96,14 +88,14 @@ def _upload(
 def _signing(stage: DeployedStage, target: str, project: str, key: str) -> BeforeEnd:
     """What lays the signature beside the upload, before that is there and starts its run."""
 
-    def lay(sha256: str, summary: Summary) -> None:
+    def put_signature(sha256: str, summary: Summary) -> None:
         request = RunRequest(Archive(key), target, project)
         signature = sign_request(stage, SYNC, request, archive=sha256, digest=summary.digest)
         if signature:
             body = json.dumps(signature.to_json()).encode()
             stage.s3.put_object(Bucket=stage.bucket, Key=signature_key(key), Body=body)
 
-    return lay
+    return put_signature
 
 
 def _upload_name(project: str) -> str:

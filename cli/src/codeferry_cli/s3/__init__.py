@@ -1,1 +1,1 @@
-"""What `ferry s3` needs beside the engine: options, progress, answers, and s5cmd."""
+"""`ferry s3`: its options, its places, its client, and s5cmd. Prints nothing."""

@@ -1,4 +1,4 @@
-"""The options of `ferry s3`, gathered into values as those of the other commands are."""
+"""The options of `ferry s3`, and the values they make."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codeferry_cli.options import gathered, option
+from codeferry_cli.aws.session import Access
+from codeferry_cli.options.groups import (
+    Decorator,
+    access_options,
+    config_option,
+    dry_run_option,
+    option,
+    option_group,
+    output_options,
+)
+from codeferry_cli.s3.client import Server
+from codeferry_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from codeferry_transfer.transfers import Options
-
-
-@dataclass(frozen=True)
-class Server:
-    """How S3 is reached, beyond what the AWS configuration says."""
-
-    endpoint_url: str | None = None
-    expected_owner: str | None = None
-    request_payer: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,37 @@ class Choice:
         )
 
 
-server_options = gathered(
+@dataclass(frozen=True)
+class Settings:
+    """All that the options of a transfer say."""
+
+    choice: Choice
+    server: Server
+    access: Access
+    dry_run: bool
+    output: Output
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """A transfer as one of the commands was asked for it."""
+
+    operation: str
+    source: str
+    destination: str
+    settings: Settings
+
+    @property
+    def is_upload(self) -> bool:
+        return self.operation in ("upload", "sync up")
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What every ``--json`` answer repeats."""
+        return {"operation": self.operation, "source": self.source, "destination": self.destination}
+
+
+server_options = option_group(
     "server",
     Server,
     option("--endpoint-url", metavar="URL", help="Another S3 than AWS's."),
@@ -72,7 +104,7 @@ _SELECTING = (
         help="Not these, even if included; 'name' is also all below it; repeatable.",
     ),
 )
-_CARRYING = (
+_TRANSFERRING = (
     click.option("--checksum", is_flag=True, help="Compare contents, and carry only what differs."),
     click.option(
         "--concurrency",
@@ -89,9 +121,17 @@ _DELETING = (
     ),
 )
 
-copy_options = gathered("choice", Choice, *_SELECTING, *_CARRYING)
-sync_options = gathered("choice", Choice, *_SELECTING, *_CARRYING, *_DELETING)
-list_options = gathered("choice", Choice, *_SELECTING)
+_EVERYWHERE = (dry_run_option, server_options, access_options, config_option, output_options)
+
+
+def _settings(*choosing: Decorator) -> Decorator:
+    choice = option_group("choice", Choice, *choosing)
+    return option_group("settings", Settings, choice, *_EVERYWHERE)
+
+
+copy_options = _settings(*_SELECTING, *_TRANSFERRING)
+sync_options = _settings(*_SELECTING, *_TRANSFERRING, *_DELETING)
+list_options = option_group("choice", Choice, *_SELECTING)
 recursive_option = click.option(
     "-r", "--recursive", is_flag=True, help="A whole directory, with all that is below."
 )

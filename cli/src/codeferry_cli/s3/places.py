@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codeferry_cli.s3.errors import PlaceUnusable
+from codeferry_cli.errors import PlaceUnusable
 from codeferry_cli.s3.options import Choice
 
 if TYPE_CHECKING:
     from codeferry_transfer.location import Location
-    from codeferry_transfer.s3 import S3
+    from codeferry_transfer.s3 import S3, Page
     from codeferry_transfer.transfers import Transfer
 
 UP, DOWN = "up", "down"
@@ -117,8 +118,8 @@ def _assert_exists(source: Path) -> None:
         source.stat()
     except OSError as error:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
-        told = f"There is no {source}." if missing else f"{source}: {error.strerror}."
-        raise PlaceUnusable(told) from error
+        message = f"There is no {source}." if missing else f"{source}: {error.strerror}."
+        raise PlaceUnusable(message) from error
 
 
 def assert_directory(to: Path) -> None:
@@ -138,3 +139,19 @@ def _assert_ordinary(place: Path, hint: str) -> None:
 def _has_objects(s3: S3, directory: Location) -> bool:
     page = next(s3.list_objects(directory.bucket, directory.path))
     return bool(page.objects)
+
+
+def list_pages(s3: S3, place: Location, *, one_level: bool) -> Iterator[Page]:
+    """What is at the place itself, and what is below: never what only begins like it."""
+    from codeferry_transfer.errors import ObjectMissing
+    from codeferry_transfer.s3 import Listed, Page
+
+    if place.name:
+        try:
+            head = s3.head_object(place.bucket, place.path)
+            yield Page([Listed(place.path, head.size, head.modified, head.etag)], [])
+        except ObjectMissing:
+            pass
+    yield from s3.list_objects(
+        place.bucket, place.directory.path, delimiter="/" if one_level else ""
+    )

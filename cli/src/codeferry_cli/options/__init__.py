@@ -1,0 +1,1 @@
+"""Options of commands: their groups, their types, and the configuration file."""

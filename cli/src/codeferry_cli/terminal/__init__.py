@@ -1,0 +1,1 @@
+"""Output for people: lines, tables, progress, and what they show."""
