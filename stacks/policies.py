@@ -12,6 +12,12 @@ from constructs import IConstruct
 from stacks.permissions.roles import Permission
 
 
+def accept_implied_dependencies(stack: Stack, *also: str) -> None:
+    """W3005: the CDK writes a DependsOn beside the reference that implies it."""
+    ignored = {"ignore_checks": ["W3005", *also]}
+    stack.template_options.metadata = {"cfn-lint": {"config": ignored}}
+
+
 def acknowledge(scope: IConstruct, reasons: Mapping[str, str]) -> None:
     """Accept findings of ``scope`` and below it: rule (or ``Rule[finding]``) to reason."""
     for rule, reason in reasons.items():

@@ -1,4 +1,4 @@
-"""Where things lie in the artifact bucket. The one place that spells an S3 key."""
+"""The layout of the artifact bucket: the keys of everything in it, and what a key is of."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ReleaseKeys:
 
 
 def _key_part(target: str) -> str:
-    """A target as one part of a key: itself, or what no target is called, told apart by hash."""
+    """A target as one part of a key: itself, or what no target is called, made unique by a hash."""
     if _PLAIN_TARGET.fullmatch(target):
         return target
     return f"_{slug(target)[:60]}-{hashlib.sha256(target.encode()).hexdigest()[:12]}"

@@ -25,6 +25,11 @@ STAGE_PATTERN = r"^[a-z][a-z0-9-]{0,15}$"
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _LONGEST_PROJECT = 64  # as in the pattern
 RUN_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+# "General purpose bucket naming rules", S3 User Guide; without access point ARNs.
+BUCKET_PATTERN = (
+    r"^(?!xn--|sthree-|\d+(\.\d+){3}$)(?!.*\.\.)"
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)$"
+)
 
 
 def new_run_id(project: str, now: datetime) -> str:

@@ -70,6 +70,28 @@ def test_what_loses_only_punctuation_keeps_its_name(text, name):
     assert names.project_name(text) == names.project_name(name) == name
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("codeferry-prod-models-1-eu-west-1", True),
+        ("a.b", True),
+        ("abc", True),
+        ("ab", False),
+        ("a" * 64, False),
+        ("With_Underscore", False),
+        ("a..b", False),
+        ("192.168.5.4", False),
+        ("xn--bucket", False),
+        ("bucket-s3alias", False),
+        ("-abc", False),
+        ("abc.", False),
+    ],
+)
+def test_a_bucket_is_called_as_s3_allows(name, allowed):
+    """By the rules of the S3 User Guide, so that a wrong name is refused before anything is."""
+    assert bool(re.fullmatch(names.BUCKET_PATTERN, name)) is allowed
+
+
 @pytest.mark.parametrize("name", ["", "Dev", "-x", "a" * 17, "a b", "dev\n"])
 def test_a_stage_that_cannot_be_a_name_is_refused(name):
     """The stage is part of every name in the account."""

@@ -1,4 +1,4 @@
-"""What is watched, and that every alarm reaches somebody who knows what it means."""
+"""Every alarm is about something real and reaches somebody who knows what it means."""
 
 from __future__ import annotations
 

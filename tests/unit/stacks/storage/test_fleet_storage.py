@@ -1,4 +1,4 @@
-"""What is kept for ever, what expires, and who could still delete it."""
+"""Buckets that stay and buckets that expire, and who could still delete them."""
 
 from __future__ import annotations
 
