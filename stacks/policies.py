@@ -31,7 +31,7 @@ def acknowledge_wildcard(scope: IConstruct, resource: str, reason: str) -> None:
 
 
 def _finding_id(value: Any) -> str:
-    """A resolved ARN as cdk-nag spells it in a finding's id."""
+    """A resolved ARN as cdk-nag writes it in a finding's id."""
     if isinstance(value, str):
         return value
     ((function, argument),) = value.items()

@@ -86,7 +86,7 @@ def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
             for prefix, days in layout.LIFETIME_DAYS.items()
         ),
         _expiring("records", layout.RUNS_PREFIX, Duration.days(record_days)),
-        # The kept release of a target is for ever; those before it are the way back.
+        # The last good release of a target stays; those before it are for rollbacks.
         s3.LifecycleRule(
             id="releases",
             prefix=layout.RELEASES_PREFIX,
@@ -102,7 +102,7 @@ def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
 
 def _expiring(id_: str, prefix: str, lifetime: Duration) -> s3.LifecycleRule:
     """Objects that are gone for good a day after their time. Not one rule for all prefixes: of
-    several rules S3 follows the one that deletes sooner, and kept releases must stay longer."""
+    several rules S3 follows the one that deletes sooner, and releases must stay longer."""
     return s3.LifecycleRule(
         id=id_,
         prefix=prefix,

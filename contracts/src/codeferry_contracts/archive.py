@@ -5,7 +5,7 @@ path) alone, so that the same tree is the same release whoever packed it and whi
 compressor wrote the bytes.
 
 An archive is a gzip file of several members: the files; the manifest and checksums;
-and an empty member whose extra field tells where the second begins. Every tar reads
+and an empty member whose extra field holds where the second begins. Every tar reads
 the three as one stream, and a ranged GET of the tail is enough for the manifest. The
 idea is eStargz's footer (github.com/containerd/stargz-snapshotter, docs/estargz.md).
 """

@@ -49,7 +49,7 @@ def inbox_run_id(bucket: str, key: str, version_id: str) -> str:
 
 
 def late_joiners_run_id(project: str, release: str, attempts: Iterable[str]) -> str:
-    """The run id that brings a kept release to late joiners: the same attempts, the same id."""
+    """The run id that brings a release to late joiners: the same attempts, the same id."""
     identity = "\0".join((release, *sorted(attempts))).encode()
     return f"welcome-{slug(project)[:40]}-{hashlib.sha256(identity).hexdigest()[:20]}"
 

@@ -111,14 +111,14 @@ def test_an_inbox_key_names_its_target(target):
     ["inbox/a.tar.gz", "inbox//a.tar.gz", "inbox/t/.tar.gz", "inbox/t/a.zip", "x/t/a.tar.gz", ""],
 )
 def test_a_key_without_target_or_archive_is_refused(key):
-    """An upload in the wrong place is told where uploads go."""
+    """An upload in the wrong place gets to know where uploads go."""
     with pytest.raises(RequestInvalid, match="inbox/<target>"):
         layout.parse_inbox_key(key)
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.xz", ".tgz", ".tar.zst", ".tar.BZ2"])
 def test_an_upload_that_is_named_otherwise_is_called_what_it_is(suffix):
-    """Who uploads another kind of archive to the right place is told which kind goes there."""
+    """Who uploads another kind of archive to the right place gets to know which kind goes there."""
     with pytest.raises(RequestInvalid, match=re.escape(f"is called a {suffix}, and")) as raised:
         layout.parse_inbox_key(f"inbox/demo/project{suffix}")
     assert "inbox/<target>/<name>.tar.gz" in raised.value.hint
