@@ -66,8 +66,8 @@ def pages() -> dict[str, str]:
 def _request_page() -> Iterator[str]:
     yield from ("# The run request", "", NOTE, "")
     yield "The input of a workflow: what `ferry push` sends, what an upload becomes, and what you"
-    yield "type into the Step Functions console. The source is `contracts/…/request.py`; as JSON"
-    yield "Schema it is [run-request.schema.json](run-request.schema.json)."
+    yield "type into the Step Functions console. The source is `contracts/…/request_schema.py`; as"
+    yield "JSON Schema it is [run-request.schema.json](run-request.schema.json)."
     yield from ("", "The shortest one:", "", "```json")
     yield '{"archive": {"key": "archives/demo.tar.gz"}, "target": "demo"}'
     yield from ("```", "", "| key | type | meaning |", "|---|---|---|")

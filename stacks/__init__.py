@@ -1,1 +1,1 @@
-"""What Codeferry deploys: storage, SSM documents, and the workflow with its Lambdas."""
+"""The CDK stacks of a stage: storage, SSM documents, the workflow, the fleet and the rest."""

@@ -30,7 +30,7 @@ DRAIN_NAMESPACE = "Codeferry/Drain"
 FIVE_MINUTES = Duration.minutes(5)
 
 # These end with an error when the run has one: a wrong request, an archive that does not fit,
-# nobody to reach. The run's own failure tells that.
+# nobody to reach. The run's own failure says that.
 FAIL_WITH_THE_RUN = frozenset({"plan", "check", "dispatch", "collect", "verify"})
 
 
@@ -295,5 +295,5 @@ def _fleet(metrics: Metrics) -> Sequence[cloudwatch.IMetric]:
     return [metrics.of_fleet("GroupDesiredCapacity"), metrics.of_fleet("GroupInServiceInstances")]
 
 
-def _graph(title: str, *shown: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
-    return cloudwatch.GraphWidget(title=title, left=list(shown), width=12, height=6)
+def _graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
+    return cloudwatch.GraphWidget(title=title, left=list(metrics), width=12, height=6)

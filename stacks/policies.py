@@ -12,6 +12,12 @@ from constructs import IConstruct
 from stacks.permissions.roles import Permission
 
 
+def accept_implied_dependencies(stack: Stack, *also: str) -> None:
+    """W3005: the CDK writes a DependsOn beside the reference that implies it."""
+    ignored = {"ignore_checks": ["W3005", *also]}
+    stack.template_options.metadata = {"cfn-lint": {"config": ignored}}
+
+
 def acknowledge(scope: IConstruct, reasons: Mapping[str, str]) -> None:
     """Accept findings of ``scope`` and below it: rule (or ``Rule[finding]``) to reason."""
     for rule, reason in reasons.items():
@@ -25,7 +31,7 @@ def acknowledge_wildcard(scope: IConstruct, resource: str, reason: str) -> None:
 
 
 def _finding_id(value: Any) -> str:
-    """A resolved ARN as cdk-nag spells it in a finding's id."""
+    """A resolved ARN as cdk-nag writes it in a finding's id."""
     if isinstance(value, str):
         return value
     ((function, argument),) = value.items()

@@ -9,15 +9,29 @@ from functools import cache
 from pathlib import Path
 
 from aws_cdk import App, Stack
+from aws_cdk import aws_logs as logs
 
 from codeferry_contracts.errors import CodeferryError
-from codeferry_contracts.names import Stage
+from codeferry_contracts.names import BUCKET_PATTERN, Stage
 from codeferry_contracts.signing import EXPONENT, LEAST_BITS
 from codeferry_contracts.target import parse_target
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_STAGE = Stage("dev")
 GIB = 1 << 30
+# CloudWatch keeps logs for one of a fixed set of periods.
+_RETENTION = {
+    1: logs.RetentionDays.ONE_DAY,
+    3: logs.RetentionDays.THREE_DAYS,
+    5: logs.RetentionDays.FIVE_DAYS,
+    7: logs.RetentionDays.ONE_WEEK,
+    14: logs.RetentionDays.TWO_WEEKS,
+    30: logs.RetentionDays.ONE_MONTH,
+    60: logs.RetentionDays.TWO_MONTHS,
+    90: logs.RetentionDays.THREE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+}
 
 AGENT = "build/codeferry-agent.pyz"
 IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{architecture}"
@@ -28,7 +42,7 @@ _TYPE = re.compile(r"([a-z]+)-?\d+([a-z0-9-]*)\.[a-z0-9-]+")
 _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[A-Za-z0-9._-]+")
 _IDS = re.compile(r"\d+/\d+")
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(BUCKET_PATTERN)
 # "CreatePolicy", IAM API reference.
 _POLICY = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 # "CreatePermissionSet", IAM Identity Center API reference.
@@ -116,6 +130,11 @@ class Settings:
     def signing_modulus(self) -> str:
         """Hex modulus of the key whose signature instances ask for; empty where for none."""
         return _modulus(self.signing_key) if self.signing_key else ""
+
+    @property
+    def log_retention(self) -> logs.RetentionDays:
+        """The shortest period CloudWatch offers that is at least ``log_days``, at most a year."""
+        return _RETENTION[min((d for d in _RETENTION if d >= self.log_days), default=365)]
 
     @property
     def max_archive_bytes(self) -> int:

@@ -23,7 +23,7 @@ from stacks.fleet.network import FleetNetwork
 from stacks.fleet.user_data import FirstStart, agent_path, drain_files, sha256, user_data
 from stacks.permissions.roles import first_start_permissions
 from stacks.permissions.roles import models_permissions as fetch_models
-from stacks.policies import acknowledge, grant
+from stacks.policies import accept_implied_dependencies, acknowledge, grant
 from stacks.settings import FleetSettings, Settings
 from stacks.storage.fleet_storage import FleetStorageStack
 
@@ -48,8 +48,7 @@ class FleetStack(Stack):
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, description=f"Codeferry: the fleet {fleet.target}", **kwargs)
-        # W3005: the CDK writes a DependsOn beside the reference that implies it.
-        self.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
+        accept_implied_dependencies(self)
         self._stage, self._fleet = settings.stage, fleet
         self.group_name = self._stage.fleet(fleet.target)
         agent = s3_assets.Asset(self, "Agent", path=str(fleet.agent))

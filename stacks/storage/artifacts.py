@@ -14,10 +14,9 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from codeferry_contracts import layout
-from stacks.policies import acknowledge
-from stacks.retention import retention
+from stacks.policies import accept_implied_dependencies, acknowledge
 from stacks.settings import Settings
-from stacks.storage.buckets import log_bucket_cleanup
+from stacks.storage.buckets import log_bucket_cleanup, private
 
 
 class StorageStack(Stack):
@@ -25,16 +24,14 @@ class StorageStack(Stack):
 
     def __init__(self, scope: Construct, id_: str, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(scope, id_, description="Codeferry: archives and run records", **kwargs)
-        # W3005: the CDK's own emptying function has a DependsOn beside the reference that
-        # implies it.
-        self.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
+        accept_implied_dependencies(self)
         self.bucket = ArtifactBucket(
             self,
             "Artifacts",
             record_days=settings.record_days,
             empty=settings.empty_on_destroy,
         ).bucket
-        log_bucket_cleanup(self, retention(settings.log_days))
+        log_bucket_cleanup(self, settings.log_retention)
         self.ledger = Ledger(self, "Ledger").table
         # Exported by name here, so that the importing stack can tell what it is importing.
         self.bucket_arn = self.export_value(self.bucket.bucket_arn)
@@ -54,13 +51,10 @@ class ArtifactBucket(Construct):
             self,
             "Bucket",
             versioned=True,
-            enforce_ssl=True,
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             removal_policy=RemovalPolicy.DESTROY,
             auto_delete_objects=empty,
             lifecycle_rules=_lifecycle(record_days),
+            **private(),
         )
         self._announce_uploads()
         acknowledge(
@@ -92,7 +86,7 @@ def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
             for prefix, days in layout.LIFETIME_DAYS.items()
         ),
         _expiring("records", layout.RUNS_PREFIX, Duration.days(record_days)),
-        # The kept release of a target is for ever; those before it are the way back.
+        # The last good release of a target stays; those before it are for rollbacks.
         s3.LifecycleRule(
             id="releases",
             prefix=layout.RELEASES_PREFIX,
@@ -108,7 +102,7 @@ def _lifecycle(record_days: int) -> list[s3.LifecycleRule]:
 
 def _expiring(id_: str, prefix: str, lifetime: Duration) -> s3.LifecycleRule:
     """Objects that are gone for good a day after their time. Not one rule for all prefixes: of
-    several rules S3 follows the one that deletes sooner, and kept releases must stay longer."""
+    several rules S3 follows the one that deletes sooner, and releases must stay longer."""
     return s3.LifecycleRule(
         id=id_,
         prefix=prefix,

@@ -1,4 +1,4 @@
-"""Bucket cleanup: the log and the role of the CDK's function that empties a bucket.
+"""The settings that all buckets have, and bucket cleanup: what empties one before its stack goes.
 
 As the CDK makes it, Lambda creates the function's log group at the first call, and nothing ever
 deletes that; its role may create any log group in the account.
@@ -6,11 +6,24 @@ deletes that; its role may create any log group in the account.
 
 from __future__ import annotations
 
+from typing import Any
+
 from aws_cdk import CfnResource, RemovalPolicy, Stack
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
 
 # The id under which a stack holds the function and its role, once for all its buckets.
 _PROVIDER = "Custom::S3AutoDeleteObjectsCustomResourceProvider"
+
+
+def private() -> dict[str, Any]:
+    """Every bucket's settings: encryption, TLS only, nothing public, no ACLs."""
+    return {
+        "encryption": s3.BucketEncryption.S3_MANAGED,
+        "enforce_ssl": True,
+        "block_public_access": s3.BlockPublicAccess.BLOCK_ALL,
+        "object_ownership": s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+    }
 
 
 def log_bucket_cleanup(stack: Stack, retention: logs.RetentionDays) -> None:

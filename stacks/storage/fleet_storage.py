@@ -20,10 +20,15 @@ from constructs import Construct
 
 from codeferry_contracts import names
 from stacks.permissions.roles import drain_permissions
-from stacks.policies import accept_wildcards, acknowledge, acknowledge_wildcard, statement
-from stacks.retention import retention
+from stacks.policies import (
+    accept_implied_dependencies,
+    accept_wildcards,
+    acknowledge,
+    acknowledge_wildcard,
+    statement,
+)
 from stacks.settings import Settings
-from stacks.storage.buckets import log_bucket_cleanup
+from stacks.storage.buckets import log_bucket_cleanup, private
 
 # Who may still do this is the break-glass role alone. PutBucketPolicy is among it, because another
 # policy would be the way around this one: CloudFormation writes it once, with the bucket. To expire
@@ -38,9 +43,7 @@ class FleetStorageStack(Stack):
 
     def __init__(self, scope: Construct, id_: str, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(scope, id_, description="Codeferry: what a fleet keeps", **kwargs)
-        # W3005: the CDK's own emptying function has a DependsOn beside the reference that
-        # implies it.
-        self.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
+        accept_implied_dependencies(self)
         stage = settings.stage
         name = settings.named_in_iam(self, "break-glass")
         break_glass = BreakGlass(
@@ -62,13 +65,13 @@ class FleetStorageStack(Stack):
                 (names.OUTPUT_CHECKPOINTS, "Checkpoints", settings.checkpoint_days),
             )
         }
-        log_bucket_cleanup(self, retention(settings.log_days))
+        log_bucket_cleanup(self, settings.log_retention)
         self.drain_log = f"/codeferry/{stage.name}/drain"
         log = logs.LogGroup(
             self,
             "DrainLog",
             log_group_name=self.drain_log,
-            retention=retention(settings.log_days),
+            retention=settings.log_retention,
             removal_policy=RemovalPolicy.DESTROY,
         )
         self.drain_policy = drain_policy(
@@ -166,7 +169,7 @@ class PermanentBucket(Construct):
             versioned=True,
             removal_policy=RemovalPolicy.RETAIN,
             lifecycle_rules=[_abort_uploads()],
-            **_closed(),
+            **private(),
         )
         self._deny_deletion(break_glass, name)
         _accept_missing_access_log(self.bucket)
@@ -211,7 +214,7 @@ def ephemeral_bucket(scope: Construct, id_: str, *, days: int, empty: bool) -> s
             s3.LifecycleRule(id="ephemeral", expiration=Duration.days(days)),
             _abort_uploads(),
         ],
-        **_closed(),
+        **private(),
     )
     _accept_missing_access_log(bucket)
     return bucket
@@ -231,16 +234,6 @@ def drain_policy(
     )
     accept_wildcards(policy, permissions)
     return policy
-
-
-def _closed() -> dict[str, Any]:
-    """What all buckets have: encryption, TLS only, nothing public, no ACLs."""
-    return {
-        "encryption": s3.BucketEncryption.S3_MANAGED,
-        "enforce_ssl": True,
-        "block_public_access": s3.BlockPublicAccess.BLOCK_ALL,
-        "object_ownership": s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-    }
 
 
 def _abort_uploads() -> s3.LifecycleRule:

@@ -71,7 +71,7 @@ class WorkflowFunction(Construct):
         log_retention: logs.RetentionDays,
     ) -> None:
         super().__init__(scope, name.capitalize())
-        shape = FUNCTIONS[name]
+        config = FUNCTIONS[name]
         log_group = logs.LogGroup(
             self, "Log", retention=log_retention, removal_policy=RemovalPolicy.DESTROY
         )
@@ -83,12 +83,12 @@ class WorkflowFunction(Construct):
             description=f"Codeferry {stage.name}: {name}",
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=lambda_.Architecture.ARM_64,
-            handler=f"codeferry_lambdas.{shape.module}.handler",
+            handler=f"codeferry_lambdas.{config.module}.handler",
             code=code,
             role=role,
             log_group=log_group,
-            timeout=Duration.seconds(shape.seconds),
-            memory_size=shape.memory_mib,
+            timeout=Duration.seconds(config.seconds),
+            memory_size=config.memory_mib,
             environment=dict(environment),
             # Adds what permissions.TRACING lists to the role.
             tracing=lambda_.Tracing.ACTIVE,

@@ -19,8 +19,7 @@ from codeferry_contracts import names
 from codeferry_contracts.layout import AGENT_SUFFIX, agent_key
 from codeferry_contracts.parameters import key_id
 from stacks.permissions.roles import Arns, command_output_permissions, function_permissions
-from stacks.policies import acknowledge_wildcard, statement
-from stacks.retention import retention
+from stacks.policies import accept_implied_dependencies, acknowledge_wildcard, statement
 from stacks.settings import KMS, Settings
 from stacks.storage.artifacts import StorageStack
 from stacks.workflow.agent_code import agent_code, agent_sha256
@@ -45,10 +44,8 @@ class WorkflowStack(Stack):
     ) -> None:
         super().__init__(scope, id_, description="Codeferry: the sync workflow", **kwargs)
         # W6001: whoever looks for a stage reads this stack's outputs, so the bucket's name is
-        # among them although another stack has it. W3005: the CDK writes a DependsOn beside
-        # the reference that implies it.
-        ignored = {"ignore_checks": ["W3005", "W6001"]}
-        self.template_options.metadata = {"cfn-lint": {"config": ignored}}
+        # among them although another stack has it.
+        accept_implied_dependencies(self, "W6001")
         self._stage = settings.stage
         self._agents = published_agent(self)
         self._arns = self._name_arns(settings, storage)
@@ -112,7 +109,7 @@ class WorkflowStack(Stack):
             self,
             "CommandLog",
             log_group_name=f"/codeferry/{self._stage.name}/commands",
-            retention=retention(settings.log_days),
+            retention=settings.log_retention,
             removal_policy=RemovalPolicy.DESTROY,
         )
         policy = iam.ManagedPolicy(
@@ -153,7 +150,7 @@ class WorkflowStack(Stack):
                 code=code,
                 environment=environment,
                 permissions=granted[name],
-                log_retention=retention(settings.log_days),
+                log_retention=settings.log_retention,
             ).function
             for name in FUNCTIONS
         }

@@ -13,7 +13,6 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from stacks.policies import acknowledge_wildcard
-from stacks.retention import retention
 from stacks.settings import Settings
 
 DEFINITION = Path(__file__).resolve().parent / "run.asl.json"
@@ -55,7 +54,7 @@ class RunStateMachine(Construct):
                     "Log",
                     # Step Functions needs this prefix, or a resource policy grows by each group.
                     log_group_name=f"/aws/vendedlogs/states/{stage.state_machine(workflow)}",
-                    retention=retention(settings.log_days),
+                    retention=settings.log_retention,
                     removal_policy=RemovalPolicy.DESTROY,
                 ),
                 level=sfn.LogLevel.ALL,

@@ -21,9 +21,9 @@ from stacks.storage.artifacts import StorageStack
 
 
 class Triggers(Construct):
-    """The EventBridge rules: an upload starts, an instance that joins is welcomed, a finished
-    command resumes, a stop cleans up. ``undelivered`` holds the events that no function could
-    take; the monitoring stack watches it."""
+    """The EventBridge rules: an upload starts a run, an instance that joins late gets its release,
+    a finished command resumes, a stop cleans up. ``undelivered`` holds the events that no function
+    could take; the monitoring stack watches it."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""What the parts of Codeferry agree on. Standard library only; no I/O."""
+"""The contracts between the parts of Codeferry. Standard library only; no I/O."""

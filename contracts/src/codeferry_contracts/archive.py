@@ -5,7 +5,7 @@ path) alone, so that the same tree is the same release whoever packed it and whi
 compressor wrote the bytes.
 
 An archive is a gzip file of several members: the files; the manifest and checksums;
-and an empty member whose extra field tells where the second begins. Every tar reads
+and an empty member whose extra field holds where the second begins. Every tar reads
 the three as one stream, and a ranged GET of the tail is enough for the manifest. The
 idea is eStargz's footer (github.com/containerd/stargz-snapshotter, docs/estargz.md).
 """
@@ -105,13 +105,11 @@ def directory_count(entries: Iterable[Entry]) -> int:
     return len(found)
 
 
-def manifest_json(summary: Summary, entries: Iterable[Entry]) -> bytes:
-    """The manifest: ASCII JSON, one entry a line, so that a person can read and diff it."""
-    return b"".join(manifest_lines(summary, entries))
-
-
 def manifest_lines(summary: Summary, entries: Iterable[Entry]) -> Iterator[bytes]:
-    """The same bytes a line at a time: of 100,000 entries the whole is many MiB."""
+    """The manifest: ASCII JSON, one entry a line, so that a person can read and diff it.
+
+    A line at a time: of 100,000 entries the whole is many MiB.
+    """
     head = {
         "format": FORMAT,
         "project": summary.project,
@@ -136,17 +134,12 @@ def _entry_json(entry: Entry) -> str:
     return f'{begin}"size": {entry.size}, "sha256": "{entry.sha256}"}}'
 
 
-def sha256sums(entries: Iterable[Entry]) -> bytes:
+def sha256sums_lines(entries: Iterable[Entry]) -> Iterator[bytes]:
     """``sha256sum -c`` input for the files (links have no content of their own).
 
     A name with a newline, return or backslash is escaped and its line starts with a
     backslash, as coreutils writes and reads it.
     """
-    return b"".join(sha256sums_lines(entries))
-
-
-def sha256sums_lines(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """The same bytes a line at a time."""
     return (_sum_line(entry) for entry in entries if entry.link is None)
 
 

@@ -1,4 +1,4 @@
-"""What a run costs at list price. Values only.
+"""The cost of a run at list price. Values only.
 
 Prices are AWS's for us-east-1 without free tier, in US dollars. What a run calls follows
 from its batches and waves; retries, sweeps of long commands, storage and what a command prints

@@ -29,7 +29,7 @@ _LINE_MARKS = str.maketrans({"\n": "\\n", "\t": "\\t"})
 
 
 def harmless(text: str) -> str:
-    """``text`` with every harmful character spelled out, such as ``\\x1b`` and ``\\u202e``."""
+    """``text`` with every harmful character escaped, such as ``\\x1b`` and ``\\u202e``."""
     return HARMFUL.sub(_escape, text)
 
 
@@ -41,8 +41,8 @@ def one_line(text: str) -> str:
 def coloured(text: str) -> str:
     """``harmless`` but for the colours that ``text`` sets, which end with it: for a terminal."""
     parts = _COLOURS.split(text)  # text, parameters, text, …
-    shown = [harmless(part) if n % 2 == 0 else _colour(part) for n, part in enumerate(parts)]
-    return "".join(shown) + ("\x1b[0m" if len(parts) > 1 else "")
+    escaped = [harmless(part) if n % 2 == 0 else _colour(part) for n, part in enumerate(parts)]
+    return "".join(escaped) + ("\x1b[0m" if len(parts) > 1 else "")
 
 
 def as_drawn(text: str) -> str:

@@ -184,8 +184,8 @@ def wave(record: WaveRecord) -> str:
             if not record.get("back", 1):
                 few = f" but {left:,}, which had it before," if left else ""
                 return f"{failed}, and none{few} has the release"
-            kept = f" but on {left:,}, which had this one before" if left else ""
-            return f"{failed}, and the release before is back{kept}"
+            but = f" but on {left:,}, which had this one before" if left else ""
+            return f"{failed}, and the release before is back{but}"
         case "failed":
             return f"{failed}, and was not returned in whole"
         case "untouched":
@@ -227,5 +227,5 @@ def grouped(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
 
 def some_ids(ids: Sequence[str]) -> str:
     """``i-1, i-2 and 998 more``."""
-    shown = ", ".join(ids[:_NAMED])
-    return f"{shown} and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else shown
+    first = ", ".join(ids[:_NAMED])
+    return f"{first} and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else first

@@ -67,7 +67,7 @@ class LastGoodRelease:
         return dataclasses.replace(self, instances=left)
 
     def archives(self) -> tuple[ReleaseArchive, ...]:
-        """Every archive that is kept, that of the right release first, each release once."""
+        """Every archive that is stored, that of the right release first, each release once."""
         known: dict[str, ReleaseArchive] = {}
         for archive in (*((self.archive,) if self.archive else ()), *self.earlier):
             known.setdefault(archive.release_id, archive)

@@ -1,4 +1,4 @@
-"""Where things lie in the artifact bucket. The one place that spells an S3 key."""
+"""The layout of the artifact bucket: the keys of everything in it, and what a key is of."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def is_archive_key(key: str) -> bool:
 
 
 def is_release_key(key: str) -> bool:
-    """Whether ``key`` is the archive of a kept release, which a run reads and never deletes."""
+    """Whether ``key`` is a last good release's archive, which a run reads and never deletes."""
     return key.startswith(RELEASES_PREFIX) and key.endswith(ARCHIVE_SUFFIX)
 
 
 def release_record_key(archive_key: str) -> str:
-    """The record beside the archive of a kept release."""
+    """The record beside the archive of a last good release."""
     return archive_key.removesuffix(ARCHIVE_SUFFIX) + RECORD_SUFFIX
 
 
@@ -111,7 +111,7 @@ def is_environment_of(key: str, run_id: str) -> bool:
 
 @dataclass(frozen=True)
 class ReleaseKeys:
-    """What is kept of a target's last good release of a project: ``releases/<target>/…``."""
+    """The keys of a target's last good release of a project: ``releases/<target>/…``."""
 
     target: str
     project: str
@@ -130,7 +130,7 @@ class ReleaseKeys:
 
 
 def _key_part(target: str) -> str:
-    """A target as one part of a key: itself, or what no target is called, told apart by hash."""
+    """A target as one part of a key: itself, or what no target is called, made unique by a hash."""
     if _PLAIN_TARGET.fullmatch(target):
         return target
     return f"_{slug(target)[:60]}-{hashlib.sha256(target.encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""How the embedded AWS describes itself to ``ferry``: where its state file lies, what it says."""
+"""The state file of the embedded AWS, by which ``ferry`` finds it: its path and content."""
 
 from __future__ import annotations
 

@@ -25,6 +25,11 @@ STAGE_PATTERN = r"^[a-z][a-z0-9-]{0,15}$"
 PROJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _LONGEST_PROJECT = 64  # as in the pattern
 RUN_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+# "General purpose bucket naming rules", S3 User Guide; without access point ARNs.
+BUCKET_PATTERN = (
+    r"^(?!xn--|sthree-|\d+(\.\d+){3}$)(?!.*\.\.)"
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)$"
+)
 
 
 def new_run_id(project: str, now: datetime) -> str:
@@ -44,7 +49,7 @@ def inbox_run_id(bucket: str, key: str, version_id: str) -> str:
 
 
 def late_joiners_run_id(project: str, release: str, attempts: Iterable[str]) -> str:
-    """The run id that brings a kept release to late joiners: the same attempts, the same id."""
+    """The run id that brings a release to late joiners: the same attempts, the same id."""
     identity = "\0".join((release, *sorted(attempts))).encode()
     return f"welcome-{slug(project)[:40]}-{hashlib.sha256(identity).hexdigest()[:20]}"
 

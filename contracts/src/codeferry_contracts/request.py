@@ -16,6 +16,7 @@ from codeferry_contracts.request_schema import (
     DEFAULT_PERSIST,
     ROLLBACK_SCHEMA,
     SCHEMA,
+    SIGNATURE_SCHEMA,
     problems,
 )
 from codeferry_contracts.target import FORMS, parse_target
@@ -52,7 +53,7 @@ class Signature:
     kept: str = ""
 
     def delivered(self) -> dict[str, Any]:
-        """What an instance is told of it."""
+        """What an instance gets of it."""
         return {name: content for name, content in asdict(self).items() if name != "kept"}
 
     def to_json(self) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def parse_request(document: Any, workflow: str = SYNC) -> RunRequest:
 
 def parse_signature(document: Any) -> Signature:
     """A Signature from JSON, such as lies beside an upload. Raises RequestInvalid."""
-    found = list(problems(document, SCHEMA["properties"]["signature"], "signature"))
+    found = list(problems(document, SIGNATURE_SCHEMA, "signature"))
     if found:
         raise RequestInvalid(f"The signature is not usable: {'; '.join(found)}.")
     return Signature(**document)

@@ -39,7 +39,7 @@ def message(
     user: str,
     persist: Sequence[str],
 ) -> bytes:
-    """What is signed, for a ``signature`` as an instance is told it (its own value aside).
+    """What is signed, for a ``signature`` as an instance gets it (its own value aside).
 
     ``archive`` is the hex SHA-256 of the object, ``digest`` the manifest's, empty where there is
     none; the rest is what a run has an instance do with it, and as whom.

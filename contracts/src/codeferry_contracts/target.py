@@ -1,4 +1,4 @@
-"""Which instances a run is for."""
+"""The target: the instances that a run is for."""
 
 from __future__ import annotations
 

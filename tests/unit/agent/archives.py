@@ -87,8 +87,8 @@ def pack(tree: Tree, *, listed: Tree | None = None, project: str = "demo") -> by
     summary = archive.summarise(project, claimed)
     meta = tar(
         [
-            member(archive.MANIFEST_PATH, archive.manifest_json(summary, claimed)),
-            member(archive.SUMS_PATH, archive.sha256sums(claimed)),
+            member(archive.MANIFEST_PATH, b"".join(archive.manifest_lines(summary, claimed))),
+            member(archive.SUMS_PATH, b"".join(archive.sha256sums_lines(claimed))),
         ]
     )
     files = gzip.compress(_headless(tree), 1)

@@ -1,4 +1,4 @@
-"""What a run costs at list price."""
+"""The cost of a run at list price."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from codeferry_contracts.cost import METRICS, PER_METRIC_HOUR, estimate, estimate_run, nat_usd
 
-DEFINITION = Path(__file__).parents[3] / "stacks" / "definitions" / "run.asl.json"
+DEFINITION = Path(__file__).parents[3] / "stacks/workflow/run.asl.json"
 
 
 def test_the_transitions_are_those_of_the_definition() -> None:

@@ -53,7 +53,7 @@ def test_ordinary_text_is_left_as_it_is(text: str) -> None:
         (b"caf\xe9".decode("utf-8", "surrogateescape"), "caf\\xe9"),
     ],
 )
-def test_what_a_terminal_acts_on_is_spelled_out(text: str, shown: str) -> None:
+def test_what_a_terminal_acts_on_is_escaped(text: str, shown: str) -> None:
     """Escape sequences, returns, direction overrides and odd bytes become visible."""
     assert harmless(text) == shown
 

@@ -1,4 +1,4 @@
-"""What is kept of a release, where it lies, and the requests that have to do with it."""
+"""The record of the last good release, its keys, and the requests that have to do with it."""
 
 from __future__ import annotations
 

@@ -70,6 +70,28 @@ def test_what_loses_only_punctuation_keeps_its_name(text, name):
     assert names.project_name(text) == names.project_name(name) == name
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("codeferry-prod-models-1-eu-west-1", True),
+        ("a.b", True),
+        ("abc", True),
+        ("ab", False),
+        ("a" * 64, False),
+        ("With_Underscore", False),
+        ("a..b", False),
+        ("192.168.5.4", False),
+        ("xn--bucket", False),
+        ("bucket-s3alias", False),
+        ("-abc", False),
+        ("abc.", False),
+    ],
+)
+def test_a_bucket_is_called_as_s3_allows(name, allowed):
+    """By the rules of the S3 User Guide, so that a wrong name is refused before anything is."""
+    assert bool(re.fullmatch(names.BUCKET_PATTERN, name)) is allowed
+
+
 @pytest.mark.parametrize("name", ["", "Dev", "-x", "a" * 17, "a b", "dev\n"])
 def test_a_stage_that_cannot_be_a_name_is_refused(name):
     """The stage is part of every name in the account."""
@@ -89,14 +111,14 @@ def test_an_inbox_key_names_its_target(target):
     ["inbox/a.tar.gz", "inbox//a.tar.gz", "inbox/t/.tar.gz", "inbox/t/a.zip", "x/t/a.tar.gz", ""],
 )
 def test_a_key_without_target_or_archive_is_refused(key):
-    """An upload in the wrong place is told where uploads go."""
+    """An upload in the wrong place gets to know where uploads go."""
     with pytest.raises(RequestInvalid, match="inbox/<target>"):
         layout.parse_inbox_key(key)
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.xz", ".tgz", ".tar.zst", ".tar.BZ2"])
 def test_an_upload_that_is_named_otherwise_is_called_what_it_is(suffix):
-    """Who uploads another kind of archive to the right place is told which kind goes there."""
+    """Who uploads another kind of archive to the right place gets to know which kind goes there."""
     with pytest.raises(RequestInvalid, match=re.escape(f"is called a {suffix}, and")) as raised:
         layout.parse_inbox_key(f"inbox/demo/project{suffix}")
     assert "inbox/<target>/<name>.tar.gz" in raised.value.hint

@@ -1,4 +1,4 @@
-"""How long the parts of the work may take."""
+"""Timeouts of the parts of the work."""
 
 from __future__ import annotations
 

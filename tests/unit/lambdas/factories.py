@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from codeferry_contracts import archive as layout
-from codeferry_contracts.archive import MANIFEST_PATH, Entry, manifest_json, summarise
+from codeferry_contracts.archive import MANIFEST_PATH, Entry, manifest_lines, summarise
 from codeferry_contracts.report import Outcome
 from codeferry_lambdas import outcomes
 from codeferry_lambdas.fleet import Instance
@@ -112,7 +112,7 @@ def packed_archive(project: str = "demo", entries: tuple[Entry, ...] = ENTRIES) 
     head = gzip.compress(b"files would be here")
     tail = io.BytesIO()
     with tarfile.open(fileobj=tail, mode="w") as tar:
-        _add(tar, MANIFEST_PATH, manifest_json(summarise(project, entries), entries))
+        _add(tar, MANIFEST_PATH, b"".join(manifest_lines(summarise(project, entries), entries)))
     return head + gzip.compress(tail.getvalue()) + layout.footer(len(head))
 
 

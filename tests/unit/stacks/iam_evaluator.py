@@ -60,7 +60,7 @@ def bounded(statements, boundary, request):
 
 def applies(statement, request):
     known = {"Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "Condition"}
-    assert set(statement) <= known, f"not judged here: {set(statement) - known}"
+    assert set(statement) <= known, f"not evaluated here: {set(statement) - known}"
     return (
         names_action(statement, request.action)
         and any(like(p, request.resource) for p in listed(statement.get("Resource", "*")))
@@ -92,7 +92,7 @@ def holds(operator, key, expected, context):
             return value is None or not any(like(pattern, value) for pattern in expected)
         case "Bool":
             return value is not None and str(value).lower() in expected
-    raise AssertionError(f"not judged here: {operator}")
+    raise AssertionError(f"not evaluated here: {operator}")
 
 
 def like(pattern, value, *, case=True):

@@ -1,4 +1,4 @@
-"""Who at GitHub becomes which role, and what that role may do: decided, not read."""
+"""The GitHub roles: who may take each, and what it may do; decided, not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is watched, and that every alarm reaches somebody who knows what it means."""
+"""Every alarm is about something real and reaches somebody who knows what it means."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_what_our_own_code_emits_is_what_is_looked_for(searches, alarms, capsys)
 
 
 def workflow_directives(capsys):
-    """What CloudWatch is told of a run that has ended."""
+    """What CloudWatch gets of a run that has ended."""
     from codeferry_lambdas.run_metrics import count_run
 
     instance = {"seconds": {"extract": 1.0}}

@@ -1,4 +1,4 @@
-"""Context values: what each becomes, and how a wrong one is told."""
+"""Context values: what each becomes, and the error of a wrong one."""
 
 from __future__ import annotations
 

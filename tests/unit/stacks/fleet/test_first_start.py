@@ -136,8 +136,8 @@ class Sandbox:
         return [call[1:] for call in map(json.loads, lines) if call[0] == name]
 
     @property
-    def told(self) -> dict[str, str]:
-        """What Auto Scaling and CloudFormation were told last."""
+    def signals(self) -> dict[str, str]:
+        """What Auto Scaling and CloudFormation were signalled last."""
         scaling = [c for c in self.calls("aws") if c[0] == "autoscaling"]
         signals = self.calls("cfn-signal")
         return {
@@ -164,13 +164,13 @@ def sandbox(tmp_path: Path, metadata: str) -> Sandbox:
 
 
 def assert_gave_up(sandbox: Sandbox) -> None:
-    """Both were told, and the instance goes."""
-    assert sandbox.told == {"scaling": "ABANDON", "cloudformation": "1"}
+    """Both get the signal, and the instance goes."""
+    assert sandbox.signals == {"scaling": "ABANDON", "cloudformation": "1"}
     assert sandbox.calls("shutdown") == [["-h", "now"]]
 
 
 def test_an_instance_makes_itself_whole_and_says_so(sandbox: Sandbox) -> None:
-    """Agent, unit and its environment are in place, the service runs, both are told."""
+    """Agent, unit and its environment are in place, the service runs, both get the signal."""
     done = sandbox.start()
     assert done.returncode == 0, done.stderr
     agent = sandbox.root / "opt/here/agent.pyz"
@@ -183,7 +183,7 @@ def test_an_instance_makes_itself_whole_and_says_so(sandbox: Sandbox) -> None:
         ["enable", "--now", "codeferry-drain.service"],
         ["is-active", "codeferry-drain.service"],
     ]
-    assert sandbox.told == {"scaling": "CONTINUE", "cloudformation": "0"}
+    assert sandbox.signals == {"scaling": "CONTINUE", "cloudformation": "0"}
     assert sandbox.calls("shutdown") == []
 
 
@@ -242,7 +242,7 @@ def test_a_download_that_fails_is_tried_again(sandbox: Sandbox) -> None:
     sandbox.does("aws", once + FETCHES.format(agent=AGENT))
     sandbox.start()
     assert len([c for c in sandbox.calls("aws") if c[:2] == ["s3", "cp"]]) == 2
-    assert sandbox.told == {"scaling": "CONTINUE", "cloudformation": "0"}
+    assert sandbox.signals == {"scaling": "CONTINUE", "cloudformation": "0"}
 
 
 def test_a_download_that_keeps_failing_fails_the_instance(sandbox: Sandbox) -> None:
@@ -285,7 +285,7 @@ def test_models_are_fetched_when_the_fleet_has_any(sandbox: Sandbox) -> None:
     """They lie below /opt/codeferry/models before the service starts."""
     sandbox.start(models="s3://models/weights/v1/")
     assert (sandbox.root / "opt/codeferry/models/weights.bin").read_bytes() == b"w"
-    assert sandbox.told == {"scaling": "CONTINUE", "cloudformation": "0"}
+    assert sandbox.signals == {"scaling": "CONTINUE", "cloudformation": "0"}
 
 
 def test_models_that_are_not_there_fail_the_instance(sandbox: Sandbox) -> None:
@@ -297,11 +297,11 @@ def test_models_that_are_not_there_fail_the_instance(sandbox: Sandbox) -> None:
 
 
 def test_an_instance_that_does_not_know_its_own_id_goes(sandbox: Sandbox) -> None:
-    """Without the metadata service nobody can be told, so nobody waits for it: it ends."""
+    """Without the metadata service nobody can be signalled, so nobody waits for it: it ends."""
     sandbox.metadata = "http://127.0.0.1:1"
     done = sandbox.start()
     assert "metadata service" in done.stderr
-    assert sandbox.told == {"scaling": "", "cloudformation": "1"}
+    assert sandbox.signals == {"scaling": "", "cloudformation": "1"}
     assert sandbox.calls("shutdown") == [["-h", "now"]]
 
 
@@ -319,7 +319,7 @@ def test_a_signal_nobody_waits_for_is_no_failure(sandbox: Sandbox) -> None:
     """Only a stack that is being created takes it; an instance that joins later is as good."""
     sandbox.does("cfn-signal", "sys.exit(1)")
     sandbox.start()
-    assert sandbox.told["scaling"] == "CONTINUE"
+    assert sandbox.signals["scaling"] == "CONTINUE"
     assert sandbox.calls("shutdown") == []
 
 
@@ -338,7 +338,7 @@ def test_the_first_start_can_be_done_again(sandbox: Sandbox) -> None:
     sandbox.start()
     sandbox.start()
     assert (sandbox.root / "opt/here/agent.pyz").read_bytes() == AGENT
-    assert sandbox.told == {"scaling": "CONTINUE", "cloudformation": "0"}
+    assert sandbox.signals == {"scaling": "CONTINUE", "cloudformation": "0"}
 
 
 def test_nothing_is_left_in_the_temporary_directory(sandbox: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""What CloudFormation may do for whoever deploys: enough for every template, no administrator."""
+"""CloudFormation's permissions: enough for every template, no administrator."""
 
 from __future__ import annotations
 

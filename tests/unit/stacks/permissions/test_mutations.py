@@ -184,8 +184,8 @@ def test_no_condition_and_no_deny_of_a_template_can_be_left_out(everything):
     """Trust, identity, bucket, topic and queue policies, and permissions to invoke."""
     assembly = Assembly(everything)
     policies = list(assembly.policies())
-    judged = [p for p in policies if any(True for _ in mutants(p.statements))]
-    assert {policy.kind for policy in judged} == {
+    evaluated = [p for p in policies if any(True for _ in mutants(p.statements))]
+    assert {policy.kind for policy in evaluated} == {
         "AWS::IAM::Policy",
         "AWS::IAM::Role",
         "AWS::Lambda::Permission",
@@ -195,7 +195,7 @@ def test_no_condition_and_no_deny_of_a_template_can_be_left_out(everything):
     }
     left = [
         survivor
-        for policy in judged
+        for policy in evaluated
         for survivor in survivors(
             (policy.stack, policy.id_), policy.statements, list(questions(policy, assembly))
         )

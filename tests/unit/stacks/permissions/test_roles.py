@@ -1,4 +1,4 @@
-"""Every role is one of those that are judged; every action of each has its written reason."""
+"""Every role is one of those that are evaluated; every action of each has its written reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CATEGORIES = {
     "break-glass": ("## break-glass\n",),
     "state machine": ("## The state machines\n",),
     "message rule": ("## The messages' rule\n",),
-    "emptying": ("## The function that empties a bucket\n",),
+    "bucket cleanup": ("## The function that empties a bucket\n",),
 }
 
 
@@ -56,7 +56,7 @@ def _of_function(assembly, stack, id_):
         for where, _, f in assembly.resources("AWS::Lambda::Function")
         if where == stack and f["Properties"]["Role"] == {"Fn::GetAtt": [id_, "Arn"]}
     ]
-    return "function" if "FunctionName" in function else "emptying"
+    return "function" if "FunctionName" in function else "bucket cleanup"
 
 
 def written(heading):
@@ -72,13 +72,13 @@ def roles(everything):
     """Category to the statements of all its roles."""
     assembly, found = Assembly(everything), {}
     for stack, id_, role in assembly.resources("AWS::IAM::Role"):
-        kept = found.setdefault(category(assembly, stack, id_, role), [])
-        kept.extend(assembly.role_statements(stack, id_))
+        statements = found.setdefault(category(assembly, stack, id_, role), [])
+        statements.extend(assembly.role_statements(stack, id_))
     return found
 
 
 def test_every_role_is_known(roles):
-    """A new one has to be put into a category, and with that be judged."""
+    """A new one has to be put into a category, and with that be evaluated."""
     assert set(roles) == set(CATEGORIES)
 
 

@@ -1,4 +1,4 @@
-"""What is kept for ever, what expires, and who could still delete it."""
+"""Buckets that stay and buckets that expire, and who could still delete them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.unit.stacks.iam_evaluator import Request, decide, plain
 
 ACCOUNT = "arn:aws:iam::111122223333"
-# A resource policy's Deny is judged beside what the caller's own policies allow: everything.
+# A resource policy's Deny is evaluated beside what the caller's own policies allow: everything.
 ADMINISTRATOR = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
 
 

@@ -14,7 +14,7 @@ ADDRESS = "fleet@example.org"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    """A stack of notifications alone, judged by cdk-nag: type to the properties of each."""
+    """A stack of notifications alone, checked by cdk-nag: type to the properties of each."""
     from aws_cdk import App, Stack, Validations
     from cdk_nag import AwsSolutionsChecks
 

@@ -81,12 +81,12 @@ def test_no_command_goes_out_to_another_stages_instances(synthesise, tmp_path, r
     for tags, allowed in decisions:
         assert decide(statements, Request("ssm:SendCommand", instance, target | tags)) is allowed
         assert not decide(statements, Request("ssm:SendCommand", instance, tags))
-    told = {
+    set_to = {
         function["Properties"]["Environment"]["Variables"]["REQUIRE_STAGE_TAG"]
         for stack, _, function in assembly.resources("AWS::Lambda::Function")
         if stack == "Codeferry-prod-Workflow"
     }
-    assert told == {required}
+    assert set_to == {required}
 
 
 def test_nothing_mentions_the_open_shell_document(template):
@@ -136,7 +136,7 @@ def test_a_failed_wave_is_returned_by_the_rollback_machine_and_no_other(statemen
 
 
 def test_an_event_given_up_raises_the_one_alarm_there_is_for_it(resources):
-    """An upload never vanishes silently, and nobody is told of it twice."""
+    """An upload never vanishes silently, and no function gets it twice."""
     assert resources("Workflow", "AWS::CloudWatch::Alarm") == []
     (alarm,) = [
         alarm
@@ -187,7 +187,7 @@ def test_the_asset_is_all_a_function_needs(assembly):
     runtime.mkdir(exist_ok=True)
     for name in names:
         (runtime / name).exists() or (runtime / name).symlink_to(site / name)
-    modules = ", ".join(f"codeferry_lambdas.{shape.module}" for shape in FUNCTIONS.values())
+    modules = ", ".join(f"codeferry_lambdas.{config.module}" for config in FUNCTIONS.values())
     script = f"import sys; sys.path[:0] = [{str(asset)!r}, {str(runtime)!r}]; import {modules}"
     done = subprocess.run(
         [sys.executable, "-B", "-I", "-S", "-c", script],

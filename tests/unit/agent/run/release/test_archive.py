@@ -389,7 +389,7 @@ def _listed(change: Callable[[dict[str, contract.Entry]], object]) -> bytes:
     claimed = {entry.path: entry for entry in entries(SMALL)}
     change(claimed)
     summary = contract.summarise("demo", list(claimed.values()))
-    text = contract.manifest_json(summary, claimed.values())
+    text = b"".join(contract.manifest_lines(summary, claimed.values()))
     return _with_manifest(text)
 
 
@@ -456,9 +456,9 @@ def test_a_manifest_that_sums_itself_up_wrongly_is_refused(instance: Instance) -
         replace(summary, files=9),
         replace(summary, bytes=9),
     ):
-        body = _with_manifest(contract.manifest_json(wrong, claimed))
+        body = _with_manifest(b"".join(contract.manifest_lines(wrong, claimed)))
         assert instance.apply(body).code == "digest_mismatch"
-    twice = _with_manifest(contract.manifest_json(summary, [*claimed, claimed[0]]))
+    twice = _with_manifest(b"".join(contract.manifest_lines(summary, [*claimed, claimed[0]])))
     assert instance.apply(twice).code == "manifest_mismatch"
 
 
