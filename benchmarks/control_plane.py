@@ -29,7 +29,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from codeferry_agent.run.signature import Trust
+from codeferry_agent.run.signature import PinnedKey
 from codeferry_cli.signing import sign_request
 from codeferry_contracts.cost import estimate
 from codeferry_contracts.local_stage import HOME_VARIABLE
@@ -123,7 +123,7 @@ def signatures(place: Path) -> None:
     body, checks, hashes = bytes(10 << 20), [], []
     for _ in range(20 * ROUNDS):
         began = time.perf_counter()
-        trust = Trust(variables, place, "sync")
+        trust = PinnedKey(variables, place, "sync")
         trust.check(payload)
         trust.check_newer(payload)
         trust.note(payload)

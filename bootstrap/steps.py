@@ -17,7 +17,7 @@ from bootstrap.aws import (
     StepFailed,
     ToolMissing,
 )
-from bootstrap.rights import Rights, rights
+from bootstrap.permissions import Permissions, settle_permissions
 from codeferry_contracts.names import OUTPUT_PERMANENT, Stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,21 +81,23 @@ def bootstrap(plan: Plan) -> Iterator[str]:
     yield f"✓ signed in to account {account}, region {plan.region}"
     build_agent(plan)
     yield f"✓ agent built: {plan.agent.name}"
-    given = rights(aws, plan.region, account, narrow=plan.narrow)
-    plan = replace(plan, context=(*plan.context, *given.context))
+    permissions = settle_permissions(aws, plan.region, account, narrow=plan.narrow)
+    plan = replace(plan, context=(*plan.context, *permissions.context))
     # An assembly of our own, made once: another may be at work in this checkout.
     with tempfile.TemporaryDirectory(prefix="codeferry-bootstrap-") as assembly:
         synthesise(plan, account, assembly)
         yield "✓ synthesised"
-        yield from make_stage(plan, aws, account, assembly, given)
+        yield from make_stage(plan, aws, account, assembly, permissions)
 
 
-def make_stage(plan: Plan, aws: Aws, account: str, assembly: str, given: Rights) -> Iterator[str]:
+def make_stage(
+    plan: Plan, aws: Aws, account: str, assembly: str, permissions: Permissions
+) -> Iterator[str]:
     """From the CDK's own stack to the stage's stacks and what they need."""
     app = ("--app", assembly)
-    cdk(plan, "bootstrap", *app, f"aws://{account}/{plan.region}", *given.options)
+    cdk(plan, "bootstrap", *app, f"aws://{account}/{plan.region}", *permissions.options)
     yield "✓ the CDK's own stack"
-    yield given.said
+    yield permissions.message
     # The fleet comes last: its instances fetch what the upload brings.
     fleet = [name for name in plan.stacks() if name == plan.stage.fleet_stack]
     rest = [name for name in plan.stacks() if name not in fleet]

@@ -84,4 +84,4 @@ def test_the_agent_carries_apply(wheels):
         (wheel,) = wheels.glob(f"codeferry_{name}-*.whl")
         names = zipfile.ZipFile(wheel).namelist()
         assert f"codeferry_{name}/py.typed" in names
-        assert (f"codeferry_{name}/run/apply.py" in names) == (name == "agent")
+        assert (f"codeferry_{name}/run/release/apply.py" in names) == (name == "agent")

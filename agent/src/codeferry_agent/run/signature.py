@@ -18,7 +18,7 @@ from codeferry_contracts import signing
 SEQUENCES = ".signed"
 
 
-class Trust:
+class PinnedKey:
     """The key that the document pins, for one stage; without one everything is as it was."""
 
     def __init__(self, environ: Mapping[str, str], root: Path, workflow: str) -> None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from codeferry_agent.run.errors import RunFailed
 from codeferry_agent.run.payload import parse_payload
-from codeferry_agent.run.signature import Trust
+from codeferry_agent.run.signature import PinnedKey
 from codeferry_contracts import signing
 from codeferry_contracts.parameters import Payload
 from codeferry_contracts.request import Signature
@@ -362,7 +362,7 @@ def _by_other_algorithms() -> list[str]:
     return found
 
 
-def _judged(trusted: Trust, told: Payload) -> str:
+def _judged(trusted: PinnedKey, told: Payload) -> str:
     """The code it is refused with; nothing if it is taken."""
     try:
         parsed = parse_payload(told.encode())
@@ -374,7 +374,7 @@ def _judged(trusted: Trust, told: Payload) -> str:
 
 
 def test_none_of_ten_thousand_attacks_is_taken(tmp_path: Path) -> None:
-    trusted, known = Trust(trust(), tmp_path, "sync"), _known()
+    trusted, known = PinnedKey(trust(), tmp_path, "sync"), _known()
     assert _judged(trusted, known) == ""
     trusted.note(SimpleNamespace(project="demo", signature=known.signature))
     rng, codes = random.Random(13), Counter[str]()

@@ -111,7 +111,7 @@ class CommandRun(Run):
         """Start the supervisor and wait for it; the last line is then in its place."""
         self.doing = f"preparing the {self.noun}"
         on_cancel(self.note_cancel)
-        self.announce("command")
+        self.note_work("command")
         self.make_room()
         running = dict(self.result, status="running")
         print(result_line(running), flush=True)
@@ -125,7 +125,7 @@ class CommandRun(Run):
             self.close()
         sys.exit(code and 1)
 
-    def announce(self, work: str) -> None:
+    def note_work(self, work: str) -> None:
         """Say in the lock what it is held for."""
         self.lock.note(self.payload.run_id, work)
 
@@ -152,7 +152,7 @@ class CommandRun(Run):
         become_supervisor()
         leave_agents_unit(self.payload.run_id, whole_path())
         self.working.write_text(str(os.getpid()))
-        self.announce("command")  # ours from here on, also without the front
+        self.note_work("command")  # ours from here on, also without the front
         self.output = Output(sys.stdout.fileno(), self.last_line.parent)
         result = self.conclude()
         fill(self.record, json.dumps(result))
@@ -169,7 +169,7 @@ class CommandRun(Run):
 
     def close(self) -> None:
         self.working.unlink(missing_ok=True)
-        self.announce("")
+        self.note_work("")
 
     def conclude(self) -> dict[str, Any]:
         """The final result, whatever happens."""
@@ -303,9 +303,9 @@ class CommandRun(Run):
         self.doing = "fetching the command's variables"
         try:
             check_url(self.environment_url)
-            self.trust.check(self.payload)
+            self.pinned_key.check(self.payload)
             content = fetch(self.environment_url)
-            self.trust.check_variables(self.payload, content)
+            self.pinned_key.check_variables(self.payload, content)
             self.own_variables = parse_variables(content)
         except RunFailed as failure:
             if failure.code == "cancelled":

@@ -61,7 +61,7 @@ class ScriptRun(CommandRun):
                         self.kill_leftovers(leftover.name)
 
     def perform(self) -> None:
-        self.trust.check(self.payload)
+        self.pinned_key.check(self.payload)
         if self.variables_failure:
             raise self.variables_failure
         discard(self.tree)
@@ -98,7 +98,7 @@ class ScriptRun(CommandRun):
         if self.tree.exists():
             self.warn("Not all of the script's files could be removed.")
 
-    def announce(self, _: str) -> None:
+    def note_work(self, _: str) -> None:
         """Nobody waits for a script but other deliveries of its run."""
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from codeferry_agent.run.release.archive import MANIFEST, extract
 from codeferry_agent.run.release.download import Download, check_space
 from codeferry_agent.run.release.manifest import Entry, check_manifest, tree_digest, unmet
 from codeferry_agent.run.release.project import Project, locked
-from codeferry_agent.run.signature import Trust
+from codeferry_agent.run.signature import PinnedKey
 
 
 class Run:
@@ -38,7 +38,7 @@ class Run:
         self.payload, self.result = payload, result
         self.owner = find_owner(payload.user)
         self.project = Project(root / payload.project, self.owner)
-        self.trust = Trust(os.environ, root, self.workflow)
+        self.pinned_key = PinnedKey(os.environ, root, self.workflow)
         self.record = self.project.runs / f"{payload.run_id}.json"
         self.doing, self.cancelled = "preparing", False
 
@@ -71,8 +71,8 @@ class Run:
         return bool(payload.command or payload.install or payload.bake_seconds or payload.health)
 
     def perform(self) -> None:
-        self.trust.check(self.payload)
-        self.trust.check_newer(self.payload)
+        self.pinned_key.check(self.payload)
+        self.pinned_key.check_newer(self.payload)
         for directory in (self.project.path, self.project.releases, self.project.shared):
             refuse_foreign(directory.stat(), self.owner, directory.name.encode())
         self.result["previous"] = self.project.current()
@@ -162,7 +162,7 @@ class Run:
         done = dict(self.result, release_id=release_id, status=status)
         write_json(staging / "record.json", self.recorded(done))  # for settle(), if we are killed
         reached("intended")
-        self.trust.note(self.payload)
+        self.pinned_key.note(self.payload)
         if not already:
             self.project.switch(release_id, staging)
         reached("switched")

@@ -1,4 +1,4 @@
-"""Rights of CloudFormation in the account: what Codeferry's stacks need, if that is ours to say.
+"""Permissions of CloudFormation in the account: those of Codeferry, where that is ours to say.
 
 The CDK's own stack belongs to all who deploy to the account with the CDK. Where there is none,
 it is made with Codeferry's policies; where it has been made with others, they stay.
@@ -25,27 +25,27 @@ BOUNDARY = "boundary"
 
 
 @dataclass(frozen=True)
-class Rights:
+class Permissions:
     """``options`` are for `cdk bootstrap`, ``context`` for the CDK app."""
 
     options: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
-    said: str = ""
+    message: str = ""
 
 
-def rights(aws: Aws, region: str, account: str, *, narrow: bool) -> Rights:
+def settle_permissions(aws: Aws, region: str, account: str, *, narrow: bool) -> Permissions:
     """Codeferry's, their policies made or brought up to date; or those that are there."""
     place = place_of(aws.partition(), region, account)
     arns = [_arn(place, part) for part in cloudformation_permissions(place)]
     given = aws.parameter(BOOTSTRAP_STACK, PARAMETER)
     if not (narrow or aws.status(BOOTSTRAP_STACK) == "" or set(given.split(",")) == set(arns)):
-        return Rights(said=_kept(given))
+        return Permissions(message=_kept(given))
     for part, content in _documents(place):
         aws.put_policy(_arn(place, part), content, f"Codeferry, made by its bootstrap: {part}")
-    return Rights(
+    return Permissions(
         options=("--cloudformation-execution-policies", ",".join(arns)),
         context=(f"permissions_boundary={policy_name(BOUNDARY, region)}",),
-        said="✓ CloudFormation may do what Codeferry's stacks need",
+        message="✓ CloudFormation may do what Codeferry's stacks need",
     )
 
 

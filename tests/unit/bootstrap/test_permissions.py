@@ -1,4 +1,4 @@
-"""Rights of CloudFormation in an account, and that the policies keep up with the code."""
+"""Permissions of CloudFormation in an account, and that the policies keep up with the code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 
 from bootstrap.aws import Aws
-from bootstrap.rights import rights
+from bootstrap.permissions import settle_permissions
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 PARTS = ("storage", "workflow", "fleet", "iam")
@@ -37,7 +37,7 @@ class Account:
 
 
 def given(account, narrow=False):
-    return rights(account, REGION, ACCOUNT, narrow=narrow)
+    return settle_permissions(account, REGION, ACCOUNT, narrow=narrow)
 
 
 @pytest.mark.parametrize("before", [None, ",".join(ARNS), ",".join(reversed(ARNS))])
@@ -59,8 +59,8 @@ def test_what_another_team_chose_stays_and_is_told(before):
     account = Account(before)
     found = given(account)
     assert (found.options, found.context, account.policies) == ((), (), {})
-    assert "--narrow" in found.said
-    assert (before or "AdministratorAccess") in found.said
+    assert "--narrow" in found.message
+    assert (before or "AdministratorAccess") in found.message
 
 
 def test_who_asks_for_it_gets_it_narrowed():
