@@ -136,7 +136,7 @@ class FirstSteps:
 
     def _training(self) -> None:
         self._title("Run the training on all three, in the release just verified there")
-        self.state.client("s3").create_bucket(
+        self.state.access.client("s3").create_bucket(
             Bucket=RESULTS, CreateBucketConfiguration={"LocationConstraint": self.state.region}
         )
         self._ferry(
@@ -173,7 +173,9 @@ class FirstSteps:
         )
         self._say(f"aws s3 cp plain.tar.gz s3://{self.state.bucket}/{key}")
         with archive.open("rb") as body:
-            put = self.state.client("s3").put_object(Bucket=self.state.bucket, Key=key, Body=body)
+            put = self.state.access.client("s3").put_object(
+                Bucket=self.state.bucket, Key=key, Body=body
+            )
         run_id = inbox_run_id(self.state.bucket, key, put["VersionId"])
         problem = f"The run {run_id} is still running after a minute."
         self._wait(lambda: self._ended(run_id), 60, problem)
@@ -233,7 +235,7 @@ class FirstSteps:
 
     def _ended(self, run_id: str) -> bool:
         """Whether the run that an upload starts is there and has ended."""
-        states = self.state.client("stepfunctions")
+        states = self.state.access.client("stepfunctions")
         machine = self.state.state_machines["sync"]
         execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
         try:
@@ -310,7 +312,7 @@ class FleetRollout(FirstSteps):
 
     def _failed_run(self) -> str:
         """The id of the newest run that failed."""
-        found = self.state.client("stepfunctions").list_executions(
+        found = self.state.access.client("stepfunctions").list_executions(
             stateMachineArn=self.state.state_machines["sync"], statusFilter="FAILED"
         )
         name: str = found["executions"][0]["name"]
