@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +22,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.rule import Rule
-from tenacity import (
-    RetryError,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_delay,
-    wait_fixed,
-)
 
 from codeferry_contracts import layout
 from codeferry_contracts.local_stage import HOME_VARIABLE
@@ -137,15 +130,13 @@ class FirstSteps:
 
     def _second_push(self) -> None:
         self._title("Push again after one edit: a new release, the old one kept")
-        source = self.project / "train.py"
-        source.write_text(source.read_text().replace("after {epochs}", "in {epochs}"))
-        self.console.print("[dim]$ edit train.py[/dim]")
+        self._edit()
         self._ferry("push", TARGET, str(self.project))
         self._show_release()
 
     def _training(self) -> None:
         self._title("Run the training on all three, in the release just verified there")
-        self.state.client("s3").create_bucket(
+        self.state.access.client("s3").create_bucket(
             Bucket=RESULTS, CreateBucketConfiguration={"LocationConstraint": self.state.region}
         )
         self._ferry(
@@ -182,14 +173,22 @@ class FirstSteps:
         )
         self._say(f"aws s3 cp plain.tar.gz s3://{self.state.bucket}/{key}")
         with archive.open("rb") as body:
-            put = self.state.client("s3").put_object(Bucket=self.state.bucket, Key=key, Body=body)
+            put = self.state.access.client("s3").put_object(
+                Bucket=self.state.bucket, Key=key, Body=body
+            )
         run_id = inbox_run_id(self.state.bucket, key, put["VersionId"])
-        self._wait(run_id)
+        problem = f"The run {run_id} is still running after a minute."
+        self._wait(lambda: self._ended(run_id), 60, problem)
         self._ferry("status", run_id)
 
     def _history(self) -> None:
         self._title("All runs, whichever way they came in")
         self._ferry("runs")
+
+    def _edit(self) -> None:
+        source = self.project / "train.py"
+        source.write_text(source.read_text().replace("after {epochs}", "in {epochs}"))
+        self.console.print("[dim]$ edit train.py[/dim]")
 
     def _show_release(self) -> None:
         """What lies on the first instance now."""
@@ -234,21 +233,23 @@ class FirstSteps:
                 hint="Its own message is above.",
             )
 
-    def _wait(self, run_id: str) -> None:
-        """Until the run that an upload starts has ended."""
-        states = self.state.client("stepfunctions")
+    def _ended(self, run_id: str) -> bool:
+        """Whether the run that an upload starts is there and has ended."""
+        states = self.state.access.client("stepfunctions")
         machine = self.state.state_machines["sync"]
         execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
-        for attempt in Retrying(
-            retry=retry_if_exception_type((states.exceptions.ExecutionDoesNotExist, _StillRunning)),
-            wait=wait_fixed(0.2),
-            stop=stop_after_delay(60),
-            reraise=True,
-        ):
-            with attempt:
-                found = states.describe_execution(executionArn=execution)
-                if found["status"] == "RUNNING":
-                    raise _StillRunning(f"The run {run_id} is still running after a minute.")
+        try:
+            found = states.describe_execution(executionArn=execution)
+        except states.exceptions.ExecutionDoesNotExist:
+            return False
+        return bool(found["status"] != "RUNNING")
+
+    def _wait(self, condition: Callable[[], object], seconds: float, problem: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise DemoFailed(problem, hint="Look with: ferry runs")
+            time.sleep(0.2)
 
     def _title(self, text: str) -> None:
         self.console.print()
@@ -256,10 +257,6 @@ class FirstSteps:
 
     def _say(self, command: str) -> None:
         self.console.print(f"[bold]$ {escape(command)}[/bold]", highlight=False, soft_wrap=True)
-
-
-class _StillRunning(DemoFailed):
-    pass
 
 
 WAVES = ("--waves", "1,50%,100%", "--bake", "1s", "--health", "./scripts/health.sh")
@@ -286,9 +283,7 @@ class FleetRollout(FirstSteps):
         ill = self._instances()[1]
         self._title(f"Another release, and {ill.name} is ill: wave two fails and goes back")
         (_home(ill) / "ill").write_text("no CUDA device\n")
-        source = self.project / "train.py"
-        source.write_text(source.read_text().replace("after {epochs}", "in {epochs}"))
-        self.console.print("[dim]$ edit train.py[/dim]")
+        self._edit()
         self._ferry("push", TARGET, str(self.project), *WAVES, exit_code=1)
         self._show_current()
 
@@ -301,16 +296,8 @@ class FleetRollout(FirstSteps):
         self._title("An instance joins the fleet, and nobody tells it what to run")
         self._say(f"ferry local launch --target {TARGET}")
         (late,) = launch_more(self.home, count=1, target=TARGET)
-        arrived = Retrying(
-            retry=retry_if_result(lambda release: not release),
-            wait=wait_fixed(0.2),
-            stop=stop_after_delay(LATE_SECONDS),
-        )
-        try:
-            arrived(_current, late)
-        except RetryError as error:
-            message = f"{late.name} had no release after {LATE_SECONDS} s."
-            raise DemoFailed(message, hint="Look with: ferry runs") from error
+        problem = f"{late.name} had no release after {LATE_SECONDS} s."
+        self._wait(lambda: _current(late), LATE_SECONDS, problem)
         self._show_current()
 
     def _instances(self) -> list[InstanceRecord]:
@@ -325,7 +312,7 @@ class FleetRollout(FirstSteps):
 
     def _failed_run(self) -> str:
         """The id of the newest run that failed."""
-        found = self.state.client("stepfunctions").list_executions(
+        found = self.state.access.client("stepfunctions").list_executions(
             stateMachineArn=self.state.state_machines["sync"], statusFilter="FAILED"
         )
         name: str = found["executions"][0]["name"]

@@ -59,6 +59,35 @@ class Home:
 
 
 @dataclass(frozen=True)
+class Access:
+    """The way to the services of an embedded AWS, whatever the user has configured."""
+
+    endpoint: str
+    region: str
+    credentials: Credentials
+
+    def client(self, service: str, endpoint: str | None = None) -> Any:
+        """A boto3 client of a service, which may have an endpoint of its own."""
+        return boto3.client(
+            service,
+            endpoint_url=endpoint or self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.credentials["access_key_id"],
+            aws_secret_access_key=self.credentials["secret_access_key"],
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Variables that lead every AWS SDK here."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.credentials["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": self.credentials["secret_access_key"],
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+
+
+@dataclass(frozen=True)
 class InstanceRecord:
     """``root`` is the directory that stands for the instance's filesystem root."""
 
@@ -86,37 +115,18 @@ class State:
     def to_json(self) -> LocalState:
         return cast(LocalState, asdict(self))
 
-    def client(self, service: str) -> Any:
-        """A boto3 client of the embedded AWS."""
-        return client(
-            service,
-            endpoint=self.endpoints["aws"],
-            region=self.region,
-            credentials=self.credentials,
-        )
+    @property
+    def access(self) -> Access:
+        """The way to everything but SSM."""
+        return Access(self.endpoints["aws"], self.region, self.credentials)
 
     def environment(self) -> dict[str, str]:
         """Variables that lead boto3, the AWS CLI, the CDK CLI and ferry here."""
         return {
             "FERRY_STAGE": "local",
-            "AWS_ENDPOINT_URL": self.endpoints["aws"],
             "AWS_ENDPOINT_URL_SSM": self.endpoints["ssm"],
-            "AWS_ACCESS_KEY_ID": self.credentials["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": self.credentials["secret_access_key"],
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
+            **self.access.environment(),
         }
-
-
-def client(service: str, *, endpoint: str, region: str, credentials: Credentials) -> Any:
-    """A boto3 client that ignores the user's configuration."""
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name=region,
-        aws_access_key_id=credentials["access_key_id"],
-        aws_secret_access_key=credentials["secret_access_key"],
-    )
 
 
 def write_state(home: Home, state: State) -> None:

@@ -43,7 +43,7 @@ def launch_more(home: Home, *, count: int, target: str) -> list[InstanceRecord]:
         body = {name: getattr(record, name) for name in ("instance_id", "root", "tags", "name")}
         _control(state, "instances", body)
 
-    ec2 = state.client("ec2")
+    ec2 = state.access.client("ec2")
     tags = _tags(target, state.stage)
     records = [_launch_one(ec2, register, home.instances, name, tags) for name in names]
     state.instances.extend(records)

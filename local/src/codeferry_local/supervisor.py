@@ -37,7 +37,7 @@ from codeferry_contracts.signing import EXPONENT
 from codeferry_local.emulator.deployment import ACCOUNT, Deployment, synthesise
 from codeferry_local.emulator.process import Emulator, free_port, local_url
 from codeferry_local.errors import AlreadyRunning
-from codeferry_local.home import Home, State, write_state
+from codeferry_local.home import Access, Home, State, write_state
 from codeferry_local.instances import launch
 from codeferry_local.process import Options
 from codeferry_local.ssm.agent.genuine import GenuineAgents, usable_agent
@@ -118,9 +118,8 @@ def _start(home: Home, options: Options, parts: ExitStack, report: IO[str]) -> S
         if agents is not None:
             parts.callback(agents.stop)
             agents.start()
-    deployment = Deployment(
-        stage=STAGE, region=REGION, endpoint=emulator.url, credentials=CREDENTIALS, log=log
-    )
+    access = Access(emulator.url, REGION, CREDENTIALS)
+    deployment = Deployment(stage=STAGE, access=access, log=log)
     with _step(report, "Bootstrapping it for the CDK"):
         deployment.bootstrap()
     with _step(report, "Synthesising the stacks"):
@@ -131,7 +130,7 @@ def _start(home: Home, options: Options, parts: ExitStack, report: IO[str]) -> S
         deployment.register_documents(assembly, ssm.url)
     with _step(report, f"Starting {options.instances} instances"):
         records = launch(
-            deployment.client("ec2"),
+            access.client("ec2"),
             ssm,
             home.instances,
             count=options.instances,

@@ -26,7 +26,15 @@ def test_a_pipe_gets_whole_lines(capsys):
 def test_the_environment_names_its_stage(tmp_path):
     """After `eval "$(ferry local env)"` a push goes there without --stage."""
     credentials = {"access_key_id": "a", "secret_access_key": "s"}
-    state = SimpleNamespace(
-        endpoints={"aws": "a", "ssm": "s"}, credentials=credentials, region="eu-west-1"
+    state = State(
+        pid=1,
+        stage="local",
+        region="eu-west-1",
+        account="000000000000",
+        endpoints={"aws": "a", "ssm": "s"},
+        credentials=credentials,
+        bucket="b",
+        state_machines={},
+        instances=[],
     )
-    assert State.environment(state)["FERRY_STAGE"] == "local"
+    assert state.environment()["FERRY_STAGE"] == "local"

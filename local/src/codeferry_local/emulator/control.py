@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from codeferry_local.emulator import wrap
+
 CALLS_PATH = "/_codeferry/calls"
 FAULTS_PATH = "/_codeferry/faults"
 _ENTRIES = 100_000
@@ -59,10 +61,12 @@ def keep_journal() -> None:
     from ministack import app
     from ministack.core import iam_evaluator
 
-    journal: Journal = Journal()
-    iam_evaluator.enforce = with_recorded_checks(iam_evaluator.enforce, journal)
-    app._dispatch_service_request = with_journal(  # noqa: SLF001 - there is no public seam
-        app._dispatch_service_request,  # noqa: SLF001
+    journal = Journal()
+    wrap(iam_evaluator, "enforce", with_recorded_checks, journal)
+    wrap(
+        app,
+        "_dispatch_service_request",
+        with_journal,
         lambda *request: None if app.AUTH else need_of(*request),
         journal,
     )
@@ -118,7 +122,7 @@ def need_of(
     from ministack import app
     from ministack.core import iam_actions, responses, router
 
-    parameters = app._routing_params(method, path, headers, body, query)  # noqa: SLF001
+    parameters = app._routing_params(method, path, headers, body, query)
     service = router.detect_service(method, path, headers, parameters)
     action = iam_actions.extract_iam_action(service, method, path, headers, body, parameters)
     if action is None:
@@ -137,10 +141,11 @@ def accept_faults() -> None:
     """Let faults be put in force; called before the server starts."""
     from ministack import app
 
-    app._dispatch_service_request = with_faults(  # noqa: SLF001 - there is no public seam
-        app._dispatch_service_request,  # noqa: SLF001
-        lambda *request: need.action if (need := need_of(*request)) else None,
-    )
+    def action_of(*request: Any) -> str | None:
+        need = need_of(*request)
+        return need.action if need else None
+
+    wrap(app, "_dispatch_service_request", with_faults, action_of)
 
 
 def with_faults(

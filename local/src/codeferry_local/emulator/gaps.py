@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from codeferry_local.emulator import wrap
 from codeferry_local.emulator.iam import session
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -46,28 +47,22 @@ def close_gaps() -> None:
     from ministack.core import lambda_runtime
     from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, s3, stepfunctions, sts
 
-    # Neither service has a public seam.
-    s3._get_object = with_ranges(s3._get_object, s3._parse_range)  # noqa: SLF001
-    s3._fire_s3_event = with_known_version(s3._fire_s3_event)  # noqa: SLF001
-    eventbridge._dispatch_event = with_version_id(eventbridge._dispatch_event)  # noqa: SLF001
-    lambda_svc._execute_function_warm = with_error_class(  # noqa: SLF001
-        with_concurrency_limit(lambda_svc._execute_function_warm, WORKERS_AT_ONCE)  # noqa: SLF001
+    wrap(s3, "_get_object", with_ranges, s3._parse_range)
+    wrap(s3, "_fire_s3_event", with_known_version)
+    wrap(eventbridge, "_dispatch_event", with_version_id)
+    wrap(lambda_svc, "_execute_function_warm", with_concurrency_limit, WORKERS_AT_ONCE)
+    wrap(lambda_svc, "_execute_function_warm", with_error_class)
+    wrap(stepfunctions, "_execute_task", with_map_history, stepfunctions._add_event)
+    scale = float(os.environ.get(TASK_TOKEN_SCALE, "1"))
+    wrap(stepfunctions, "_invoke_with_callback", with_scaled_timeout, scale)
+    groups = cloudwatch_logs._log_groups
+    wrap(
+        cloudwatch_logs,
+        "_filter_log_events",
+        with_prefix_and_pages,
+        lambda group: groups.get(group, {}).get("streams", ()),
     )
-    stepfunctions._execute_task = with_map_history(  # noqa: SLF001
-        stepfunctions._execute_task,  # noqa: SLF001
-        stepfunctions._add_event,  # noqa: SLF001
-    )
-    stepfunctions._invoke_with_callback = with_scaled_timeout(  # noqa: SLF001
-        stepfunctions._invoke_with_callback,  # noqa: SLF001
-        float(os.environ.get(TASK_TOKEN_SCALE, "1")),
-    )
-    cloudwatch_logs._filter_log_events = with_prefix_and_pages(  # noqa: SLF001
-        cloudwatch_logs._filter_log_events,  # noqa: SLF001
-        lambda group: cloudwatch_logs._log_groups.get(group, {}).get("streams", ()),  # noqa: SLF001
-    )
-    lambda_runtime.execution_credentials = with_role_session(
-        lambda_runtime.execution_credentials, sts.register_session
-    )
+    wrap(lambda_runtime, "execution_credentials", with_role_session, sts.register_session)
 
 
 def with_ranges(
@@ -198,9 +193,8 @@ def with_role_session(
     """
 
     def give(function: Mapping[str, Any]) -> dict[str, str]:
-        name, role = function["FunctionName"], function["Role"].rpartition("/")[2]
-        account = function["FunctionArn"].split(":")[4]
-        register_session(name, session(name, account, role))
+        name = function["FunctionName"]
+        register_session(name, session(name, function["Role"]))
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         return credentials(function) | dict.fromkeys(keys, name)
 

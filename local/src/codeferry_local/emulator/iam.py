@@ -22,6 +22,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
+from codeferry_local.emulator import wrap
+
 PATH = "/_codeferry/authorize"
 
 _OLD_SIGNATURE = (
@@ -47,17 +49,12 @@ def enforce_policies() -> None:
     from ministack.services import s3
 
     app.AUTH = RolesOnly()
-    app.app = with_enforcement(app.app, acts_with_role)
-    app.pin_request_origin = with_tls(app.pin_request_origin)
-    # There is no public seam.
-    dispatch = with_signatures(
-        app._dispatch_service_request,  # noqa: SLF001
-        s3._buckets,  # noqa: SLF001
-        s3._verify_presigned_sigv4,  # noqa: SLF001
-        s3._error,  # noqa: SLF001
-    )
-    app._dispatch_service_request = with_authorize_endpoint(dispatch)  # noqa: SLF001
-    iam_evaluator.parse_policy_document = with_cache(iam_evaluator.parse_policy_document)
+    wrap(app, "app", with_enforcement, acts_with_role)
+    wrap(app, "pin_request_origin", with_tls)
+    signatures = s3._buckets, s3._verify_presigned_sigv4, s3._error
+    wrap(app, "_dispatch_service_request", with_signatures, *signatures)
+    wrap(app, "_dispatch_service_request", with_authorize_endpoint)
+    wrap(iam_evaluator, "parse_policy_document", with_cache)
 
 
 def with_tls(pin: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
@@ -66,8 +63,9 @@ def with_tls(pin: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
     return lambda address, _: pin(address, True)
 
 
-def session(access_key: str, account: str, role: str) -> dict[str, str]:
+def session(access_key: str, role_arn: str) -> dict[str, str]:
     """A session of a role, for ``access_key``, which is its name, secret and token as well."""
+    account, role = role_arn.split(":")[4], role_arn.rpartition("/")[2]
     return {
         "Arn": f"arn:aws:sts::{account}:assumed-role/{role}/{access_key}",
         "UserId": f"{role}:{access_key}",
@@ -80,13 +78,11 @@ def acts_with_role(access_key: str) -> bool:
     """Whether the key is of a session: ours, also before the function first runs, or STS's."""
     from ministack.services import lambda_svc, sts
 
-    # There is no public seam.
-    if access_key not in sts._sessions:  # noqa: SLF001
-        function = lambda_svc._get_func_record_for_ref(access_key)[1] if access_key else None  # noqa: SLF001
+    if access_key not in sts._sessions:
+        function = lambda_svc._get_func_record_for_ref(access_key)[1] if access_key else None
         if function is None:
             return False
-        account, role = function["Role"].split(":")[4], function["Role"].rpartition("/")[2]
-        sts.register_session(access_key, session(access_key, account, role))
+        sts.register_session(access_key, session(access_key, function["Role"]))
     return True
 
 
@@ -161,7 +157,7 @@ def _tags_of_instance(resource: str) -> dict[str, str]:
     from ministack.services import ec2
 
     arn, _, instance_id = resource.partition(":instance/")
-    tags = ec2._tags.get(instance_id, []) if ":ec2:" in arn else []  # noqa: SLF001 - no public seam
+    tags = ec2._tags.get(instance_id, []) if ":ec2:" in arn else []
     return {
         f"{prefix}/{tag['Key']}": tag["Value"]
         for prefix in ("aws:ResourceTag", "ssm:resourceTag")

@@ -11,6 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_COPIED = ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
+_EXPIRATION = {
+    "ExpirationInDays": "Days",
+    "ExpiredObjectDeleteMarker": "ExpiredObjectDeleteMarker",
+}
+
 
 def rules_of(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The lifecycle rules of a bucket of a template, as S3's API takes them."""
@@ -18,22 +24,14 @@ def rules_of(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    expiration = {
-        name: rule[given]
-        for given, name in (
-            ("ExpirationInDays", "Days"),
-            ("ExpiredObjectDeleteMarker", "ExpiredObjectDeleteMarker"),
-        )
-        if given in rule
+    expiration = {name: rule[given] for given, name in _EXPIRATION.items() if given in rule}
+    return {
+        "ID": rule["Id"],
+        "Status": rule["Status"],
+        "Filter": {"Prefix": rule.get("Prefix", "")},
+        **{name: rule[name] for name in _COPIED if name in rule},
+        **({"Expiration": expiration} if expiration else {}),
     }
-    copied = {
-        name: rule[name]
-        for name in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
-        if name in rule
-    }
-    found = {"ID": rule["Id"], "Status": rule["Status"], **copied}
-    found["Filter"] = {"Prefix": rule.get("Prefix", "")}
-    return found | ({"Expiration": expiration} if expiration else {})
 
 
 def expire(s3: Any, bucket: str, days: int, prefix: str = "") -> list[str]:

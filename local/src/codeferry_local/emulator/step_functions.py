@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from codeferry_local.emulator import wrap
 from codeferry_local.emulator.iam import refusal_of, session
 
 MOST_BYTES = 262_144
@@ -42,44 +43,41 @@ def close_gaps() -> None:
     from ministack.services import stepfunctions as sfn
     from ministack.services import sts
 
-    # There is no public seam.
-    error = sfn._ExecutionError  # noqa: SLF001
+    error = sfn._ExecutionError
     for name in ("_execute_task", "_execute_map", "_execute_parallel", "_execute_pass"):
-        setattr(sfn, name, with_state_size_limit(getattr(sfn, name), error))
-    sfn._execute_task = with_known_machine(sfn._execute_task)  # noqa: SLF001
-    sfn._error_matches = with_uncaught_data_limit(sfn._error_matches)  # noqa: SLF001
-    machines = sfn._state_machines  # noqa: SLF001
+        wrap(sfn, name, with_state_size_limit, error)
+    wrap(sfn, "_execute_task", with_known_machine)
+    wrap(sfn, "_error_matches", with_uncaught_data_limit)
 
     def act_as(machine: str) -> str:
-        return _act_as(machines[machine], sts.register_session)
+        return _act_as(sfn._state_machines[machine], sts.register_session)
 
-    call = with_permission(
-        sfn._call_lambda,  # noqa: SLF001
+    def denied(name: str, service: str) -> Callable[[str], Exception]:
+        return lambda cause: error(name, f"{cause} {_DENIED.format(service)}")
+
+    wrap(
+        sfn,
+        "_call_lambda",
+        with_permission,
         act_as,
         lambda function, _: ("lambda:InvokeFunction", function),
-        lambda cause: error("Lambda.AWSLambdaException", f"{cause} {_DENIED.format('AWSLambda')}"),
+        denied("Lambda.AWSLambdaException", "AWSLambda"),
     )
     for name in ("_invoke_nested_start_execution", "_invoke_nested_start_execution_sync"):
-        start = with_permission(
-            getattr(sfn, name),
+        wrap(
+            sfn,
+            name,
+            with_permission,
             act_as,
             lambda _, given: ("states:StartExecution", given["StateMachineArn"]),
-            lambda cause: error(
-                "StepFunctions.AWSStepFunctionsException",
-                f"{cause} {_DENIED.format('AWSStepFunctions')}",
-            ),
+            denied("StepFunctions.AWSStepFunctionsException", "AWSStepFunctions"),
         )
-        setattr(sfn, name, start)
-    sfn._call_lambda = with_failed_wait(  # noqa: SLF001
-        with_call_size_limit(with_throttling_name(call, error), error),
-        error,
-        sfn._task_tokens,  # noqa: SLF001
-    )
+    wrap(sfn, "_call_lambda", with_throttling_name, error)
+    wrap(sfn, "_call_lambda", with_call_size_limit, error)
+    wrap(sfn, "_call_lambda", with_failed_wait, error, sfn._task_tokens)
     waiting: dict[str, str] = {}
-    sfn._invoke_with_callback = with_known_token(sfn._invoke_with_callback, waiting)  # noqa: SLF001
-    iam_actions.extract_resource_arn = with_machine_resource(
-        iam_actions.extract_resource_arn, waiting
-    )
+    wrap(sfn, "_invoke_with_callback", with_known_token, waiting)
+    wrap(iam_actions, "extract_resource_arn", with_machine_resource, waiting)
 
 
 def with_state_size_limit(execute: Execute, error: Error) -> Execute:
@@ -170,8 +168,8 @@ def _act_as(machine: Mapping[str, Any], register: Callable[[str, dict[str, Any]]
 
     name, arn = machine["name"], machine["roleArn"]
     account, role = arn.split(":")[4], arn.rpartition("/")[2]
-    if iam._roles.get_scoped(account, None, role) is not None:  # noqa: SLF001 - no public seam
-        register(name, session(name, account, role))
+    if iam._roles.get_scoped(account, None, role) is not None:
+        register(name, session(name, arn))
     return str(name)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from codeferry_contracts.archive import release_id
 from codeferry_contracts.parameters import PAYLOAD_PARAMETER, decode_payload
@@ -100,29 +100,21 @@ class StepResult:
     outcome: Outcome = Outcome.EXITED
 
 
-class Executor(Protocol):
-    """Runs one step; called from several threads at once."""
-
-    def run(self, context: InvocationContext) -> StepResult:
-        """Run the step to its end, its timeout or its interrupt."""
-        ...
+# Runs one step to its end, its timeout or its interrupt; called from several threads at once.
+Executor = Callable[[InvocationContext], StepResult]
 
 
-Answer = Callable[[InvocationContext], tuple[int, str, str]]
+def null_executor(answer: Callable[[InvocationContext], tuple[int, str, str]]) -> Executor:
+    """Runs nothing: the result is ``answer(context)`` = (exit code, stdout, stderr), unless an
+    interrupt came while it was made."""
 
-
-class NullExecutor:
-    """Runs nothing and answers with ``answer(context)`` = (exit code, stdout, stderr)."""
-
-    def __init__(self, answer: Answer = lambda _: (0, "", "")) -> None:
-        self._answer = answer
-
-    def run(self, context: InvocationContext) -> StepResult:
-        """The answer, unless an interrupt came while it was made."""
-        exit_code, stdout, stderr = self._answer(context)
+    def run(context: InvocationContext) -> StepResult:
+        exit_code, stdout, stderr = answer(context)
         reason = context.interrupt.reason
         outcome = Outcome.EXITED if reason is None else OUTCOMES[reason]
         return StepResult(exit_code=exit_code, stdout=stdout, stderr=stderr, outcome=outcome)
+
+    return run
 
 
 def applied(context: InvocationContext) -> tuple[int, str, str]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from codeferry_local.ssm.agent.polling import PollingAgents
 from codeferry_local.ssm.agent.steps import Agent
@@ -21,7 +22,7 @@ from codeferry_local.ssm.commands import Command, Detail, Invocation, rolled_up
 from codeferry_local.ssm.events import Announcer
 from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS, Faults
 from codeferry_local.ssm.instances import Fleet, LocalInstance, Reason
-from codeferry_local.ssm.timers import Timers
+from codeferry_local.ssm.timers import Timer, Timers
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,7 @@ class Scheduler:
         with self.lock:
             total = command.timeout_seconds + command.execution_seconds
             command.pending.extend(command.invocations.values())
-            command.expiry = self.timers.after(
-                total * self.time_scale, lambda: self._expire(command)
-            )
+            command.expiry = self._after(total, self._expire, command)
             self._pump(command)
 
     def cancel(self, command: Command, instance_ids: Collection[str] = ()) -> None:
@@ -103,6 +102,15 @@ class Scheduler:
         self.timers.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _after(self, seconds: float, callback: Callable[..., None], *arguments: Any) -> Timer:
+        """Call back under the lock, in so many seconds before ``time_scale``."""
+
+        def call() -> None:
+            with self.lock:
+                callback(*arguments)
+
+        return self.timers.after(seconds * self.time_scale, call)
+
     # Rate control
 
     def _pump(self, command: Command) -> None:
@@ -126,8 +134,8 @@ class Scheduler:
         command.active += 1
         self._change(command, Detail.IN_PROGRESS)
         self._change_invocation(invocation, Detail.IN_PROGRESS)
-        invocation.delivery = self.timers.after(
-            command.timeout_seconds * self.time_scale, lambda: self._give_up_delivery(invocation)
+        invocation.delivery = self._after(
+            command.timeout_seconds, self._give_up_delivery, invocation
         )
         self._attempt(invocation)
 
@@ -171,23 +179,22 @@ class Scheduler:
     def _offer_later(self, instance_id: str) -> None:
         if self.paced and instance_id not in self._offering:
             self._offering.add(instance_id)
-            self.timers.after(OFFER_SECONDS * self.time_scale, lambda: self._offer(instance_id))
+            self._after(OFFER_SECONDS, self._offer, instance_id)
 
     def _offer(self, instance_id: str) -> None:
         """Offer again what waits for room; when nothing does, the cancels behind it are read."""
-        with self.lock:
-            self._offering.discard(instance_id)
-            waiting = self._waiting[instance_id]
-            while waiting and self._has_room(instance_id):
-                invocation = waiting.popleft()
-                if not invocation.detail.terminal:
-                    self._buffer(invocation)
-            self._take_up(instance_id)
-            if waiting:
-                self._offer_later(instance_id)
-                return
-            for invocation in self._held_cancels.pop(instance_id, ()):
-                self._cancel(invocation)
+        self._offering.discard(instance_id)
+        waiting = self._waiting[instance_id]
+        while waiting and self._has_room(instance_id):
+            invocation = waiting.popleft()
+            if not invocation.detail.terminal:
+                self._buffer(invocation)
+        self._take_up(instance_id)
+        if waiting:
+            self._offer_later(instance_id)
+            return
+        for invocation in self._held_cancels.pop(instance_id, ()):
+            self._cancel(invocation)
 
     def _take_up(self, instance_id: str) -> None:
         """Start what is buffered while a worker is free."""
@@ -201,12 +208,8 @@ class Scheduler:
         if invocation.slowed or not delay:
             return False
         invocation.slowed = True
-        self.timers.after(delay * self.time_scale, lambda: self._attempt_later(invocation))
+        self._after(delay, self._attempt, invocation)
         return True
-
-    def _attempt_later(self, invocation: Invocation) -> None:
-        with self.lock:
-            self._attempt(invocation)
 
     def _look_again(self) -> None:
         """Instances or faults changed: try what waits, lose what is to be lost."""
@@ -223,20 +226,18 @@ class Scheduler:
             self._attempt(invocation)
 
     def _give_up_delivery(self, invocation: Invocation) -> None:
-        with self.lock:
-            if not invocation.running:
-                self._settle(invocation, Detail.DELIVERY_TIMED_OUT)
+        if not invocation.running:
+            self._settle(invocation, Detail.DELIVERY_TIMED_OUT)
 
     def _expire(self, command: Command) -> None:
         """The total timeout: whatever has not answered is taken for undelivered.
 
         A step that still runs goes on, as it would on an instance out of reach.
         """
-        with self.lock:
-            command.pending.clear()
-            for invocation in command.invocations.values():
-                self._settle(invocation, Detail.DELIVERY_TIMED_OUT)
-            self._roll_up(command)
+        command.pending.clear()
+        for invocation in command.invocations.values():
+            self._settle(invocation, Detail.DELIVERY_TIMED_OUT)
+        self._roll_up(command)
 
     # Running
 
@@ -273,24 +274,19 @@ class Scheduler:
     def _arm_loss(self, invocation: Invocation) -> None:
         instance_id, plan = invocation.instance_id, self.faults.plan
         if (after := plan.lost.get(instance_id)) is not None:
-            self.timers.after(after * self.time_scale, lambda: self._lose(invocation))
+            self._after(after, self._lose, invocation)
         if (after := plan.oom.get(instance_id)) is not None:
-            self.timers.after(after * self.time_scale, lambda: self._starve(invocation))
+            self._after(after, self._starve, invocation)
 
     def _lose(self, invocation: Invocation) -> None:
-        with self.lock:
-            if invocation.instance_id in self.faults.plan.lost:
-                self._kill_all(invocation)
+        if invocation.instance_id in self.faults.plan.lost:
+            self._kill_all(invocation)
 
     def _starve(self, invocation: Invocation) -> None:
-        with self.lock:
-            if invocation.instance_id not in self.faults.plan.oom:
-                return
-            killed = self._kill_all(invocation)
-            self.timers.after(
-                AGENT_RESTART_SECONDS * self.time_scale,
-                lambda: self._restart(invocation.instance_id, killed),
-            )
+        if invocation.instance_id not in self.faults.plan.oom:
+            return
+        killed = self._kill_all(invocation)
+        self._after(AGENT_RESTART_SECONDS, self._restart, invocation.instance_id, killed)
 
     def _kill_all(self, invocation: Invocation) -> list[Invocation]:
         """The instance is gone, if the invocation still runs there; what ran there with it."""
@@ -305,17 +301,16 @@ class Scheduler:
 
     def _restart(self, instance_id: str, killed: Collection[Invocation]) -> None:
         """The agent is back, and fails what it finds half done: no step is run again."""
-        with self.lock:
-            for invocation in killed:
-                if not invocation.detail.terminal:
-                    first = invocation.steps[0]
-                    first.detail, first.stdout, first.output = (
-                        Detail.FAILED,
-                        WORKER_LOST,
-                        WORKER_LOST,
-                    )
-                    first.exit_code, first.finished = 0, datetime.now(UTC)
-                    self._settle(invocation, Detail.FAILED)
+        for invocation in killed:
+            if not invocation.detail.terminal:
+                first = invocation.steps[0]
+                first.detail, first.stdout, first.output = (
+                    Detail.FAILED,
+                    WORKER_LOST,
+                    WORKER_LOST,
+                )
+                first.exit_code, first.finished = 0, datetime.now(UTC)
+                self._settle(invocation, Detail.FAILED)
         self.faults.come_back(instance_id)
 
     # Ending

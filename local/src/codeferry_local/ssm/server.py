@@ -100,7 +100,7 @@ class SsmServer:
             agent=Agent(
                 region=region,
                 time_scale=time_scale,
-                shell=ShellExecutor(disk_cap=disk_cap, rate=OUTPUT_RATE if paced else None),
+                shell=ShellExecutor(disk_cap=disk_cap, rate=OUTPUT_RATE if paced else None).run,
                 logs=self._logs,
             ),
             polling=polling,

@@ -73,7 +73,7 @@ def role():
     allow = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
     iam._roles["r"] = {"RoleName": "r", "InlinePolicies": {"p": policy}, "AttachedPolicies": []}
-    sts._sessions["actor"] = session("actor", ACCOUNT, "r")
+    sts._sessions["actor"] = session("actor", f"arn:aws:iam::{ACCOUNT}:role/r")
     yield
     del iam._roles["r"], sts._sessions["actor"]
 

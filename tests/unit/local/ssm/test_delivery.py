@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from codeferry_local.ssm.faults import AGENT_RESTART_SECONDS
-from codeferry_local.ssm.instances import InvocationContext, NullExecutor
+from codeferry_local.ssm.instances import InvocationContext, null_executor
 from codeferry_local.ssm.scheduler import WORKER_LOST
 from tests.unit.local.ssm.conftest import INSTANCE, OTHERS, Bench, alive, pid_in, until
 
@@ -229,7 +229,7 @@ def test_expiry_starts_nothing_that_was_waiting_its_turn(bench: Bench) -> None:
     bench.document("true")
     ids: list[Any] = [f"i-{number:08x}" for number in range(3)]
     for instance_id in ids:
-        bench.server.add_instance(instance_id, Path("/nowhere"), executor=NullExecutor(hang))
+        bench.server.add_instance(instance_id, Path("/nowhere"), executor=null_executor(hang))
     command_id = bench.send(
         *ids,
         MaxConcurrency="1",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codeferry_local.ssm.commands import Detail, absolute, rolled_up
-from codeferry_local.ssm.instances import InvocationContext, NullExecutor
+from codeferry_local.ssm.instances import Executor, InvocationContext, null_executor
 from tests.unit.local.ssm.conftest import Bench, until
 
 D = Detail
@@ -55,7 +55,7 @@ def test_limits_are_numbers_or_percentages(limit: str, total: int, expected: int
     assert absolute(limit, total, at_least=1) == expected
 
 
-def fleet(bench: Bench, count: int, executor: NullExecutor) -> list[str]:
+def fleet(bench: Bench, count: int, executor: Executor) -> list[str]:
     """Register instances that cost no process."""
     ids = [f"i-{number:08x}" for number in range(count)]
     for instance_id in ids:
@@ -86,14 +86,14 @@ def test_max_concurrency_bounds_what_runs_together(bench: Bench, limit: str) -> 
     """Exactly MaxConcurrency invocations run at a time, as number or as percentage."""
     bench.document("true")
     gauge = Gauge(3)
-    ids = fleet(bench, 12, NullExecutor(gauge))
+    ids = fleet(bench, 12, null_executor(gauge))
     command = bench.ended(bench.send(*ids, MaxConcurrency=limit))
     assert (command["Status"], command["CompletedCount"], gauge.peak) == ("Success", 12, 3)
 
 
-def failing_first(count: int) -> NullExecutor:
+def failing_first(count: int) -> Executor:
     """Fails on the instances numbered below ``count``."""
-    return NullExecutor(lambda c: (int(int(c.instance.instance_id[2:], 16) < count), "", ""))
+    return null_executor(lambda c: (int(int(c.instance.instance_id[2:], 16) < count), "", ""))
 
 
 def test_no_invocation_starts_after_max_errors(bench: Bench) -> None:
@@ -136,7 +136,7 @@ def test_executor_that_breaks_fails_its_invocation(
         raise ZeroDivisionError
 
     bench.document("true")
-    ids = fleet(bench, 1, NullExecutor(broken))
+    ids = fleet(bench, 1, null_executor(broken))
     assert bench.ended(bench.send(*ids))["Status"] == "Failed"
     assert "ZeroDivisionError" in caplog.text
 
@@ -145,7 +145,7 @@ def test_ten_thousand_instances(bench: Bench) -> None:
     """A fleet of 10,000 in batches of 50 completes, with a thread pool and no process."""
     bench.document("true")
     line = '{"ok": true}'
-    ids = fleet(bench, 10_000, NullExecutor(lambda _: (0, line, "")))
+    ids = fleet(bench, 10_000, null_executor(lambda _: (0, line, "")))
     before = threading.active_count()
     commands = [bench.send(*ids[at : at + 50], MaxErrors="100%") for at in range(0, 10_000, 50)]
     assert threading.active_count() <= before + 64

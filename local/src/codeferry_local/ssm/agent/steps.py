@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from codeferry_local.ssm.agent.shell import ShellExecutor
 from codeferry_local.ssm.commands import Detail, Invocation, StepRecord
 from codeferry_local.ssm.documents import parameters
 from codeferry_local.ssm.documents.content import SHELL_ACTION, Step
@@ -25,10 +24,10 @@ from codeferry_local.ssm.instances import (
     Executor,
     InvocationContext,
     LocalInstance,
-    NullExecutor,
     Outcome,
     StepResult,
     applied,
+    null_executor,
 )
 from codeferry_local.ssm.output import LogShipper, StepLog, both, head
 
@@ -51,7 +50,7 @@ class Agent:
 
     region: str
     time_scale: float
-    shell: ShellExecutor
+    shell: Executor
     logs: LogShipper | None = None
 
     def run(self, invocation: Invocation, instance: LocalInstance, lock: Lock) -> Detail | None:
@@ -145,7 +144,7 @@ class Agent:
 
     def _executor(self, instance: LocalInstance) -> Executor:
         if isinstance(instance.executor, str):
-            return self.shell if instance.executor == "shell" else NullExecutor(applied)
+            return self.shell if instance.executor == "shell" else null_executor(applied)
         return instance.executor
 
     def _context(
@@ -200,11 +199,11 @@ def _skipped(step: Step, instance: LocalInstance, *, left: bool) -> str:
 
 def _run_through_reboots(executor: Executor, context: InvocationContext) -> StepResult:
     """The last attempt's result with the output of all: their files are added to."""
-    result = executor.run(context)
+    result = executor(context)
     for _ in range(_MOST_REBOOTS):
         if result.outcome is not Outcome.EXITED or result.exit_code != REBOOT:
             break
-        before, result = result, executor.run(context)
+        before, result = result, executor(context)
         result = replace(
             result, stdout=before.stdout + result.stdout, stderr=before.stderr + result.stderr
         )

@@ -82,21 +82,13 @@ def command_view(command: Command) -> dict[str, Any]:
 
 def invocation_view(invocation: Invocation, *, details: bool) -> dict[str, Any]:
     """A CommandInvocation; with ``details`` also its steps."""
-    command = invocation.command
     return {
-        "CommandId": command.id,
-        "InstanceId": invocation.instance_id,
+        **_common(invocation),
         "InstanceName": invocation.instance_name,
-        "Comment": command.request.get("Comment", ""),
-        "DocumentName": command.document_name,
-        "DocumentVersion": command.document_version,
-        "RequestedDateTime": command.requested,
+        "RequestedDateTime": invocation.command.requested,
         "Status": invocation.detail.status,
         "StatusDetails": invocation.detail.value,
         "TraceOutput": invocation.trace,
-        "StandardOutputUrl": "",
-        "StandardErrorUrl": "",
-        "CloudWatchOutputConfig": command.request.get("CloudWatchOutputConfig"),
         "CommandPlugins": [
             _plugin(invocation, step) for step in (invocation.steps if details else ())
         ],
@@ -105,15 +97,10 @@ def invocation_view(invocation: Invocation, *, details: bool) -> dict[str, Any]:
 
 def step_view(invocation: Invocation, step: StepRecord) -> dict[str, Any]:
     """What GetCommandInvocation says of one step."""
-    command = invocation.command
     detail = step_detail(invocation, step)
     done = step.finished is not None
     return {
-        "CommandId": command.id,
-        "InstanceId": invocation.instance_id,
-        "Comment": command.request.get("Comment", ""),
-        "DocumentName": command.document_name,
-        "DocumentVersion": command.document_version,
+        **_common(invocation),
         "PluginName": step.name,
         "ResponseCode": step.exit_code,
         "ExecutionStartDateTime": iso_time(step.started) if step.started else "",
@@ -122,8 +109,19 @@ def step_view(invocation: Invocation, step: StepRecord) -> dict[str, Any]:
         "Status": detail.status,
         "StatusDetails": detail.value,
         "StandardOutputContent": step.stdout if done else "",
-        "StandardOutputUrl": "",
         "StandardErrorContent": step.stderr if done else "",
+    }
+
+
+def _common(invocation: Invocation) -> dict[str, Any]:
+    command = invocation.command
+    return {
+        "CommandId": command.id,
+        "InstanceId": invocation.instance_id,
+        "Comment": command.request.get("Comment", ""),
+        "DocumentName": command.document_name,
+        "DocumentVersion": command.document_version,
+        "StandardOutputUrl": "",
         "StandardErrorUrl": "",
         "CloudWatchOutputConfig": command.request.get("CloudWatchOutputConfig"),
     }

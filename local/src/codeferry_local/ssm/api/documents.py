@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codeferry_local.ssm.api.answers import Answer, Request, page
@@ -68,12 +67,14 @@ class DocumentOperations:
             *((entry["Key"], entry["Values"]) for entry in request.get("Filters", [])),
             *((f["key"], [f["value"]]) for f in request.get("DocumentFilterList", [])),
         ]
-        found = (d for d in self.documents.all() if _passes(d, filters))
+        found = (d for d in self.documents.all() if all(_selects(d, *f) for f in filters))
         items, token = page(found, lambda d: d.name, request)
-        return {"DocumentIdentifiers": [self._identifier(d) for d in items], "NextToken": token}
+        return {
+            "DocumentIdentifiers": [self._identifier(d, d.version()) for d in items],
+            "NextToken": token,
+        }
 
-    def _identifier(self, document: Document) -> Answer:
-        version = document.version()
+    def _identifier(self, document: Document, version: Version) -> Answer:
         return {
             "Name": document.name,
             "CreatedDate": version.created,
@@ -86,24 +87,19 @@ class DocumentOperations:
             "SchemaVersion": version.content.schema_version,
             "DocumentFormat": version.format,
             "TargetType": document.target_type,
-            "Tags": _tags(document),
+            "Tags": [{"Key": key, "Value": value} for key, value in document.tags.items()],
         }
 
     def _description(self, document: Document, version: Version) -> Answer:
         return {
-            **self._identifier(document),
+            **self._identifier(document, version),
             "Hash": version.sha256,
             "HashType": "Sha256",
-            "VersionName": version.name,
-            "CreatedDate": version.created,
             "Status": "Active",
-            "DocumentVersion": str(version.number),
             "Description": version.content.description,
             "Parameters": [_parameter(p) for p in version.content.parameters.values()],
-            "PlatformTypes": version.content.platforms,
             "LatestVersion": str(document.latest),
             "DefaultVersion": str(document.default),
-            "DocumentFormat": version.format,
         }
 
 
@@ -115,14 +111,6 @@ def _parameter(parameter: Parameter) -> Answer:
         "Description": parameter.description,
         "DefaultValue": None if default is None else str(default),
     }
-
-
-def _tags(document: Document) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in document.tags.items()]
-
-
-def _passes(document: Document, filters: Iterable[tuple[str, list[str]]]) -> bool:
-    return all(_selects(document, key, values) for key, values in filters)
 
 
 def _selects(document: Document, key: str, values: list[str]) -> bool:
