@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which files and objects, and how they are carried."""
+    """The files and objects to transfer, and how."""
 
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class TransferRequest:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What every ``--json`` answer repeats."""
+        """The keys that every ``--json`` answer repeats."""
         return {"operation": self.operation, "source": self.source, "destination": self.destination}
 
 
