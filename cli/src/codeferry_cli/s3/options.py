@@ -15,10 +15,8 @@ from codeferry_cli.options.groups import (
     dry_run_option,
     option,
     option_group,
-    output_options,
 )
 from codeferry_cli.s3.client import Server
-from codeferry_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from codeferry_transfer.transfers import Options
@@ -58,7 +56,6 @@ class Settings:
     server: Server
     access: Access
     dry_run: bool
-    output: Output
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ _DELETING = (
     ),
 )
 
-_EVERYWHERE = (dry_run_option, server_options, access_options, config_option, output_options)
+_EVERYWHERE = (dry_run_option, server_options, access_options, config_option)
 
 
 def _settings(*choosing: Decorator) -> Decorator:
