@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _terminate(*_: object) -> None:
-    """Once: what is then said and undone is not to be cut short by a second one."""
+    """End once: a second SIGTERM is not to cut short what is then printed and undone."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise errors.Terminated
 
@@ -61,12 +61,12 @@ def _usage(error: click.UsageError, arguments: Sequence[str]) -> int:
     if _wants_json(arguments):
         command = error.ctx.command_path if error.ctx else "ferry"
         hint = f"See '{command} --help'."
-        asked = CodeferryError(error.format_message(), hint=hint, code="usage")
-        print_document(errors.answer(asked))
+        problem = CodeferryError(error.format_message(), hint=hint, code="usage")
+        print_document(errors.answer(problem))
     else:
-        said = io.StringIO()
-        error.show(said)
-        click.echo(harmless(said.getvalue()), err=True, nl=False)  # a word may be a file's name
+        usage = io.StringIO()
+        error.show(usage)
+        click.echo(harmless(usage.getvalue()), err=True, nl=False)  # a word may be a file's name
     return errors.USAGE
 
 
@@ -133,7 +133,7 @@ def _verbosity(arguments: Sequence[str]) -> int:
 
 
 def _open_closed_streams() -> None:
-    """With `>&-` there is no stream at all, which nothing that prints is prepared for."""
+    """Replace streams that `>&-` closed, which nothing that prints is prepared for."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")

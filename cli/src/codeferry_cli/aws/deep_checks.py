@@ -1,6 +1,6 @@
-"""The checks of `ferry doctor --deep`: what an account is asked for only when something is wrong.
+"""The checks of `ferry doctor --deep`: clock, quotas, policies and endpoints of the account.
 
-With the credentials of whoever asks, who may not be allowed to; then that is what is said.
+Whoever asks may not be allowed to see some of it; then the check says so.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def clock(stage: DeployedStage, now: datetime) -> Check:
 
 
 def concurrency(stage: DeployedStage) -> Check:
-    """How many functions may run at once in this account and Region."""
+    """The number of functions that may run at once in this account and Region."""
     limits = stage.aws.client("lambda").get_account_settings()["AccountLimit"]
     most = int(limits["ConcurrentExecutions"])
     said = f"{most:,} functions at once"
@@ -154,8 +154,8 @@ def _refusal(stage: DeployedStage, role: str, arn: str, tags: dict[str, str]) ->
 
 
 def endpoints(stage: DeployedStage, instances: Sequence[str]) -> Check:
-    """What the instances' networks lack: of one with endpoints, those that are missing; of one
-    without, the gateway that would carry archives for nothing."""
+    """The endpoints that the instances' networks lack: of one with endpoints, those that are
+    missing; of one without, the gateway that would take archives for nothing."""
     missing: list[str] = []
     for vpc in sorted({found["VpcId"] for found in _described(stage, instances)}):
         there = _services(stage, vpc)

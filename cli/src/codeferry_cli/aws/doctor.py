@@ -203,7 +203,7 @@ def _instances(
 
 
 def _stages(stage: DeployedStage, ids: list[str], named: int = 20) -> Iterator[Check]:
-    """What no tag puts into a stage is open to every stage of the account."""
+    """Instances that no tag puts into a stage, which are open to every stage of the account."""
     if ids:
         said = f"{len(ids)} without the tag codeferry:stage, which every stage can run code on"
         shown = " ".join(ids[:named]) + (" …" if len(ids) > named else "")

@@ -1,4 +1,4 @@
-"""What botocore raises, as what failed and the command that fixes it.
+"""Errors of botocore as what failed and the command that fixes it.
 
 Codes as the services document them under "Common Errors"; S3 answers HEAD requests
 with the bare HTTP status."""
@@ -95,30 +95,32 @@ def sign_in(access: Access) -> str:
 
 def _refused(error: Any, access: Access) -> CodeferryError:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    said = str(error.response.get("Error", {}).get("Message", "")) or code
+    message = str(error.response.get("Error", {}).get("Message", "")) or code
     call = error.operation_name
     if code in _EXPIRED:
-        return _expired(access, f"{call}: {said}")
+        return _expired(access, f"{call}: {message}")
     if code in _UNKNOWN_KEYS:
         return _problem(
-            "credentials_invalid", f"AWS does not accept these credentials: {said}", sign_in(access)
+            "credentials_invalid",
+            f"AWS does not accept these credentials: {message}",
+            sign_in(access),
         )
     if code in _DENIED:
         return _problem(
             "access_denied",
-            f"AWS denied {call}: {said}",
+            f"AWS denied {call}: {message}",
             "See which identity this is: aws sts get-caller-identity"
             f"{access.flags()}\n"
             'It needs the policy of docs/iam.md, "Whoever runs ferry".',
         )
     if code in _GONE:
         return errors.StageMissing(
-            f"Stage '{access.stage}' is deployed only in part: {call}: {said}",
+            f"Stage '{access.stage}' is deployed only in part: {call}: {message}",
             hint="Start it anew: ferry local down, then ferry local up"
             if access.is_local
             else f"Deploy it again: {_deploy(access)}",
         )
-    return errors.AwsFailed(f"AWS refused {call}: {said} ({code})")
+    return errors.AwsFailed(f"AWS refused {call}: {message} ({code})")
 
 
 def _unreachable(error: Exception, access: Access) -> CodeferryError:
@@ -131,9 +133,9 @@ def _unreachable(error: Exception, access: Access) -> CodeferryError:
     )
 
 
-def _expired(access: Access, said: str) -> CodeferryError:
+def _expired(access: Access, message: str) -> CodeferryError:
     return _problem(
-        "credentials_expired", f"The AWS credentials have expired ({said}).", sign_in(access)
+        "credentials_expired", f"The AWS credentials have expired ({message}).", sign_in(access)
     )
 
 

@@ -27,7 +27,7 @@ _LOCAL_ATTEMPTS = 4  # what is on this machine and does not answer is not runnin
 
 @dataclass(frozen=True)
 class Access:
-    """Which deployment, and as whom. Empty means: what the AWS configuration says."""
+    """The deployment, and as whom. Empty means: what the AWS configuration says."""
 
     stage: str = DEFAULT_STAGE
     profile: str | None = None
@@ -53,7 +53,7 @@ class LocalAws:
 
 
 def state_path() -> Path:
-    """Where the running embedded AWS describes itself."""
+    """The file in which the running embedded AWS describes itself."""
     from platformdirs import user_state_path  # heavy, and rarely wanted
 
     return local_home(os.environ, user_state_path("codeferry")) / STATE_FILE
@@ -86,7 +86,7 @@ def local_not_running() -> LocalNotRunning:
 
 
 class Aws:
-    """Where a command's calls go; clients are made on first use and kept.
+    """The AWS that a command calls; clients are made on first use and kept.
 
     ``hurried`` is for what would rather have no answer than wait for one.
     """

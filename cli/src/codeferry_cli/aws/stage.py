@@ -24,7 +24,7 @@ from codeferry_contracts.names import (
 
 
 class DeployedStage:
-    """What a command needs of a stage: bucket, state machines, check function, clients."""
+    """A stage as commands use it: bucket, state machines, check function, clients."""
 
     def __init__(self, aws: Aws, outputs: dict[str, str]) -> None:
         self.aws = aws
@@ -114,7 +114,7 @@ def find_stage(
 
 
 def ask_check_function(stage: DeployedStage, target: str) -> dict[str, Any]:
-    """Which instances the stage itself can reach, and why not the others."""
+    """Ask the stage which instances it can reach, and why not the others."""
     answer = stage.aws.client("lambda").invoke(
         FunctionName=stage.check_function, Payload=json.dumps({"target": target}).encode()
     )

@@ -64,7 +64,7 @@ def cancel(
 
 
 def _confirm(run: Run, mine: Here, output: Output) -> None:
-    """What was not named in full is stopped unasked only if it is one's own."""
+    """Ask before a run that was not named in full is stopped, unless it is one's own."""
     if mine.is_mine(run.by):
         return
     run_id, owner = run.execution.run_id, who(run.by) or "somebody whom it does not name"
@@ -78,25 +78,25 @@ def _confirm(run: Run, mine: Here, output: Output) -> None:
 
 
 def _show_outcome(stage: DeployedStage, stopped: Execution, wait: bool, output: Output) -> None:
-    """What became of the run; it may have ended by itself just before the stop arrived."""
+    """Show how the run ended, which it may have by itself just before the stop arrived."""
     execution = describe(stage, stopped.workflow, stopped.run_id)
     report = await_report(stage, execution) if wait else None
     if report:
         report_view.show(report, output, option=stage.option())
-    said = "is cancelled" if execution.status == "ABORTED" else "had already ended: {status}"
-    _answer(output, execution, said, cancelled=execution.status == "ABORTED", report=report)
+    message = "is cancelled" if execution.status == "ABORTED" else "had already ended: {status}"
+    _answer(output, execution, message, cancelled=execution.status == "ABORTED", report=report)
 
 
 def _answer(
     output: Output,
     execution: Execution,
-    said: str,
+    message: str,
     *,
     cancelled: bool,
     report: Report | None = None,
 ) -> None:
     status = status_word(execution.status)
-    output.line(f"The run {execution.run_id} {said.format(status=status)}.")
+    output.line(f"The run {execution.run_id} {message.format(status=status)}.")
     output.document(
         {"run_id": execution.run_id, "status": status, "cancelled": cancelled, "report": report}
     )

@@ -74,8 +74,8 @@ class FerryCommand(click.Command):
             )
             if not meant:
                 raise
-            said = f"No such option '{name}'. Did you mean '{meant}'?"
-            raise click.NoSuchOption(name, said, ctx=ctx) from error
+            message = f"No such option '{name}'. Did you mean '{meant}'?"
+            raise click.NoSuchOption(name, message, ctx=ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         _warn_of_unknown_variables(ctx)
@@ -111,8 +111,8 @@ def _order_arguments(given: dict[str, Any], path: str) -> None:
 
 
 def _is_path(word: str, what: str) -> bool:
-    """A target has no slash, but in the values of its prefixes; no dot is the first of its
-    letters. A script may be named alone, as what no target could be used for."""
+    """Whether a word is a path: a target has no slash, but in the values of its prefixes, and
+    begins with no dot. A script may be named alone."""
     if re.match("(tag|asg|run|wave):", word):
         return False
     if "/" in word or word.startswith(".") or word == "~":
@@ -121,7 +121,7 @@ def _is_path(word: str, what: str) -> bool:
 
 
 def _warn_of_unknown_variables(ctx: click.Context) -> None:
-    """A misspelt variable would be a default that silently does not hold."""
+    """Warn of a misspelt variable, which would be a default that silently does not hold."""
     stated = {name for name in os.environ if name.startswith(VARIABLES)}
     unknown = stated - _variables(ctx.command)
     if unknown:  # another command's option may be meant: only now is it worth loading them all
@@ -194,7 +194,7 @@ def _split_at_dashes(args: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _require_text(ctx: click.Context, words: list[str]) -> None:
-    """What travels in a request is text."""
+    """Refuse what a request cannot hold."""
     for number, word in enumerate(words, start=1):
         if not is_text(word):
             ctx.fail(f"Word {number} behind -- ({word!r}) is not UTF-8 text without NUL.")

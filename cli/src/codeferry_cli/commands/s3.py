@@ -61,7 +61,10 @@ def s3() -> None:
 @click.argument("destination", metavar="s3://BUCKET/PATH")
 @recursive_option
 @copy_options
-def upload(source: Path, destination: str, recursive: bool, settings: Settings) -> None:
+@groups.output_options
+def upload(
+    source: Path, destination: str, recursive: bool, settings: Settings, output: Output
+) -> None:
     """Upload SRC to S3, whatever is there already.
 
     A path that ends in / takes the file's own name. Of a directory everything below it goes
@@ -79,12 +82,12 @@ def upload(source: Path, destination: str, recursive: bool, settings: Settings) 
         places.assert_uploadable(source, recursive=recursive)
         to = to.directory if recursive else to
         below = f"{source}/" if recursive else str(source)
-        _transfer_by_s5cmd(request, "cp", below, str(to))
+        _transfer_by_s5cmd(request, output, "cp", below, str(to))
     else:
         make = partial(
             places.upload, source=source, to=to, choice=settings.choice, recursive=recursive
         )
-        _transfer(request, make)
+        _transfer(request, output, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Download an object, or all below with --recursive.")
@@ -92,7 +95,10 @@ def upload(source: Path, destination: str, recursive: bool, settings: Settings) 
 @click.argument("destination", metavar="[DEST]", type=click.Path(), default=".")
 @recursive_option
 @copy_options
-def download(source: str, destination: str, recursive: bool, settings: Settings) -> None:
+@groups.output_options
+def download(
+    source: str, destination: str, recursive: bool, settings: Settings, output: Output
+) -> None:
     """Download from S3 to DEST, by default here.
 
     A DEST that ends in / is a directory, also one that is not there yet.
@@ -110,7 +116,7 @@ def download(source: str, destination: str, recursive: bool, settings: Settings)
     if settings.choice.use_s5cmd:
         below = f"{place.directory}*" if recursive else str(place)
         to = f"{destination}/" if recursive else str(places.file_for(place, destination))
-        _transfer_by_s5cmd(request, "cp", below, to)
+        _transfer_by_s5cmd(request, output, "cp", below, to)
     else:
         make = partial(
             places.download,
@@ -119,7 +125,7 @@ def download(source: str, destination: str, recursive: bool, settings: Settings)
             choice=settings.choice,
             recursive=recursive,
         )
-        _transfer(request, make)
+        _transfer(request, output, make)
 
 
 @s3.command(cls=FerryCommand, short_help="Make one side like the other.")
@@ -131,7 +137,8 @@ def download(source: str, destination: str, recursive: bool, settings: Settings)
     help="up: S3 becomes like DIR. down: DIR becomes like S3.",
 )
 @sync_options
-def sync(sides: tuple[str, str], direction: str, settings: Settings) -> None:
+@groups.output_options
+def sync(sides: tuple[str, str], direction: str, settings: Settings, output: Output) -> None:
     """Carry what is missing, of another size, or newer; with --checksum what differs.
 
     The two may stand in either order: --direction says which is the source. With --delete
@@ -151,12 +158,14 @@ def sync(sides: tuple[str, str], direction: str, settings: Settings) -> None:
     request = TransferRequest(f"sync {direction}", source, destination, settings)
     if settings.choice.use_s5cmd:
         ends = (f"{here}/", there) if up else (f"{there}*", f"{here}/")
-        _transfer_by_s5cmd(request, "sync", *ends)
+        _transfer_by_s5cmd(request, output, "sync", *ends)
     elif up:
-        _transfer(request, partial(places.sync_up, source=local, to=place, choice=settings.choice))
+        _transfer(
+            request, output, partial(places.sync_up, source=local, to=place, choice=settings.choice)
+        )
     else:
         make = partial(places.sync_down, source=place, to=local, choice=settings.choice)
-        _transfer(request, make)
+        _transfer(request, output, make)
 
 
 @s3.command("list", cls=FerryCommand, short_help="List objects.")
@@ -187,9 +196,9 @@ def list_(
         show_listing(pages, place, meant, output)
 
 
-def _transfer(request: TransferRequest, make: Callable[[S3], Transfer]) -> None:
+def _transfer(request: TransferRequest, output: Output, make: Callable[[S3], Transfer]) -> None:
     """Do what ``make`` plans, or show it. Raises ObjectsFailed, Interrupted."""
-    settings, output = request.settings, request.settings.output
+    settings = request.settings
     s3 = open_s3(Aws(settings.access), settings.server)
     try:
         with bucket_remedy():
@@ -210,10 +219,12 @@ def _transfer(request: TransferRequest, make: Callable[[S3], Transfer]) -> None:
         s3.close()
 
 
-def _transfer_by_s5cmd(request: TransferRequest, verb: str, source: str, destination: str) -> None:
+def _transfer_by_s5cmd(
+    request: TransferRequest, output: Output, verb: str, source: str, destination: str
+) -> None:
     from codeferry_cli.s3 import s5cmd  # rarely wanted, and takes a while to import
 
-    aws, output = Aws(request.settings.access), request.settings.output
+    aws = Aws(request.settings.access)
     command = s5cmd.command_line(request, aws, verb, source, destination)
     output.detail(" ".join(command))
     show_s5cmd_result(s5cmd.run(command, aws), output, request.facts)

@@ -86,7 +86,7 @@ def _upload(
 
 
 def _signing(stage: DeployedStage, target: str, project: str, key: str) -> BeforeEnd:
-    """What lays the signature beside the upload, before that is there and starts its run."""
+    """The step that puts the signature beside the upload, before that is there."""
 
     def put_signature(sha256: str, summary: Summary) -> None:
         request = RunRequest(Archive(key), target, project)

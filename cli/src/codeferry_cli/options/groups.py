@@ -108,7 +108,7 @@ def _apply_config(
 
 
 def _place(known: Mapping[str, Any]) -> Path:
-    """Where the project's file is looked for: DIR, the directory a script is in, or here."""
+    """The directory to look for the project's file from: DIR, a script's directory, or here."""
     script: Path | None = known.get("script")
     return script.parent if script else known.get("directory") or Path()
 

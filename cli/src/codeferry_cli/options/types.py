@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,137 +16,108 @@ from codeferry_contracts.parameters import LONGEST_BAKE_SECONDS
 from codeferry_contracts.request_schema import SHARE_PATTERN
 from codeferry_contracts.target import parse_target
 
+T = TypeVar("T")
+
 RELEASE_DIGITS = 20  # as request.RELEASE_PATTERN
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Completed:
-    """A type whose words the shell may be told; ``name`` says of which kind they are."""
+class Type(click.ParamType[T]):
+    """A type by its ``parse``, whose ValueError says what is wrong.
 
-    name: str
+    The shell is offered what is known of a kind of value, named as the type is.
+    """
+
+    def __init__(self, name: str, parse: Callable[[Any], T], *, completed: bool = False) -> None:
+        self.name = name
+        self._parse = parse
+        self._completed = completed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
+        if not self._completed:
+            return []
         from codeferry_cli.candidates import candidates
 
         found = candidates(self.name, ctx.params)
         return [CompletionItem(word) for word in found if word.startswith(incomplete)]
 
 
-class CompletedText(Completed, click.types.StringParamType):
-    """Any text, of which some is known."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class TargetType(Completed, click.ParamType[str]):
-    """A target; anything else is TargetInvalid, whose hint says what one looks like."""
-
-    name = "target"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        parse_target(value)
-        return str(value)
+def _target(value: Any) -> str:
+    """Raises TargetInvalid, whose hint says what a target looks like."""
+    parse_target(value)
+    return str(value)
 
 
-class NameType(Completed, click.ParamType[str]):
+def _name(value: Any, kind: str, pattern: str) -> str:
     """A name that matches one of the contracts' patterns."""
-
-    def __init__(self, name: str, pattern: str) -> None:
-        self.name = name
-        self._pattern = re.compile(pattern)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not self._pattern.fullmatch(value):
-            wanted = self._pattern.pattern.strip("^$")
-            self.fail(f"{value!r} cannot be a {self.name}; it must match {wanted}.", param, ctx)
-        return str(value)
+    if not re.fullmatch(pattern, value):
+        wanted = pattern.strip("^$")
+        raise ValueError(f"{value!r} cannot be a {kind}; it must match {wanted}.")
+    return str(value)
 
 
-class RunType(NameType):
-    """A run: its name, also as targets have it (``run:NAME``, as `ferry runs` lists those)."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return super().convert(re.sub("^(run|wave):", "", str(value)), param, ctx)
+def _run(value: Any) -> str:
+    """A run's name, its beginning or `latest`, also as targets have it (``run:NAME``)."""
+    return _name(re.sub("^(run|wave):", "", str(value)), "run", RUN_ID_PATTERN)
 
 
-class ReleaseType(Completed, click.ParamType[str]):
+def _release(value: Any) -> str:
     """A release: its 20 hex digits, the first of them (6 or more), or a whole digest."""
-
-    name = "release"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch("[0-9a-f]{6,64}", value):
-            self.fail(
-                f"{value!r} cannot be a release; it is 20 hex digits, or the first 6 or more.",
-                param,
-                ctx,
-            )
-        return str(value)[:RELEASE_DIGITS]
+    if not re.fullmatch("[0-9a-f]{6,64}", value):
+        raise ValueError(
+            f"{value!r} cannot be a release; it is 20 hex digits, or the first 6 or more."
+        )
+    return str(value)[:RELEASE_DIGITS]
 
 
-class DurationType(click.ParamType[int]):
+def _seconds(value: Any, most: int | None = None) -> int:
     """Seconds as a number, or with a unit: ``90``, ``90s``, ``15m``, ``2h``; ``most`` of them."""
-
-    name = "duration"
-
-    def __init__(self, most: int | None = None) -> None:
-        self._most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", str(value).strip())
-        if not found or int(found.group(1)) == 0:
-            self.fail(f"{value!r} is not a duration such as 90, 90s, 15m or 2h.", param, ctx)
-        seconds = int(found.group(1)) * _UNITS[found.group(2)]
-        if self._most is not None and seconds > self._most:
-            self.fail(f"{value!r} is too long: at most {self._most} s.", param, ctx)
-        return seconds
+    found = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", str(value).strip())
+    if not found or int(found.group(1)) == 0:
+        raise ValueError(f"{value!r} is not a duration such as 90, 90s, 15m or 2h.")
+    seconds = int(found.group(1)) * _UNITS[found.group(2)]
+    if most is not None and seconds > most:
+        raise ValueError(f"{value!r} is too long: at most {most} s.")
+    return seconds
 
 
-class WavesType(click.ParamType[tuple[str, ...]]):
+def _waves(value: Any) -> tuple[str, ...]:
     """The ends of a roll-out's waves: ``1,10%,50%,100%``; empty text is none."""
-
-    name = "waves"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        waves = tuple(part.strip() for part in str(value).split(",")) if value else ()
-        for wave in waves:
-            if not re.fullmatch(SHARE_PATTERN, wave):
-                wanted = "a number or a percentage, such as 1,10%,50%,100%"
-                self.fail(f"{wave!r} cannot be a wave: each is {wanted}.", param, ctx)
-        return waves
+    waves = tuple(part.strip() for part in str(value).split(",")) if value else ()
+    for wave in waves:
+        if not re.fullmatch(SHARE_PATTERN, wave):
+            wanted = "a number or a percentage, such as 1,10%,50%,100%"
+            raise ValueError(f"{wave!r} cannot be a wave: each is {wanted}.")
+    return waves
 
 
-class WordsType(click.ParamType[tuple[str, ...]]):
+def _words(value: Any) -> tuple[str, ...]:
     """A command in one text, split into words as a shell would; empty text is none."""
-
-    name = "command"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        try:
-            return tuple(shlex.split(value))
-        except ValueError as error:
-            self.fail(f"{value!r} cannot be split into words: {error}.", param, ctx)
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise ValueError(f"{value!r} cannot be split into words: {error}.") from error
 
 
-TARGET = TargetType()
-STAGE = NameType("stage", STAGE_PATTERN)
-PROJECT = NameType("project", PROJECT_PATTERN)
-# A run is named in full, by the beginning of its name, or as `latest`.
-RUN = RunType("run", RUN_ID_PATTERN)
-RELEASE = ReleaseType()
-INSTANCE = CompletedText("instance")
-PROFILE = CompletedText("profile")
-DURATION = DurationType()
-BAKE = DurationType(most=LONGEST_BAKE_SECONDS)
-WAVES = WavesType()
-WORDS = WordsType()
+TARGET = Type("target", _target, completed=True)
+STAGE = Type("stage", partial(_name, kind="stage", pattern=STAGE_PATTERN), completed=True)
+PROJECT = Type("project", partial(_name, kind="project", pattern=PROJECT_PATTERN), completed=True)
+RUN = Type("run", _run, completed=True)
+RELEASE = Type("release", _release, completed=True)
+INSTANCE = Type("instance", str, completed=True)
+PROFILE = Type("profile", str, completed=True)
+DURATION = Type("duration", _seconds)
+BAKE = Type("duration", partial(_seconds, most=LONGEST_BAKE_SECONDS))
+WAVES = Type("waves", _waves)
+WORDS = Type("command", _words)
 
 
 def is_text(word: str) -> bool:

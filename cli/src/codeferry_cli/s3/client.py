@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Server:
-    """How S3 is reached, beyond what the AWS configuration says."""
+    """The S3 to reach, beyond what the AWS configuration says."""
 
     endpoint_url: str | None = None
     expected_owner: str | None = None
@@ -39,7 +39,7 @@ def open_s3(aws: Aws, server: Server) -> S3:
 
 
 def _static_credentials(aws: Aws) -> EnvironmentCredentials | None:
-    """What is known without botocore; the embedded AWS is, and keys in the environment are."""
+    """The embedded AWS's keys or the environment's, which need no botocore; None elsewhere."""
     from codeferry_transfer.s3 import EnvironmentCredentials, Keys, from_environment
 
     def session() -> Session:
@@ -55,7 +55,7 @@ def _static_credentials(aws: Aws) -> EnvironmentCredentials | None:
 
 @contextmanager
 def bucket_remedy() -> Iterator[None]:
-    """Of a bucket that is missing: here it is not a stage's, which would have to be deployed."""
+    """Replace the hint about a missing bucket: here it is none that a stage would deploy."""
     try:
         yield
     except CodeferryError as error:

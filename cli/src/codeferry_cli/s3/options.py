@@ -15,10 +15,8 @@ from codeferry_cli.options.groups import (
     dry_run_option,
     option,
     option_group,
-    output_options,
 )
 from codeferry_cli.s3.client import Server
-from codeferry_cli.terminal.output import Output
 
 if TYPE_CHECKING:
     from codeferry_transfer.transfers import Options
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which files and objects, and how they are carried."""
+    """The files and objects to transfer, and how."""
 
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
@@ -58,7 +56,6 @@ class Settings:
     server: Server
     access: Access
     dry_run: bool
-    output: Output
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class TransferRequest:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What every ``--json`` answer repeats."""
+        """The keys that every ``--json`` answer repeats."""
         return {"operation": self.operation, "source": self.source, "destination": self.destination}
 
 
@@ -121,7 +118,7 @@ _DELETING = (
     ),
 )
 
-_EVERYWHERE = (dry_run_option, server_options, access_options, config_option, output_options)
+_EVERYWHERE = (dry_run_option, server_options, access_options, config_option)
 
 
 def _settings(*choosing: Decorator) -> Decorator:

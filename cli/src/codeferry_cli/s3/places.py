@@ -1,4 +1,4 @@
-"""What was typed as source and destination, as what the engine can do with it."""
+"""Sources and destinations as they are typed, and the transfers between them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def sync_up(s3: S3, source: Path, to: Location, choice: Choice) -> Transfer:
 
 
 def sync_down(s3: S3, source: Location, to: Path, choice: Choice) -> Transfer:
-    """What is below ``source`` to a directory that shall be the same. Raises PlaceUnusable."""
+    """All below ``source`` to a directory that shall be the same. Raises PlaceUnusable."""
     from codeferry_transfer import transfers
 
     assert_directory(to)
@@ -142,7 +142,7 @@ def _has_objects(s3: S3, directory: Location) -> bool:
 
 
 def list_pages(s3: S3, place: Location, *, one_level: bool) -> Iterator[Page]:
-    """What is at the place itself, and what is below: never what only begins like it."""
+    """The object at the place itself, and those below: never what only begins like it."""
     from codeferry_transfer.errors import ObjectMissing
     from codeferry_transfer.s3 import Listed, Page
 

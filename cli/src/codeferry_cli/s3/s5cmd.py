@@ -17,7 +17,7 @@ from codeferry_cli.s3.options import TransferRequest
 
 @dataclass(frozen=True)
 class S5cmdResult:
-    """What s5cmd did, as its JSON lines say."""
+    """The outcome of s5cmd, as its JSON lines say."""
 
     exit_code: int
     files: int
@@ -106,7 +106,7 @@ def _options(request: TransferRequest, verb: str) -> list[str]:
 
 
 def _environment(aws: Aws) -> dict[str, str]:
-    """With the credentials of the embedded AWS, which s5cmd could not find otherwise."""
+    """The environment with the embedded AWS's credentials, which s5cmd could not find."""
     environment = dict(os.environ)
     if aws.region:
         environment["AWS_REGION"] = aws.region

@@ -56,7 +56,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of data, for people; nothing under ``--json``, on stderr beside CSV and RAW."""
         if not self.json:
-            click.echo(_wrap(harmless(text), err=self._stdout_is_taken), err=self._stdout_is_taken)
+            _print(harmless(text), err=self._stdout_is_taken)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Row]) -> None:
         """A table on stdout, as wide as the terminal at most, or as CSV; nothing under ``--json``.
@@ -73,7 +73,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """A line on stderr, beside the data."""
-        click.echo(_wrap(harmless(text), err=True), err=True)
+        _print(harmless(text), err=True)
 
     def detail(self, text: str) -> None:
         """A line on stderr that only -v wants."""
@@ -88,22 +88,22 @@ def print_document(answer: Mapping[str, Any]) -> None:
 
 def print_error(error: CodeferryError) -> None:
     """An error as a person reads it: what failed, then the remedy."""
-    click.echo(_wrap(f"Error: {harmless(error.message)}", err=True), err=True)
+    _print(f"Error: {harmless(error.message)}", err=True)
     for line in harmless(error.hint).splitlines():
-        click.echo(_wrap(f"  {line}", err=True), err=True)
+        _print(f"  {line}", err=True)
 
 
 def _terminal_width(*, err: bool) -> int | None:
-    """Of stderr or stdout; None where it is no terminal."""
+    """The width of stderr or stdout; None where it is no terminal."""
     stream = sys.stderr if err else sys.stdout
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def _wrap(text: str, *, err: bool) -> str:
+def _print(text: str, *, err: bool) -> None:
     width = _terminal_width(err=err)
-    if width is None:
-        return text
-    return "\n".join(part for line in text.split("\n") for part in wrap_line(line, width))
+    if width is not None:
+        text = "\n".join(part for line in text.split("\n") for part in wrap_line(line, width))
+    click.echo(text, err=err)
 
 
 def wrap_line(line: str, width: int) -> list[str]:

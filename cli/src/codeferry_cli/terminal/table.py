@@ -37,7 +37,7 @@ class Column:
 
 
 class Cell(NamedTuple):
-    """What people see, what CSV holds, and in which colour the first is."""
+    """A text for people with its colour, and the value that CSV holds."""
 
     shown: str
     value: str

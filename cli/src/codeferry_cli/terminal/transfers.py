@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from codeferry_transfer.summary import Summary
 
 PATTERN_UNMATCHED = "pattern_unmatched"
-_MOST_NAMED = 20  # failures and leavings that people are shown
+_MOST_NAMED = 20  # failures and omissions that people see
 _STEPS = 10  # lines of progress off a terminal
 _SOON = 1.0  # seconds, before which a rate says nothing
 
