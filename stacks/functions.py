@@ -31,7 +31,7 @@ class FunctionShape:
 # fleet's outcomes.
 SHAPES: Mapping[str, FunctionShape] = {
     "start": FunctionShape("start", seconds=30),
-    "welcome": FunctionShape("welcome"),
+    "welcome": FunctionShape("late_joiners"),
     "plan": FunctionShape("plan", seconds=890, memory_mib=1024),
     "check": FunctionShape("check"),
     "dispatch": FunctionShape("dispatch", seconds=120),
@@ -72,7 +72,7 @@ class WorkflowFunction(Construct):
             description=f"Codeferry {stage.name}: {name}",
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=lambda_.Architecture.ARM_64,
-            handler=f"codeferry_lambdas.{shape.module}.handler",
+            handler=f"codeferry_lambdas.handlers.{shape.module}.handler",
             code=code,
             role=role,
             log_group=log_group,
