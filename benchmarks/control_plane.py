@@ -34,7 +34,7 @@ from codeferry_cli.signing import sign_request
 from codeferry_contracts.cost import estimate
 from codeferry_contracts.local_stage import HOME_VARIABLE
 from codeferry_contracts.request import Archive, RunRequest
-from codeferry_lambdas.waves import schedule
+from codeferry_lambdas.fleet.batches import schedule
 from codeferry_local.home import Home
 from codeferry_local.process import Supervisor
 from codeferry_local.supervisor import make_key

@@ -42,7 +42,7 @@ class FunctionConfig:
 # fleet's outcomes.
 FUNCTIONS: Mapping[str, FunctionConfig] = {
     "start": FunctionConfig("start", seconds=30),
-    "welcome": FunctionConfig("welcome"),
+    "welcome": FunctionConfig("late_joiners"),
     "plan": FunctionConfig("plan", seconds=890, memory_mib=1024),
     "check": FunctionConfig("check"),
     "dispatch": FunctionConfig("dispatch", seconds=120),
@@ -83,7 +83,7 @@ class WorkflowFunction(Construct):
             description=f"Codeferry {stage.name}: {name}",
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=lambda_.Architecture.ARM_64,
-            handler=f"codeferry_lambdas.{config.module}.handler",
+            handler=f"codeferry_lambdas.handlers.{config.module}.handler",
             code=code,
             role=role,
             log_group=log_group,

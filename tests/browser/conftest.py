@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import sync_playwright
 
-from codeferry_lambdas import page as report_page
+from codeferry_lambdas.report_page import page as report_page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Nothing of the browser's own may reach for the network, which these tests watch.

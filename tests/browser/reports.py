@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from codeferry_contracts.report import CommandOutcomeRecord, Outcome, Report
-from codeferry_lambdas import summary
-from codeferry_lambdas.fleet import Instance
-from codeferry_lambdas.outcomes import blank
-from codeferry_lambdas.waves import Schedule, rollout_schedule
+from codeferry_lambdas.fleet.batches import Schedule, rollout_schedule
+from codeferry_lambdas.fleet.targets import Instance
+from codeferry_lambdas.runs.outcomes import blank
+from codeferry_lambdas.runs.report import count
 
 RELEASE, BEFORE = "4be1c0d2a97f6b3e8c51", "b015f7af66ecea078e39"
 DISK_FULL = {
@@ -113,7 +113,7 @@ def skipped(number: int = 0) -> Outcome:
 def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
     """A run of ``outcomes``, three successes by default."""
     instances = [outcome(n) for n in range(3)] if outcomes is None else outcomes
-    counts = summary.count(instances)
+    counts = count(instances)
     whole = counts["succeeded"] == counts["total"]
     known: Report = {
         "format": 1,
@@ -160,7 +160,7 @@ def first_error(outcomes: list[Outcome]) -> Any:
     found = next((o for o in outcomes if o["error"]), None)
     if found is None or found["error"] is None:
         return None
-    counts = summary.count(outcomes)
+    counts = count(outcomes)
     message = f"{counts['succeeded']}/{counts['total']} instances succeeded. "
     return {
         **found["error"],

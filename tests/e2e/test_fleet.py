@@ -10,7 +10,7 @@ from math import ceil
 import pytest
 
 from codeferry_contracts.cost import BATCH_LIMIT
-from codeferry_lambdas.waves import history_events, schedule
+from codeferry_lambdas.fleet.batches import history_events, schedule
 from tests.e2e.test_ways_in import ended
 from tests.long import sized
 from tests.unit.lambdas.factories import packed_archive

@@ -12,7 +12,7 @@ import pytest
 
 from codeferry_contracts.names import Stage
 from codeferry_contracts.report import EVENT_RUN_FINISHED, EVENT_SOURCE
-from codeferry_lambdas.announcement import announcement
+from codeferry_lambdas.runs.announce import announcement
 from tests.browser.reports import failed_run, hostile, report
 
 pytestmark = pytest.mark.e2e

@@ -8,9 +8,9 @@ from math import ceil
 import pytest
 
 from codeferry_contracts.parameters import LONGEST_STEP_SECONDS
-from codeferry_lambdas import waves
-from codeferry_lambdas.errors import WaveFailed
-from codeferry_lambdas.limits import sweep_for
+from codeferry_lambdas.aws.errors import WaveFailed
+from codeferry_lambdas.fleet import batches
+from codeferry_lambdas.planning.limits import sweep_for
 from tests.workflow import definition
 from tests.workflow.definition import Machine, State, machines, states, targets
 
@@ -220,23 +220,23 @@ def batch_events(seconds_waited: int) -> int:
 
 def test_model_matches_planning() -> None:
     """What plan reckons with is what the definition does."""
-    assert tuple(SWEEPS) == waves.SWEEPS
+    assert tuple(SWEEPS) == batches.SWEEPS
     for seconds, name in SWEEPS.items():
         sweep = STATES[name]["Retry"][0]
         assert (sweep["ErrorEquals"], sweep["BackoffRate"]) == (["States.Timeout"], 1)
-        assert cycle(STATES[name]) == seconds + waves.SWEEP_PAUSE
-    assert batch_events(76) == waves.BATCH_EVENTS + waves.SWEEP_EVENTS
+        assert cycle(STATES[name]) == seconds + batches.SWEEP_PAUSE
+    assert batch_events(76) == batches.BATCH_EVENTS + batches.SWEEP_EVENTS
     tasks = [task_events(MACHINE["States"][n]) for n in ("Plan", "Verify", "Cleanup", "Report")]
     execution, waves_map, outcome, succeeded = 2, 4, 2, 2
-    assert sum(tasks) + execution + waves_map + outcome + succeeded == waves.RUN_EVENTS
-    assert waves.WAVE_EVENTS == 2 + 4
+    assert sum(tasks) + execution + waves_map + outcome + succeeded == batches.RUN_EVENTS
+    assert batches.WAVE_EVENTS == 2 + 4
 
 
 @pytest.mark.parametrize("name", SWEEPS.values())
 def test_the_long_wait_outlasts_any_command(name: str) -> None:
     """The sweeps go on for longer than the longest command can: 48 h and its delivery."""
     attempts = STATES[name]["Retry"][0]["MaxAttempts"]
-    assert attempts * cycle(STATES[name]) > 172_800 + waves.DELIVERY_SECONDS
+    assert attempts * cycle(STATES[name]) > 172_800 + batches.DELIVERY_SECONDS
 
 
 def test_plan_chooses_the_sweep() -> None:
@@ -250,23 +250,23 @@ def test_ten_thousand_instances_may_work_for_two_days() -> None:
     """A command without a timeout is no reason to refuse a large fleet; a small one is looked
     at as often as ever."""
     longest = LONGEST_STEP_SECONDS
-    assert sweep_for(waves.schedule(10_000, "100%"), longest) == 14_400
-    assert sweep_for(waves.schedule(3_000, "100%"), longest) == 3_600
-    assert sweep_for(waves.schedule(500, "100%"), longest) == 420
+    assert sweep_for(batches.schedule(10_000, "100%"), longest) == 14_400
+    assert sweep_for(batches.schedule(3_000, "100%"), longest) == 3_600
+    assert sweep_for(batches.schedule(500, "100%"), longest) == 420
 
 
 def test_twelve_hours_stay_under_500_events() -> None:
     """One batch that takes 12 hours leaves fewer than 500 history events."""
-    total = waves.RUN_EVENTS + waves.WAVE_EVENTS + batch_events(12 * 3600)
+    total = batches.RUN_EVENTS + batches.WAVE_EVENTS + batch_events(12 * 3600)
     assert 400 < total < 500
 
 
 def test_200_batches_stay_under_the_limit() -> None:
     """10,000 instances under the default timeout stay far below 25,000 events, also one
     batch after the other."""
-    plan = waves.schedule(10_000, "50")
+    plan = batches.schedule(10_000, "50")
     assert len(plan.waves) == 200
-    assert waves.history_events(plan, 900) < 12_500
+    assert batches.history_events(plan, 900) < 12_500
 
 
 def happy_path(machine: Machine) -> list[str]:

@@ -27,7 +27,7 @@ from codeferry_contracts import archive
 from codeferry_contracts.archive import UNPACKED_BYTES, UNPACKED_FILES
 from codeferry_contracts.parameters import ENVIRONMENT_URL_VARIABLE, Payload
 from codeferry_contracts.result import RESULT_MAX_CHARACTERS, InstanceResult, parse_result
-from codeferry_lambdas.archive_object import META_MEMBERS
+from codeferry_lambdas.releases.archives import META_MEMBERS
 from tests.unit.agent.archives import Tree, entries, pack
 from tests.unit.agent.fork_server import FLAGS, ForkServer
 

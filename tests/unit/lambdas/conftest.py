@@ -13,10 +13,10 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from codeferry_lambdas import clients
-from codeferry_lambdas.ledger import Ledger
-from codeferry_lambdas.record import Record, Run
-from codeferry_lambdas.settings import Settings
+from codeferry_lambdas.aws import clients
+from codeferry_lambdas.aws.settings import Settings
+from codeferry_lambdas.runs.ledger import Ledger
+from codeferry_lambdas.runs.record import Record, Run
 
 EVENTS = Path(__file__).parents[2] / "events"
 BUCKET = "codeferry-dev-artifacts"

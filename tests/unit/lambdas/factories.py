@@ -12,9 +12,9 @@ from typing import Any
 from codeferry_contracts import archive as layout
 from codeferry_contracts.archive import MANIFEST_PATH, Entry, manifest_lines, summarise
 from codeferry_contracts.report import Outcome
-from codeferry_lambdas import outcomes
-from codeferry_lambdas.fleet import Instance
-from codeferry_lambdas.record import PinnedArchive, PinnedDocument, Plan, Run, Unpacked
+from codeferry_lambdas.fleet.targets import Instance
+from codeferry_lambdas.runs import outcomes
+from codeferry_lambdas.runs.record import PinnedArchive, PinnedDocument, Plan, Run, Unpacked
 
 KEY = "archives/run-1.tar.gz"
 ENTRIES = (

@@ -114,7 +114,7 @@ def test_what_our_own_code_emits_is_what_is_looked_for(searches, alarms, capsys)
 
 def workflow_directives(capsys):
     """What CloudWatch gets of a run that has ended."""
-    from codeferry_lambdas.run_metrics import count_run
+    from codeferry_lambdas.runs.announce import count_run
 
     instance = {"seconds": {"extract": 1.0}}
     counts = {"total": 1, "succeeded": 1, "failed": 0, "skipped": 0}

@@ -130,7 +130,7 @@ def test_an_error_of_a_function_has_its_class():
         "Traceback (most recent call last):\n  File x\nbotocore.exceptions.ClientError: no\n\n"
         "During handling of the above exception, another exception occurred:\n\n"
         "Traceback (most recent call last):\n  File y\n"
-        'codeferry_lambdas.errors.AwsUnavailable: {"code": "x"}\n'
+        'codeferry_lambdas.aws.errors.AwsUnavailable: {"code": "x"}\n'
     )
     assert failing(log) == "AwsUnavailable"
 

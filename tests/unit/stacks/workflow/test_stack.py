@@ -187,7 +187,9 @@ def test_the_asset_is_all_a_function_needs(assembly):
     runtime.mkdir(exist_ok=True)
     for name in names:
         (runtime / name).exists() or (runtime / name).symlink_to(site / name)
-    modules = ", ".join(f"codeferry_lambdas.{config.module}" for config in FUNCTIONS.values())
+    modules = ", ".join(
+        f"codeferry_lambdas.handlers.{config.module}" for config in FUNCTIONS.values()
+    )
     script = f"import sys; sys.path[:0] = [{str(asset)!r}, {str(runtime)!r}]; import {modules}"
     done = subprocess.run(
         [sys.executable, "-B", "-I", "-S", "-c", script],

@@ -1,0 +1,1 @@
+"""A run's instances: the target resolved, what cannot be reached, batches and waves."""

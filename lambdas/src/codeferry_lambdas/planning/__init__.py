@@ -1,0 +1,1 @@
+"""The plan of a run: checked, pinned and within limits before anything is sent."""

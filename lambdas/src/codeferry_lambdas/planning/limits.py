@@ -1,0 +1,107 @@
+"""Limits that a run may not outgrow, checked before anything is sent."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from codeferry_contracts.layout import LIFETIME_DAYS
+from codeferry_contracts.parameters import (
+    LONGEST_URL,
+    PAYLOAD_LIMIT,
+    Payload,
+    RollbackPayload,
+    command_seconds,
+)
+from codeferry_lambdas.aws.errors import RunTooLarge
+from codeferry_lambdas.fleet.batches import (
+    EVENT_LIMIT,
+    SWEEPS,
+    Schedule,
+    history_events,
+    longest_seconds,
+)
+from codeferry_lambdas.runs.record import PinnedArchive, PinnedEnvironment, Plan, Run
+
+_LONGEST_URL = "x" * LONGEST_URL
+DAY_SECONDS = 86_400
+
+
+def payload(plan: Plan, run: Run, url: str) -> Payload | RollbackPayload:
+    """What the instance is told; the URL is presigned."""
+    request = plan.run_request
+    if plan.archive is None:
+        return RollbackPayload(run.id, plan.project, request.release or "", plan.leaving)
+    options, expect, rollout = request.options, request.expect, request.options.rollout
+    return Payload(
+        run_id=run.id,
+        project=plan.project,
+        url=url,
+        sha256=plan.archive.sha256,
+        size=plan.archive.size,
+        digest=plan.digest,
+        files=plan.files,
+        unpacked_bytes=plan.unpacked.bytes,
+        unpacked_files=plan.unpacked.files,
+        keep_releases=options.keep_releases,
+        strict=options.strict,
+        user=options.user or "",
+        persist=options.persist,
+        expect_files=expect.files,
+        expect_directories=expect.directories,
+        command=request.command,
+        command_seconds=command_seconds(run.workflow, options.timeout_seconds),
+        environment=plan.environment is not None,
+        install=options.install,
+        returning=rollout is not None,
+        bake_seconds=rollout.bake_seconds if rollout else 0,
+        health=rollout.health if rollout else (),
+        signature=request.signature.delivered() if request.signature else None,
+    )
+
+
+def require_payload(plan: Plan, run: Run) -> None:
+    """RunTooLarge when the document's parameter could not hold the payload."""
+    size = len(payload(plan, run, _LONGEST_URL).encode())
+    if size > PAYLOAD_LIMIT:
+        raise RunTooLarge(
+            "The command's arguments and the expected and persistent paths are more than a "
+            f"command can carry: {size:,} characters, at most {PAYLOAD_LIMIT:,}.",
+            hint="Put long arguments into a file of the project; name directories rather than "
+            "each file in expect and options.persist.",
+        )
+
+
+def require_lifetime(plan: Plan, age_seconds: float = 0) -> None:
+    """RunTooLarge when what the run takes could expire before its last wave has it. The archive is
+    ``age_seconds`` old; a kept release stays."""
+    sizes = tuple(len(batch) for batch in plan.batches)
+    longest = longest_seconds(Schedule(sizes, plan.waves, plan.concurrency), plan.step_seconds)
+    pinned: list[tuple[PinnedArchive | PinnedEnvironment | None, float, str]] = [
+        (plan.archive, age_seconds, "archive"),
+        (plan.environment, 0, "variables"),
+    ]
+    for each, age, what in pinned:
+        days = next((d for p, d in LIFETIME_DAYS.items() if each and each.key.startswith(p)), None)
+        if days is not None and age + longest > days * DAY_SECONDS:
+            gone = f", {ceil(age / DAY_SECONDS)} of which are over" if age > DAY_SECONDS else ""
+            raise RunTooLarge(
+                f"The run of {sum(sizes):,} instances in {len(plan.waves)} turns, each up to "
+                f"{plan.step_seconds:,} s, could take {ceil(longest / DAY_SECONDS)} days; what "
+                f"it takes ({what}) lies in the bucket for {days} days{gone}.",
+                hint="State how long the command may take (--timeout, options.timeout_seconds), "
+                "raise options.max_concurrency, or split the target.",
+            )
+
+
+def sweep_for(cut: Schedule, seconds: int) -> int:
+    """The shortest interval of looking again, in seconds, with which the run's history stays
+    within what Step Functions keeps; RunTooLarge when none does."""
+    for sweep in SWEEPS:
+        if history_events(cut, seconds, sweep) <= EVENT_LIMIT:
+            return sweep
+    events = history_events(cut, seconds, SWEEPS[-1])
+    raise RunTooLarge(
+        f"The run of {sum(cut.sizes):,} instances over up to {seconds:,} s could leave "
+        f"{events:,} history events; Step Functions keeps 25,000.",
+        hint="Lower options.timeout_seconds, raise options.max_concurrency, or split the target.",
+    )
