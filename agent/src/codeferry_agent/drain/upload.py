@@ -29,6 +29,7 @@ from codeferry_contracts.errors import CodeferryError
 from codeferry_transfer.errors import AccessDenied, ObjectMissing, PreconditionFailed
 from codeferry_transfer.media_type import media_type
 from codeferry_transfer.s3 import S3, SentPart, Stored
+from codeferry_transfer.s3.checksums import composite_checksum
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,6 @@ class Store(Protocol):
         """Drop an unfinished upload; one that is gone is dropped."""
 
 
-def composite(digests: Sequence[bytes]) -> str:
-    """What S3 keeps for an object of these parts: SHA-256 of their SHA-256s, and their count."""
-    whole = hashlib.sha256(b"".join(digests)).digest()
-    return f"{b64encode(whole).decode()}-{len(digests)}"
-
-
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
 
@@ -155,7 +150,9 @@ class S3Store:
             self._trust_parts(bucket, key, parts)
         else:
             self._compare(
-                bucket, key, ExistingObject(size, composite([part.sha256 for part in parts]))
+                bucket,
+                key,
+                ExistingObject(size, composite_checksum([part.sha256 for part in parts])),
             )
             self._keeping.add(bucket)
         return _keeps_versions(stored)
@@ -333,7 +330,7 @@ class Uploader:
             hashlib.sha256(self._part_body(file, offset, part_size)).digest()
             for offset in range(0, file.size, part_size)
         ]
-        return kept.sha256 == composite(digests)
+        return kept.sha256 == composite_checksum(digests)
 
     def _whole_sha256(self, file: OpenFile) -> str:
         whole = hashlib.sha256()

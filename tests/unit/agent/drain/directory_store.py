@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codeferry_agent.drain.errors import ChecksumUnavailable
-from codeferry_agent.drain.upload import ExistingObject, Occupied, Part, composite
+from codeferry_agent.drain.upload import ExistingObject, Occupied, Part
 from codeferry_transfer.errors import BucketMissing
+from codeferry_transfer.s3.checksums import composite_checksum
 
 _UPLOADS = ".uploads"
 _PARTS = ".parts"
@@ -68,8 +69,8 @@ class DirectoryStore:
     def complete(self, bucket: str, key: str, upload: str, parts: Sequence[Part]) -> bool:
         here = self._base / _UPLOADS / upload
         bodies = [(here / str(part.number)).read_bytes() for part in parts]
-        digests = composite([hashlib.sha256(body).digest() for body in bodies])
-        if digests != composite([part.sha256 for part in parts]):
+        digests = composite_checksum([hashlib.sha256(body).digest() for body in bodies])
+        if digests != composite_checksum([part.sha256 for part in parts]):
             raise ChecksumUnavailable(f"The parts of {key} are not what was sent.")
         with self._lock:
             self._replace(self._object(bucket, key), b"".join(bodies), digests)

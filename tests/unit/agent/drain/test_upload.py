@@ -10,9 +10,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from codeferry_agent.drain.upload import ExistingObject, Occupied, S3Store, Store, composite
+from codeferry_agent.drain.upload import ExistingObject, Occupied, S3Store, Store
 from codeferry_transfer.errors import BucketMissing
 from codeferry_transfer.s3 import S3
+from codeferry_transfer.s3.checksums import composite_checksum
 from tests.unit.agent.drain.directory_store import DirectoryStore
 from tests.unit.agent.drain.sink import Sink
 
@@ -95,7 +96,7 @@ def test_parts_become_an_object(store: Store, bucket: str) -> None:
     sent = [store.part(bucket, "large", upload, n, bodies[n - 1]) for n in (3, 1, 2)]
     store.complete(bucket, "large", upload, sorted(sent, key=lambda part: part.number))
     assert store.kept(bucket, "large") == ExistingObject(
-        sum(map(len, bodies)), composite([sha256(body) for body in bodies])
+        sum(map(len, bodies)), composite_checksum([sha256(body) for body in bodies])
     )
 
 

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codeferry_agent.drain.errors import NameImpossible
+from codeferry_contracts.names import BUCKET_PATTERN
 
 _KEY_BYTES = 1024
-_BUCKET = re.compile(r"(?!xn--|sthree-)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?<!-s3alias)(?<!--ol-s3)")
-_NOT_IN_BUCKETS = re.compile(r"\.\.|\d+\.\d+\.\d+\.\d+$")
 
 
 def bucket_of(directory: str, mapped: Mapping[str, str]) -> str:
@@ -43,7 +42,7 @@ def bucket_of(directory: str, mapped: Mapping[str, str]) -> str:
 
 def is_bucket_name(name: str) -> bool:
     """Whether S3 allows it as the name of a bucket (without access point ARNs)."""
-    return bool(_BUCKET.fullmatch(name)) and not _NOT_IN_BUCKETS.search(name)
+    return re.fullmatch(BUCKET_PATTERN, name) is not None
 
 
 def key_of(path: str) -> str:

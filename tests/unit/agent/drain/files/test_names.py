@@ -17,6 +17,7 @@ from codeferry_agent.drain.settings import account_of, bucket_map
         ("results", "results"),
         ("distributed_colony", "distributed-colony"),
         ("my.bucket", "my.bucket"),
+        ("logs-1.2.3.4", "logs-1.2.3.4"),
         ("Old", "new-bucket"),
     ],
 )
