@@ -36,6 +36,9 @@ TARGET = "demo"
 PROJECT = "train"
 RESULTS = "demo-results"
 
+WAVES = ("--waves", "1,50%,100%", "--bake", "1s", "--health", "./scripts/health.sh")
+LATE_SECONDS = 90
+
 
 class DemoFailed(LocalError):
     """A command of the demo did not end well."""
@@ -257,10 +260,6 @@ class FirstSteps:
 
     def _say(self, command: str) -> None:
         self.console.print(f"[bold]$ {escape(command)}[/bold]", highlight=False, soft_wrap=True)
-
-
-WAVES = ("--waves", "1,50%,100%", "--bake", "1s", "--health", "./scripts/health.sh")
-LATE_SECONDS = 90
 
 
 class FleetRollout(FirstSteps):

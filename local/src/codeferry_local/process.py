@@ -19,6 +19,9 @@ from codeferry_contracts.errors import CodeferryError
 from codeferry_local.errors import NotRunning, StartFailed, tail
 from codeferry_local.home import Home, State, read_state
 
+Progress = Callable[[dict[str, Any]], None]
+STOP_SECONDS = 30
+
 
 @dataclass(frozen=True)
 class StepPrinter:
@@ -31,10 +34,6 @@ class StepPrinter:
             self.console.print(f"  … {line['step']}", end="\r", style="dim")
         if "done" in line:
             self.console.print(f"  [green]✓[/green] {line['done']} [dim]{line['seconds']} s[/dim]")
-
-
-Progress = Callable[[dict[str, Any]], None]
-STOP_SECONDS = 30
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,13 @@ from codeferry_local.ssm.server import SsmServer
 
 _BITS = 3072  # as the one in KMS
 
+STAGE = Stage("local")
+REGION = "eu-west-1"
+CREDENTIALS: Credentials = {
+    "access_key_id": "codeferry-local",
+    "secret_access_key": "codeferry-local",
+}
+
 
 def make_key(path: Path) -> str:
     """Write a new private key to ``path`` (PKCS #8, PEM, mode 0600); its public key as KMS gives
@@ -58,14 +65,6 @@ def make_key(path: Path) -> str:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(public).decode()
-
-
-STAGE = Stage("local")
-REGION = "eu-west-1"
-CREDENTIALS: Credentials = {
-    "access_key_id": "codeferry-local",
-    "secret_access_key": "codeferry-local",
-}
 
 
 def main(home: Home, options: Options) -> None:

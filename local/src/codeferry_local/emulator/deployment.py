@@ -26,6 +26,8 @@ CHECKOUT_VARIABLE = "CODEFERRY_CHECKOUT"
 # Everything the synthesised templates and assets are made from.
 _INPUTS = ("app.py", "cdk.json", "uv.lock", "stacks", "lambdas/src", "contracts/src", "agent/src")
 
+ACCOUNT = "000000000000"
+
 
 def checkout() -> Path:
     """The directory with cdk.json; SourcesMissing when this is no checkout."""
@@ -67,9 +69,6 @@ def _input_files(root: Path) -> Iterator[Path]:
             yield path
         else:
             yield from (p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc")
-
-
-ACCOUNT = "000000000000"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ TASK_TOKEN_SCALE = "CODEFERRY_TASK_TOKEN_SCALE"  # noqa: S105 - the name of a fa
 
 _version: ContextVar[str] = ContextVar("version", default="")
 
+Filter = Callable[[dict[str, Any]], Answer]
+PAGE = 10_000  # events; AWS's most
+
 
 def close_gaps() -> None:
     """Wrap what has to be wrapped; called before the server starts."""
@@ -199,11 +202,6 @@ def with_role_session(
         return credentials(function) | dict.fromkeys(keys, name)
 
     return give
-
-
-Filter = Callable[[dict[str, Any]], Answer]
-
-PAGE = 10_000  # events; AWS's most
 
 
 def with_prefix_and_pages(filter_events: Filter, streams: Callable[[str], Iterable[str]]) -> Filter:

@@ -27,6 +27,8 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "VIRTUAL_ENV")
 START_SECONDS = 60
 PROGRAM = ("-m", "codeferry_local.emulator.process")
 
+GRACE_SECONDS = 1
+
 
 @dataclass
 class Emulator:
@@ -113,9 +115,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-GRACE_SECONDS = 1
 
 
 def main() -> None:

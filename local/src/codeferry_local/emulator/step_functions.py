@@ -34,7 +34,7 @@ _machine: ContextVar[str] = ContextVar("machine", default="")
 _token: ContextVar[str] = ContextVar("token", default="")
 
 Execute = Callable[..., tuple[Any, Any]]
-Error = Callable[[str, str], Exception]
+Error = type[Exception]  # of an error's name and its cause
 
 
 def close_gaps() -> None:
@@ -229,15 +229,10 @@ def with_failed_wait(
             return call(function, event)
         except Exception as problem:
             waiting = tokens.get(_token.get())
-            if waiting is not None and isinstance(problem, _type_of(error)):
+            if waiting is not None and isinstance(problem, error):
                 failed: Any = problem
                 waiting["error"] = {"Error": failed.error, "Cause": failed.cause}
                 waiting["event"].set()
             raise
 
     return invoke
-
-
-def _type_of(error: Error) -> type[Exception]:
-    assert isinstance(error, type)
-    return error

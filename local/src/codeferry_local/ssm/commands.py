@@ -18,6 +18,9 @@ from codeferry_local.ssm.documents.content import Content
 from codeferry_local.ssm.instances import Interrupt
 from codeferry_local.ssm.timers import Timer
 
+# What a step reports before it ran.
+NOT_RUN = -1
+
 
 class Detail(StrEnum):
     """``StatusDetails`` of a command, an invocation or a step."""
@@ -111,10 +114,6 @@ def absolute(limit: str, total: int, *, at_least: int) -> int:
     if not limit.endswith("%"):
         return int(limit)
     return max(at_least, total * int(limit[:-1]) // 100)
-
-
-# What a step reports before it ran.
-NOT_RUN = -1
 
 
 @dataclass(kw_only=True)

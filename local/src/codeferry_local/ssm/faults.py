@@ -18,6 +18,8 @@ from codeferry_local.ssm.errors import ValidationException
 # RestartSec of packaging/linux/amazon-ssm-agent.service in the agent's repository.
 AGENT_RESTART_SECONDS = 90
 
+_CHOICES = {"events": ("deliver", "suppress"), "logs": ("accept", "throttle", "unreachable")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FaultPlan:
@@ -64,9 +66,6 @@ class FaultPlan:
             key: sorted(value) if isinstance(value, frozenset) else value
             for key, value in plain.items()
         }
-
-
-_CHOICES = {"events": ("deliver", "suppress"), "logs": ("accept", "throttle", "unreachable")}
 
 
 class Faults:

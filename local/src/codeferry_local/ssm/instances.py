@@ -25,6 +25,9 @@ from codeferry_local.ssm.output import StepLog
 # reboot, or for the document to end here, well or badly.
 STOPPED, REBOOT, EXIT_WITH_SUCCESS, EXIT_WITH_FAILURE = 137, 194, 168, 169
 
+# The executor of instances whose agent is a program of its own.
+POLLING = "agent"
+
 
 class Reason(Enum):
     """Why a running step is interrupted."""
@@ -138,10 +141,6 @@ def _result_line(payload: dict[str, Any]) -> dict[str, Any]:
         "files": payload["files"],
         "manifest": bool(payload["digest"]),
     }
-
-
-# The executor of instances whose agent is a program of its own.
-POLLING = "agent"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,17 @@ _ERROR_TITLE = "\n----------ERROR-------\n"
 _OUTPUT_CUT = "\n---Output truncated---"
 _ERROR_CUT = "\n---Error truncated----"
 
+logger = logging.getLogger(__name__)
+EVENT_BYTES, EVENTS_AT_ONCE = 200_000, 4
+# UploadFrequency, and how many of it a step waits for its log (maxCloudWatchUploadRetry).
+UPLOAD_SECONDS, MOST_WAITS = 1.0, 60
+# How often it is written where pace is no matter.
+_UNPACED_SECONDS = 0.2
+# The agent reads from a file that may grow; what is held in memory here may not.
+_ROOM = 16 * 1024 * 1024
+_WRITE_SECONDS = 10.0
+Events = list[dict[str, Any]]
+
 
 def head(text: str, limit: int = HEAD_LIMIT) -> str:
     """The output, or its first bytes and a mark: ``limit`` in all (StringPrefix).
@@ -57,20 +68,6 @@ def both(stdout: str, stderr: str, limit: int = BOTH_LIMIT) -> str:
 
 def _first(text: bytes, size: int) -> str:
     return text[: max(size, 0)].decode(errors="ignore")
-
-
-logger = logging.getLogger(__name__)
-
-EVENT_BYTES, EVENTS_AT_ONCE = 200_000, 4
-# UploadFrequency, and how many of it a step waits for its log (maxCloudWatchUploadRetry).
-UPLOAD_SECONDS, MOST_WAITS = 1.0, 60
-# How often it is written where pace is no matter.
-_UNPACED_SECONDS = 0.2
-# The agent reads from a file that may grow; what is held in memory here may not.
-_ROOM = 16 * 1024 * 1024
-_WRITE_SECONDS = 10.0
-
-Events = list[dict[str, Any]]
 
 
 class StreamLog:

@@ -27,6 +27,20 @@ from codeferry_local.ssm.instances import Reason
 # How often a poll looks at what has become visible again.
 _VISIBILITY_SECONDS = 0.5
 
+logger = logging.getLogger(__name__)
+SEND_TOPIC, CANCEL_TOPIC = "aws.ssm.sendCommand", "aws.ssm.cancelCommand"
+# A message's outcome is also looked at so often where no reply comes: after the total timeout.
+_LOOK_SECONDS = 1.0
+# The statuses an agent reports; what it has not begun or goes on with has no outcome.
+_DETAILS = {
+    "Success": Detail.SUCCESS,
+    "Skipped": Detail.SUCCESS,
+    "Failed": Detail.FAILED,
+    "TimedOut": Detail.EXECUTION_TIMED_OUT,
+    "Cancelled": Detail.CANCELLED,
+}
+Lock = AbstractContextManager[Any]
+
 
 @dataclass(kw_only=True)
 class Message:
@@ -111,24 +125,6 @@ class Messages:
             for message in self._waiting.values()
             if message.destination == destination and message.visible <= now
         ]
-
-
-logger = logging.getLogger(__name__)
-
-SEND_TOPIC, CANCEL_TOPIC = "aws.ssm.sendCommand", "aws.ssm.cancelCommand"
-# A message's outcome is also looked at so often where no reply comes: after the total timeout.
-_LOOK_SECONDS = 1.0
-
-# The statuses an agent reports; what it has not begun or goes on with has no outcome.
-_DETAILS = {
-    "Success": Detail.SUCCESS,
-    "Skipped": Detail.SUCCESS,
-    "Failed": Detail.FAILED,
-    "TimedOut": Detail.EXECUTION_TIMED_OUT,
-    "Cancelled": Detail.CANCELLED,
-}
-
-Lock = AbstractContextManager[Any]
 
 
 @dataclass(kw_only=True, eq=False)

@@ -34,6 +34,16 @@ _POLL = 0.02
 
 Sink = Callable[[bytes], None]
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The agent's own directory (WorkingDirectory of its service), which its steps inherit.
+AGENT_DIRECTORY = Path("/usr/bin")
+# Bytes a second that the agent takes of a step's output: it copies them one by one, twice (Read
+# of iomodule/commandoutput.go and fileS3.go). As measured on a genuine one.
+OUTPUT_RATE = 500_000
+# Between a fork and its exec the child holds every open descriptor: a script that is
+# being written then is "text file busy" when it is executed. So one at a time.
+_spawning = threading.Lock()
+
 
 class Watch:
     """Reads a process's pipes until it and its group are done, or kills the group.
@@ -146,19 +156,6 @@ def _poke(waker: int) -> None:
         os.write(waker, b"!")
     except BlockingIOError:
         return
-
-
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# The agent's own directory (WorkingDirectory of its service), which its steps inherit.
-AGENT_DIRECTORY = Path("/usr/bin")
-
-# Bytes a second that the agent takes of a step's output: it copies them one by one, twice (Read
-# of iomodule/commandoutput.go and fileS3.go). As measured on a genuine one.
-OUTPUT_RATE = 500_000
-
-# Between a fork and its exec the child holds every open descriptor: a script that is
-# being written then is "text file busy" when it is executed. So one at a time.
-_spawning = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)

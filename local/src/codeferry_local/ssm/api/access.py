@@ -25,6 +25,11 @@ Authorize = Callable[[str, Sequence[Check]], Mapping[str, str] | None]
 _OF_A_DOCUMENT = ("DescribeDocument", "GetDocument", "UpdateDocument", "DeleteDocument")
 _TIMEOUT_SECONDS = 30
 
+_CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/")
+_APPLICATION = re.compile(r"\bapp/(\S+)")
+# Names only: parameters and contents never get into a log.
+_RESOURCES = ("DocumentName", "Name", "InstanceIds", "InstanceId", "CommandId", "ResourceId")
+
 
 def ask_iam(endpoint: str) -> Authorize:
     """Ask the IAM of the emulator at ``endpoint``."""
@@ -73,12 +78,6 @@ def _checks(operation: str, request: Mapping[str, Any], place: str) -> Iterator[
 
 def _document(place: str, name: str) -> str:
     return name if name.startswith("arn:") else f"{place.format(service='ssm')}document/{name}"
-
-
-_CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/")
-_APPLICATION = re.compile(r"\bapp/(\S+)")
-# Names only: parameters and contents never get into a log.
-_RESOURCES = ("DocumentName", "Name", "InstanceIds", "InstanceId", "CommandId", "ResourceId")
 
 
 @dataclass(frozen=True, kw_only=True)

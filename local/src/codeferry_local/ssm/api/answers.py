@@ -21,6 +21,16 @@ Answer = dict[str, Any]
 Key = str | int
 Item = TypeVar("Item")
 
+_ECHOED = (
+    "Comment",
+    "CloudWatchOutputConfig",
+    "NotificationConfig",
+    "OutputS3BucketName",
+    "OutputS3KeyPrefix",
+    "OutputS3Region",
+    "Parameters",
+)
+
 
 def page(
     items: Iterable[Item], key: Callable[[Item], Key], request: Request, size: int = 50
@@ -42,17 +52,6 @@ def _opened(token: str) -> Any:
         return json.loads(base64.urlsafe_b64decode(token))["after"]
     except (binascii.Error, ValueError, KeyError, TypeError) as error:
         raise InvalidNextToken("The specified token isn't valid.") from error
-
-
-_ECHOED = (
-    "Comment",
-    "CloudWatchOutputConfig",
-    "NotificationConfig",
-    "OutputS3BucketName",
-    "OutputS3KeyPrefix",
-    "OutputS3Region",
-    "Parameters",
-)
 
 
 def command_view(command: Command) -> dict[str, Any]:

@@ -24,6 +24,18 @@ _CONFIG = Config(
     connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
 )
 
+_PASSED_ON = (
+    "DeleteParameter",
+    "DeleteParameters",
+    "DescribeParameters",
+    "GetParameter",
+    "GetParameterHistory",
+    "GetParameters",
+    "GetParametersByPath",
+    "LabelParameterVersion",
+    "PutParameter",
+)
+
 
 class Clients:
     """One client per service; called with the service's name, from any thread.
@@ -60,19 +72,6 @@ class Refusing:
             raise ClientError(error, operation)
 
         return refuse
-
-
-_PASSED_ON = (
-    "DeleteParameter",
-    "DeleteParameters",
-    "DescribeParameters",
-    "GetParameter",
-    "GetParameterHistory",
-    "GetParameters",
-    "GetParametersByPath",
-    "LabelParameterVersion",
-    "PutParameter",
-)
 
 
 def parameter_operations(ssm: Callable[[], Any]) -> dict[str, Callable[[Request], Answer]]:

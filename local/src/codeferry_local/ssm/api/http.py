@@ -21,15 +21,14 @@ _TARGET_PREFIX = "AmazonSSM."
 # Far above the largest request (64 KB), far below what would hurt.
 _LARGEST_BODY = 4 * 1024 * 1024
 
-
-class DropResponse(Exception):
-    """The call was done; its answer is not to be sent."""
-
-
 # What does an operation (its name, the body, the headers), or raises SsmError or DropResponse; and
 # what does a control request (its method, the path, the body).
 Call = Callable[[str, Any, dict[str, str]], dict[str, Any]]
 Control = Callable[[str, str, Any], Any]
+
+
+class DropResponse(Exception):
+    """The call was done; its answer is not to be sent."""
 
 
 class HttpServer(ThreadingHTTPServer):

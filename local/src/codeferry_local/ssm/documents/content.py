@@ -17,6 +17,14 @@ from codeferry_local.ssm.errors import InvalidDocumentContent, InvalidDocumentSc
 _CLASSES = {"L": r"\w", "N": r"\d", "Z": r"\s", "Alpha": "a-zA-Z", "Alnum": "a-zA-Z0-9"}
 _PROPERTY = re.compile(r"\\p\{(\w+)\}")
 
+SHELL_ACTION = "aws:runShellScript"
+_ACTIONS = {SHELL_ACTION: "Linux", "aws:runPowerShellScript": "Windows"}
+_TYPES = ("String", "StringList", "Integer", "Boolean", "StringMap", "MapList")
+_STEP_NAME = re.compile(r"[a-zA-Z0-9_\-.]{1,128}")
+_PLATFORM_VARIABLE = "platformType"
+# The agent's own bounds and default for a step's timeout; outside them it takes the default.
+SHORTEST_TIMEOUT, LONGEST_TIMEOUT, DEFAULT_TIMEOUT = 5, 172_800, 3_600
+
 
 @lru_cache(maxsize=512)
 def compiled(pattern: str) -> re.Pattern[str]:
@@ -27,16 +35,6 @@ def compiled(pattern: str) -> re.Pattern[str]:
     """
     translated = _PROPERTY.sub(lambda found: _CLASSES.get(found[1], found[0]), pattern)
     return re.compile(translated, 0 if translated != pattern else re.ASCII)
-
-
-SHELL_ACTION = "aws:runShellScript"
-_ACTIONS = {SHELL_ACTION: "Linux", "aws:runPowerShellScript": "Windows"}
-_TYPES = ("String", "StringList", "Integer", "Boolean", "StringMap", "MapList")
-_STEP_NAME = re.compile(r"[a-zA-Z0-9_\-.]{1,128}")
-_PLATFORM_VARIABLE = "platformType"
-
-# The agent's own bounds and default for a step's timeout; outside them it takes the default.
-SHORTEST_TIMEOUT, LONGEST_TIMEOUT, DEFAULT_TIMEOUT = 5, 172_800, 3_600
 
 
 @dataclass(frozen=True, kw_only=True)
