@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from codeferry_cli.options.groups import Packing
 from codeferry_cli.packing import Pack, Selection, find_root, select, send
-from codeferry_cli.packing_view import spelled
+from codeferry_cli.packing.errors import path_text
 from codeferry_contracts.archive import Entry, Summary
 from codeferry_contracts.names import project_name
 
@@ -34,7 +34,7 @@ class Prepared:
     def without(self, path: Path) -> Prepared:
         """The same less one file: the archive being written must not hold itself."""
         root = self.selection.root
-        kept = tuple(f for f in self.selection.files if root / spelled(f.path) != path)
+        kept = tuple(f for f in self.selection.files if root / path_text(f.path) != path)
         return Prepared(self.project, dataclasses.replace(self.selection, files=kept))
 
 

@@ -30,7 +30,8 @@ from codeferry_cli.start import start
 from codeferry_cli.terminal.output import RAW, Output, contacting_aws
 from codeferry_cli.terminal.progress import Progress, progress
 from codeferry_cli.upload import send, sent_json
-from codeferry_cli.variables import Variables, lent
+from codeferry_cli.variable_upload import lent
+from codeferry_cli.variables import Variables
 from codeferry_contracts.layout import archive_key, environment_key
 from codeferry_contracts.names import SYNC, new_run_id
 from codeferry_contracts.request import (

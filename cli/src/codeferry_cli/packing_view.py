@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codeferry_cli.packing import ignored
+from codeferry_cli.packing.errors import path_text, show
 from codeferry_cli.terminal.output import Output
 from codeferry_contracts import formatting
 from codeferry_contracts.escaping import one_line
@@ -38,15 +39,15 @@ def show_selection(prepared: Prepared, output: Output, *, of_project: bool = Tru
     if output.verbose:
         _show_largest(prepared, output)
         ignored_paths = ignored(selection.root) if of_project else []
-        left_out = [f"{one_line(spelled(path))} {why}" for path, why in selection.left_out]
-        left_out += [f"{one_line(spelled(path))} is ignored" for path in ignored_paths]
+        left_out = [f"{show(path)} {why}" for path, why in selection.left_out]
+        left_out += [f"{show(path)} is ignored" for path in ignored_paths]
         _show_some("Left out:", left_out, output)
 
 
 def _show_largest(prepared: Prepared, output: Output) -> None:
     output.note("Largest:")
     for file in prepared.selection.largest(_MOST_SHOWN):
-        output.note(f"  {formatting.size(file.size):>9}  {one_line(spelled(file.path))}")
+        output.note(f"  {formatting.size(file.size):>9}  {show(file.path)}")
 
 
 def show_warnings(prepared: Prepared, packed: Packed, output: Output) -> None:
@@ -85,12 +86,7 @@ def entry_json(entry: Entry) -> dict[str, Any]:
 
 def largest_json(prepared: Prepared) -> list[dict[str, Any]]:
     largest = prepared.selection.largest(_MOST_SHOWN)
-    return [{"path": spelled(file.path), "size": file.size} for file in largest]
-
-
-def spelled(path: bytes) -> str:
-    """A path as text; bytes that are not UTF-8 as surrogate escapes."""
-    return path.decode("utf-8", "surrogateescape")
+    return [{"path": path_text(file.path), "size": file.size} for file in largest]
 
 
 def _show_some(head: str, lines: list[str], output: Output) -> None:

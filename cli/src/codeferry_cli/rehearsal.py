@@ -8,10 +8,10 @@ from typing import Any
 
 from codeferry_cli import packing_view
 from codeferry_cli.archive import Prepared, measure
+from codeferry_cli.packing.errors import show
 from codeferry_cli.terminal.output import Output
 from codeferry_contracts import formatting
 from codeferry_contracts.cost import estimate_run, nat_usd
-from codeferry_contracts.escaping import one_line
 from codeferry_contracts.target import parse_target
 
 
@@ -35,9 +35,7 @@ def rehearse(
     output.line(f"Archive {formatting.size(packed.size)}, release {summary.release_id}")
     output.line("Largest:")
     for file in prepared.selection.largest(5):
-        output.line(
-            f"  {formatting.size(file.size):>9}  {one_line(packing_view.spelled(file.path))}"
-        )
+        output.line(f"  {formatting.size(file.size):>9}  {show(file.path)}")
     for name, value in plan.items():
         output.line(f"{name.capitalize()}: {_text(value)}")
     known = reached["reachable"] if reached else parse_target(target).instances

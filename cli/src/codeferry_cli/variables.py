@@ -6,19 +6,13 @@ of their own, which the run deletes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import VariableRefused
 from codeferry_cli.options.types import is_text
-from codeferry_contracts.layout import environment_key
-from codeferry_contracts.request import Environment
 
 MOST_BYTES = 256 * 1024  # what an instance takes, as JSON
 
@@ -74,37 +68,3 @@ def _parse(number: int, text: str, own: Mapping[str, str]) -> tuple[str, str]:
             hint="Encode it, for example as base64, and decode it in the command.",
         )
     return name, value
-
-
-@contextmanager
-def lent(stage: DeployedStage, run_id: str, variables: Variables) -> Iterator[Environment | None]:
-    """The variables in the stage's bucket while their run is started; gone if it is not.
-
-    Once started, the run deletes them.
-    """
-    if not variables.values:
-        yield None
-        return
-    environment = _put(stage, run_id, variables)
-    try:
-        yield environment
-    except BaseException:
-        _delete(stage, environment)
-        raise
-
-
-def _put(stage: DeployedStage, run_id: str, variables: Variables) -> Environment:
-    body, key = variables.encode(), environment_key(run_id)
-    answer = stage.s3.put_object(
-        Bucket=stage.bucket,
-        Key=key,
-        Body=body,
-        ContentType="application/json",
-        ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
-    )
-    return Environment(key, answer.get("VersionId"))
-
-
-def _delete(stage: DeployedStage, environment: Environment) -> None:
-    version = {"VersionId": environment.version_id} if environment.version_id else {}
-    stage.s3.delete_object(Bucket=stage.bucket, Key=environment.key, **version)

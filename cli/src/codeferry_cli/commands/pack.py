@@ -13,9 +13,9 @@ from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Packing
 from codeferry_cli.packing import refused
+from codeferry_cli.packing.errors import show
 from codeferry_cli.terminal.output import Output
 from codeferry_contracts import formatting
-from codeferry_contracts.escaping import one_line
 
 _STDOUT = "-"
 
@@ -70,7 +70,7 @@ def _list(prepared: Prepared, output: Output) -> None:
         marked = refused(prepared.selection)
         for file in prepared.selection.files:
             why = f"  ! refused: {marked[file.path]}" if file.path in marked else ""
-            output.line(f"{one_line(packing_view.spelled(file.path))}{why}")
+            output.line(f"{show(file.path)}{why}")
         if marked:
             some = formatting.counted(len(marked), "file")
             output.note(

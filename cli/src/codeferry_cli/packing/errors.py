@@ -108,9 +108,14 @@ def unreadable(reasons: Mapping[bytes, str]) -> FilesUnreadable:
     )
 
 
+def path_text(path: bytes) -> str:
+    """``path`` as text; bytes that are not UTF-8 as surrogate escapes."""
+    return path.decode("utf-8", "surrogateescape")
+
+
 def show(path: bytes) -> str:
-    """``path`` for a person: on one line, with what is harmful spelled out."""
-    return one_line(path.decode("utf-8", "surrogateescape"))
+    """``path`` for a person: on one line, with what is harmful escaped."""
+    return one_line(path_text(path))
 
 
 def listing(lines: list[str]) -> str:

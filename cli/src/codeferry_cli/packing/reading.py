@@ -18,6 +18,7 @@ from codeferry_cli.packing.errors import (
     PackAgain,
     SecretsFound,
     listing,
+    path_text,
     show,
     unreadable,
 )
@@ -149,7 +150,7 @@ class TreeReader:
         self._put(header, content, tar.padding(len(content)))
 
     def _add_link(self, path: bytes, target: bytes) -> None:
-        self.entries.append(link_entry(_text(path), _text(target)))
+        self.entries.append(link_entry(path_text(path), path_text(target)))
         self._put(tar.symlink_member(path, target))
 
     def _add_large(self, file: File, stream: BinaryIO, found: os.stat_result) -> Iterator[bytes]:
@@ -172,7 +173,7 @@ class TreeReader:
             self._warn(path, f"changed while it was packed: packed its first {size:,} bytes")
 
     def _record(self, path: bytes, mode: int, size: int, digest: str) -> None:
-        self.entries.append(Entry(_text(path), mode, size, digest))
+        self.entries.append(Entry(path_text(path), mode, size, digest))
 
     def _put(self, *parts: bytes) -> None:
         if not self._refusing:
@@ -239,7 +240,3 @@ def _as_selected(found: os.stat_result, file: File) -> bool:
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
     return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
