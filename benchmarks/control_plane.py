@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from codeferry_agent.run.signature import PinnedKey
-from codeferry_cli.signing import sign_request
+from codeferry_cli.aws.signing import sign_request
 from codeferry_contracts.cost import estimate
 from codeferry_contracts.local_stage import HOME_VARIABLE
 from codeferry_contracts.request import Archive, RunRequest

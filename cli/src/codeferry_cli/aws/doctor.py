@@ -13,9 +13,9 @@ from typing import Any
 from codeferry_cli.aws import errors
 from codeferry_cli.aws.deep_checks import Check, deep_checks
 from codeferry_cli.aws.session import Access, Aws, state_path
+from codeferry_cli.aws.signing import may_sign
 from codeferry_cli.aws.stage import DeployedStage, ask_check_function, find_stage
 from codeferry_cli.errors import ConfigInvalid
-from codeferry_cli.signing import may_sign
 from codeferry_contracts.errors import CodeferryError
 
 OLDEST_PYTHON = (3, 11)

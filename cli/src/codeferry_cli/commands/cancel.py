@@ -6,16 +6,23 @@ import sys
 
 import click
 
-from codeferry_cli import report_view
 from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.ending import await_report
 from codeferry_cli.errors import NotConfirmed
-from codeferry_cli.execution import Execution, describe, stop
-from codeferry_cli.here import Here, here, who
 from codeferry_cli.options import groups
-from codeferry_cli.runs import Run, as_run, choose_run, status_word
+from codeferry_cli.runs.execution import Execution, describe, stop_execution
+from codeferry_cli.runs.find import (
+    Run,
+    Workplace,
+    as_run,
+    choose_run,
+    person,
+    status_word,
+    workplace,
+)
+from codeferry_cli.runs.record import await_report
+from codeferry_cli.terminal import report_view
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.report import Report
 
@@ -58,16 +65,16 @@ def cancel(
         _answer(output, execution, "would be cancelled; it is {status}", cancelled=False)
     else:
         if not yes and run != execution.run_id:
-            _confirm(as_run(execution), here(project), output)
-        stop(stage, execution.workflow, execution.run_id, "Cancelled with ferry cancel.")
+            _confirm(as_run(execution), workplace(project), output)
+        stop_execution(stage, execution.workflow, execution.run_id, "Cancelled with ferry cancel.")
         _show_outcome(stage, execution, wait, output)
 
 
-def _confirm(run: Run, mine: Here, output: Output) -> None:
+def _confirm(run: Run, mine: Workplace, output: Output) -> None:
     """Ask before a run that was not named in full is stopped, unless it is one's own."""
     if mine.is_mine(run.by):
         return
-    run_id, owner = run.execution.run_id, who(run.by) or "somebody whom it does not name"
+    run_id, owner = run.execution.run_id, person(run.by) or "somebody whom it does not name"
     of = f" of {run.project}" if run.project else ""
     question = f"The run {run_id}{of} was started by {owner}."
     if sys.stdin.isatty() and not output.json:
@@ -82,7 +89,7 @@ def _show_outcome(stage: DeployedStage, stopped: Execution, wait: bool, output: 
     execution = describe(stage, stopped.workflow, stopped.run_id)
     report = await_report(stage, execution) if wait else None
     if report:
-        report_view.show(report, output, option=stage.option())
+        report_view.show_report(report, output, option=stage.option())
     message = "is cancelled" if execution.status == "ABORTED" else "had already ended: {status}"
     _answer(output, execution, message, cancelled=execution.status == "ABORTED", report=report)
 

@@ -15,14 +15,14 @@ from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.errors import LogsMissing
-from codeferry_cli.execution import Execution
-from codeferry_cli.live_output import Colours
-from codeferry_cli.log_lines import Line, Throttle
-from codeferry_cli.logs import CLOCK_MS, LogTail, follow_lines, read_lines
 from codeferry_cli.options import groups
 from codeferry_cli.options.types import DURATION, INSTANCE
-from codeferry_cli.record import RunRecord
-from codeferry_cli.runs import choose_run
+from codeferry_cli.runs.execution import Execution
+from codeferry_cli.runs.find import choose_run
+from codeferry_cli.runs.log_lines import Line, Throttle
+from codeferry_cli.runs.logs import CLOCK_MS, LogTail, follow_lines, read_lines
+from codeferry_cli.runs.record import RunRecord
+from codeferry_cli.terminal.live_output import Colours
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts.escaping import coloured
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import archive, packing_view
-from codeferry_cli.archive import Packed, Prepared
-from codeferry_cli.archive_file import write_file, write_stdout
 from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Packing
-from codeferry_cli.packing import refused
+from codeferry_cli.packing import project, refused
 from codeferry_cli.packing.errors import show
+from codeferry_cli.packing.project import Packed, Prepared, write_file, write_stdout
+from codeferry_cli.terminal import packing_view
 from codeferry_cli.terminal.output import Output
 from codeferry_contracts import formatting
 
@@ -55,7 +54,7 @@ def pack(
         raise click.UsageError("--list writes no archive: leave out -o.")
     if output_file and output_file.endswith("/"):
         raise click.UsageError(f"{output_file} is a directory; -o names a file.")
-    prepared = archive.prepare(directory, packing)
+    prepared = project.prepare(directory, packing)
     packing_view.show_selection(prepared, output)
     if listing:
         _list(prepared, output)
@@ -78,9 +77,9 @@ def _list(prepared: Prepared, output: Output) -> None:
                 " credential on purpose with --allow-secret PATH."
             )
         return
-    packed = archive.measure(prepared)
+    packed = project.measure(prepared)
     files = [packing_view.entry_json(entry) for entry in packed.entries]
-    output.document(packing_view.to_json(prepared, packed) | {"files": files})
+    output.document(packing_view.packed_json(prepared, packed) | {"files": files})
 
 
 def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
@@ -99,7 +98,7 @@ def _write(prepared: Prepared, output_file: str | None, output: Output) -> None:
     output.line(f"Wrote {path}")
     if path.resolve().is_relative_to(prepared.selection.root):
         output.note(f"{path.name} lies in the project: packed next time, unless it is ignored.")
-    output.document(packing_view.to_json(prepared, packed) | {"path": str(path)})
+    output.document(packing_view.packed_json(prepared, packed) | {"path": str(path)})
 
 
 def _show_packed(prepared: Prepared, packed: Packed, output: Output, *, to_stderr: bool) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import archive, packing_view
 from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Packing, Waiting
-from codeferry_cli.run_options import RunOptions, push_options
+from codeferry_cli.options.run import RunOptions, push_options
+from codeferry_cli.packing import project
+from codeferry_cli.runs.start import plan_run, start_run
+from codeferry_cli.terminal import packing_view
 from codeferry_cli.terminal.output import Output
 from codeferry_contracts.names import SYNC
 
@@ -46,7 +47,7 @@ def push(
       ferry push all --max-concurrency 10% --max-errors 5
       ferry push gpu-workers --dry-run
     """
-    prepared = archive.prepare(directory, packing)
-    plan = planned(SYNC, target, prepared, run)
+    prepared = project.prepare(directory, packing)
+    plan = plan_run(SYNC, target, prepared, run)
     packing_view.show_selection(prepared, output)
-    carry_out(plan, access, waiting, output, dry_run=dry_run)
+    start_run(plan, access, waiting, output, dry_run=dry_run)

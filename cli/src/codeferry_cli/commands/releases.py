@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from codeferry_cli import reach
 from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.here import here, who
 from codeferry_cli.options import groups
 from codeferry_cli.options.types import PROJECT
-from codeferry_cli.releases import Release, list_releases
-from codeferry_cli.report_view import SHORT_RELEASE
+from codeferry_cli.runs import reach
+from codeferry_cli.runs.find import person, workplace
+from codeferry_cli.runs.releases import Release, list_releases
 from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.terminal.report_view import SHORT_RELEASE
 from codeferry_cli.terminal.table import Cell, Column, Row
 from codeferry_contracts import formatting
 
@@ -46,12 +46,12 @@ def releases(target: str, project: str | None, access: Access, output: Output) -
       ferry rollback gpu-workers --to 41967ebe10bd
     """
     stage = find_stage(Aws(access), contacting_aws)
-    asked = reach.ask(stage, target)
+    asked = reach.ask_instances(stage, target)
     ids = {*asked.reachable, *(o["instance_id"] for o in asked.unreachable)}
     error = asked.error()
     if not ids and error:
         raise error
-    name = here(project).project
+    name = workplace(project).project
     found = list_releases(stage, name, ids)
     if found:
         output.table(_COLUMNS, (_row(release, len(ids)) for release in found))
@@ -67,6 +67,6 @@ def _row(release: Release, total: int) -> Row:
         f"{len(release.current):,}/{total:,}" if release.current else "",
         f"{len(release.instances):,}/{total:,}",
         execution.run_id,
-        who(release.given.by),
+        person(release.given.by),
         Cell(formatting.when(execution.started), execution.started.isoformat()),
     )

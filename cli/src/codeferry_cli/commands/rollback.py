@@ -9,23 +9,21 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import reach
 from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.ending import conclude
-from codeferry_cli.follow import accompany, watched
-from codeferry_cli.here import started_by
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Waiting
+from codeferry_cli.options.run import RunOptions, rollback_options
 from codeferry_cli.options.types import PROJECT, RELEASE, RELEASE_DIGITS
 from codeferry_cli.packing import find_root
-from codeferry_cli.record import RunRecord
-from codeferry_cli.releases import find_release
-from codeferry_cli.request import build_rollback
-from codeferry_cli.run_options import RunOptions, rollback_options
-from codeferry_cli.runs import choose_run, source
-from codeferry_cli.start import start
+from codeferry_cli.runs import reach
+from codeferry_cli.runs.find import choose_run, source_of, started_by
+from codeferry_cli.runs.follow import explain_interruption, follow
+from codeferry_cli.runs.record import RunRecord, show_outcome
+from codeferry_cli.runs.releases import find_release
+from codeferry_cli.runs.request import build_rollback
+from codeferry_cli.runs.start import start_execution
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.progress import progress
 from codeferry_contracts.names import ROLLBACK, new_run_id, project_name
@@ -72,7 +70,7 @@ def rollback(
         target, release = (
             looked_up()
             if not dry_run
-            else reach.tolerant(access, output, "Not looked up what that is", looked_up)
+            else reach.unless_aws_unusable(access, output, "Not looked up what that is", looked_up)
             or (target, release)
         )
     request = build_rollback(target, named, release, run, started_by(find_root(directory)))
@@ -107,7 +105,7 @@ def _resolve(
 def _is_complete(target: str, release: str | None) -> bool:
     """Whether nothing has to be looked up: a run's name as ferry makes them, a whole release."""
     typed = parse_target(target)
-    named = typed.kind not in ("run", "wave") or source(typed.value) != "console"
+    named = typed.kind not in ("run", "wave") or source_of(typed.value) != "console"
     return named and (release is None or len(release) == RELEASE_DIGITS)
 
 
@@ -115,7 +113,7 @@ def _instances(stage: DeployedStage, target: str) -> set[str]:
     if _is_run(target):
         report = RunRecord(stage, parse_target(target).value).report()
         return {o["instance_id"] for o in report["instances"]} if report else set()
-    asked = reach.ask(stage, target)
+    asked = reach.ask_instances(stage, target)
     return {*asked.reachable, *(o["instance_id"] for o in asked.unreachable)}
 
 
@@ -130,7 +128,7 @@ def _project_of(directory: Path | None) -> str:
 
 def _dry_run(request: RunRequest, access: Access, output: Output) -> None:
     asks = not _is_run(request.target)
-    instances = reach.rehearse(access, request.target, output) if asks else None
+    instances = reach.show_reach(access, request.target, output) if asks else None
     wanted = f"release {request.release}" if request.release else "the release before"
     output.line(f"Would make {wanted} of {request.project or 'its project'} current again")
     output.line(f"Request: {json.dumps(request.to_json(), indent=2)}")
@@ -140,10 +138,12 @@ def _dry_run(request: RunRequest, access: Access, output: Output) -> None:
 def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Output) -> None:
     stage = find_stage(Aws(access), contacting_aws)
     run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
-    request = reach.understood(request, reach.require(stage, request.target, output))
+    request = reach.understood_by_stage(
+        request, reach.require_instances(stage, request.target, output)
+    )
     with progress() as shown:
-        with watched(stage, ROLLBACK, run_id, cancel=waiting.cancel_on_exit):
-            start(stage, ROLLBACK, run_id, request)
+        with explain_interruption(stage, ROLLBACK, run_id, cancel=waiting.cancel_on_exit):
+            start_execution(stage, ROLLBACK, run_id, request)
         shown.line(f"Run {run_id}")
-        followed = accompany(stage, ROLLBACK, run_id, shown, waiting)
-    conclude(stage, followed, output, {"run_id": run_id, "request": request.to_json()})
+        followed = follow(stage, ROLLBACK, run_id, shown, waiting)
+    show_outcome(stage, followed, output, {"run_id": run_id, "request": request.to_json()})

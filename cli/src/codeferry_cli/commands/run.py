@@ -6,15 +6,21 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import archive, packing_view
 from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThroughCommand
-from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Packing, Waiting
-from codeferry_cli.run_options import RunOptions, command_options, show_option, variables_option
+from codeferry_cli.options.run import (
+    RunOptions,
+    Variables,
+    command_options,
+    show_option,
+    variables_option,
+)
+from codeferry_cli.packing import project
+from codeferry_cli.runs.start import plan_run, start_run
+from codeferry_cli.terminal import packing_view
 from codeferry_cli.terminal.output import Output
-from codeferry_cli.variables import Variables
 from codeferry_contracts.names import SYNC
 
 
@@ -52,7 +58,7 @@ def run(
       ferry run all ./service --timeout 2m -- sh -c 'nvidia-smi | head -5'
       ferry run gpu-workers --dry-run -- ./scripts/check.sh
     """
-    prepared = archive.prepare(directory, packing)
-    plan = planned(SYNC, target, prepared, run, pass_through, variables)
+    prepared = project.prepare(directory, packing)
+    plan = plan_run(SYNC, target, prepared, run, pass_through, variables)
     packing_view.show_selection(prepared, output)
-    carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)
+    start_run(plan, access, waiting, output, dry_run=dry_run, show=show)

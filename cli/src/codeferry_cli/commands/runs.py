@@ -7,11 +7,10 @@ import click
 from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.here import who
 from codeferry_cli.options.groups import access_options, config_option, table_options
-from codeferry_cli.report_view import MARKS
-from codeferry_cli.runs import STATUSES, Run, list_runs
+from codeferry_cli.runs.find import STATUSES, Run, list_runs, person
 from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.terminal.report_view import MARKS
 from codeferry_cli.terminal.table import Cell, Column, Row
 from codeferry_contracts import formatting
 
@@ -64,7 +63,7 @@ def _row(run: Run) -> Row:
         run.status,
         run.target,
         run.project,
-        who(run.by),
+        person(run.by),
         run.source,
         Cell(formatting.when(started), started.isoformat()),
         Cell(formatting.seconds(run.seconds), f"{run.seconds:.3f}")

@@ -6,19 +6,24 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import packing_view
-from codeferry_cli.archive import Prepared
 from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThrough
 from codeferry_cli.errors import ScriptRefused
-from codeferry_cli.launch import carry_out, planned
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Waiting
+from codeferry_cli.options.run import (
+    RunOptions,
+    Variables,
+    script_options,
+    show_option,
+    variables_option,
+)
 from codeferry_cli.packing import FILES, select_script
-from codeferry_cli.run_options import RunOptions, script_options, show_option, variables_option
-from codeferry_cli.script_check import require_files, require_script
+from codeferry_cli.packing.project import Prepared
+from codeferry_cli.packing.script import require_files, require_script
+from codeferry_cli.runs.start import plan_run, start_run
+from codeferry_cli.terminal import packing_view
 from codeferry_cli.terminal.output import Output
-from codeferry_cli.variables import Variables
 from codeferry_contracts.names import SCRIPT, project_name
 
 
@@ -72,9 +77,9 @@ def script(
     """
     require_script(script)
     prepared = _prepare(script, _supporting(script, files, no_files), allow_secrets)
-    plan = planned(SCRIPT, target, prepared, run, (script.name, *pass_through), variables)
+    plan = plan_run(SCRIPT, target, prepared, run, (script.name, *pass_through), variables)
     packing_view.show_selection(prepared, output, of_project=False)
-    carry_out(plan, access, waiting, output, dry_run=dry_run, show=show)
+    start_run(plan, access, waiting, output, dry_run=dry_run, show=show)
 
 
 def _supporting(script: Path, files: Path | None, no_files: bool) -> Path | None:

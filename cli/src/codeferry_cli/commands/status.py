@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import click
 
-from codeferry_cli import report_view
 from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.ending import cause_of_death
-from codeferry_cli.execution import read_history
-from codeferry_cli.here import who
 from codeferry_cli.options import groups
-from codeferry_cli.phases import NOTHING_YET, Timeline, label
-from codeferry_cli.record import RunRecord
-from codeferry_cli.report_page import open_page
-from codeferry_cli.runs import Run, as_run, choose_run
+from codeferry_cli.runs.execution import NOTHING_YET, Timeline, phase_label, read_history
+from codeferry_cli.runs.find import Run, as_run, choose_run, person
+from codeferry_cli.runs.record import RunRecord, failure_of_execution, open_page
+from codeferry_cli.terminal import report_view
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts import formatting
 from codeferry_contracts.report import Outcome
@@ -66,11 +62,11 @@ def _show_heading(run: Run, timeline: Timeline, output: Output) -> None:
     execution = run.execution
     project = f", project {run.project}" if run.project else ""
     output.line(f"Run {execution.run_id}: {run.status}, target {run.target or 'unknown'}{project}")
-    by = f" by {who(run.by)}" if who(run.by) else ""
+    by = f" by {person(run.by)}" if person(run.by) else ""
     took = f", took {formatting.seconds(run.seconds)}" if run.seconds is not None else ""
     output.line(f"Started {formatting.when(execution.started)}{by}{took}")
     spans = [
-        f"{label(phase, command=run.command)} {formatting.seconds(timeline.seconds(phase))}"
+        f"{phase_label(phase, command=run.command)} {formatting.seconds(timeline.seconds(phase))}"
         for phase in timeline.begun()
     ]
     if spans:
@@ -103,16 +99,16 @@ def _now(run: Run, timeline: Timeline) -> str:
     if timeline.current is None:
         return "starting"
     since = formatting.when(timeline.spans[timeline.current].started)
-    return f"{label(timeline.current, command=run.command)}, since {since}"
+    return f"{phase_label(timeline.current, command=run.command)}, since {since}"
 
 
 def _show_ended(
     stage: DeployedStage, run: Run, timeline: Timeline, output: Output, *, everybody: bool
 ) -> None:
     report = RunRecord(stage, run.execution.run_id).report()
-    error = report["error"] if report else cause_of_death(run.execution)
+    error = report["error"] if report else failure_of_execution(run.execution)
     if report:
-        report_view.show(report, output, everybody=everybody, option=stage.option())
+        report_view.show_report(report, output, everybody=everybody, option=stage.option())
     if error:
         word = "Cancelled" if error["code"] == "cancelled" else "Failed"
         output.line(f"{word}: {error['message']}")

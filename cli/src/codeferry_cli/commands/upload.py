@@ -9,21 +9,22 @@ from pathlib import Path
 
 import click
 
-from codeferry_cli import archive, packing_view, reach
-from codeferry_cli.archive import BeforeEnd, Prepared
 from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.aws.signing import sign_request
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
-from codeferry_cli.ending import conclude
-from codeferry_cli.follow import accompany
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Packing, Waiting
-from codeferry_cli.rehearsal import rehearse
-from codeferry_cli.signing import sign_request
-from codeferry_cli.start import await_arrival
+from codeferry_cli.packing import project
+from codeferry_cli.packing.project import BeforeEnd, Prepared
+from codeferry_cli.runs import reach
+from codeferry_cli.runs.follow import follow
+from codeferry_cli.runs.record import show_outcome
+from codeferry_cli.runs.start import await_execution, show_dry_run
+from codeferry_cli.runs.upload import upload_archive, uploaded_json
+from codeferry_cli.terminal import packing_view
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.progress import progress
-from codeferry_cli.upload import send, sent_json
 from codeferry_contracts.archive import Summary
 from codeferry_contracts.layout import inbox_key, signature_key
 from codeferry_contracts.names import SYNC, inbox_run_id
@@ -58,12 +59,12 @@ def upload(
       ferry upload gpu-workers ./service --no-wait
       ferry upload gpu-workers --dry-run
     """
-    prepared = archive.prepare(directory, packing)
+    prepared = project.prepare(directory, packing)
     key = inbox_key(target, _upload_name(prepared.project))
     packing_view.show_selection(prepared, output)
     if dry_run:
-        instances = reach.rehearse(access, target, output)
-        rehearse(prepared, output, {"key": key}, target, instances)
+        instances = reach.show_reach(access, target, output)
+        show_dry_run(prepared, output, {"key": key}, target, instances)
     else:
         _upload(prepared, target, key, access, waiting, output)
 
@@ -72,17 +73,19 @@ def _upload(
     prepared: Prepared, target: str, key: str, access: Access, waiting: Waiting, output: Output
 ) -> None:
     stage = find_stage(Aws(access), contacting_aws)
-    reach.require(stage, target, output)
+    reach.require_instances(stage, target, output)
     with progress() as shown:
-        sent = send(stage, prepared, key, shown, _signing(stage, target, prepared.project, key))
+        sent = upload_archive(
+            stage, prepared, key, shown, _signing(stage, target, prepared.project, key)
+        )
         run_id = inbox_run_id(stage.bucket, key, sent.archive.version_id or "")
         shown.line(f"Run {run_id}")
         if waiting.wait:
             shown.now("Waiting for the upload to start its run…", mark="arrival")
-            await_arrival(stage, run_id)
-        followed = accompany(stage, SYNC, run_id, shown, waiting)
+            await_execution(stage, run_id)
+        followed = follow(stage, SYNC, run_id, shown, waiting)
     packing_view.show_warnings(prepared, sent.packed, output)
-    conclude(stage, followed, output, sent_json(run_id, prepared, sent))
+    show_outcome(stage, followed, output, uploaded_json(run_id, prepared, sent))
 
 
 def _signing(stage: DeployedStage, target: str, project: str, key: str) -> BeforeEnd:

@@ -44,9 +44,9 @@ class Type(click.ParamType[T]):
     ) -> list[CompletionItem]:
         if not self._completed:
             return []
-        from codeferry_cli.candidates import candidates
+        from codeferry_cli.runs.completion import completions
 
-        found = candidates(self.name, ctx.params)
+        found = completions(self.name, ctx.params)
         return [CompletionItem(word) for word in found if word.startswith(incomplete)]
 
 

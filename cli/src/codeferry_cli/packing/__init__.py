@@ -19,7 +19,7 @@ from codeferry_cli.packing.errors import (
     RootMissing,
     SecretsFound,
 )
-from codeferry_cli.packing.reading import refused
+from codeferry_cli.packing.reader import refused
 from codeferry_cli.packing.root import find_root
 from codeferry_cli.packing.script import FILES, select_script
 from codeferry_cli.packing.selection import File, Selection, ignored, select

@@ -13,8 +13,7 @@ from isal import isal_zlib
 
 from codeferry_cli.packing import tar
 from codeferry_cli.packing.errors import NoFiles, PackAgain, PathsImpossible
-from codeferry_cli.packing.readahead import read_ahead
-from codeferry_cli.packing.reading import TreeReader
+from codeferry_cli.packing.reader import TreeReader, read_ahead
 from codeferry_cli.packing.selection import Selection
 from codeferry_contracts.archive import (
     MANIFEST_PATH,

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeferry_cli.packing.errors import GitRefused, show, unreadable
-from codeferry_cli.packing.root import in_repository, is_repository
-from codeferry_cli.packing.walk import own_repository
+from codeferry_cli.packing.root import in_repository, is_repository, own_repository
 
 # Of git's own variables only those that say how it is configured and where it may look:
 # the rest, set inside hooks and by some tools, would make it answer for another repository.

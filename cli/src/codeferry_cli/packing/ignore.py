@@ -26,8 +26,7 @@ from codeferry_cli.packing.errors import (
     unreadable,
 )
 from codeferry_cli.packing.git import Listing, ignored_itself
-from codeferry_cli.packing.root import is_repository
-from codeferry_cli.packing.walk import walk
+from codeferry_cli.packing.root import is_repository, walk
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -1,7 +1,4 @@
-"""Which files of a project are packed."""
-
-# Paths are bytes here, as the file system and git have them; pathlib cannot hold those.
-# ruff: noqa: PTH114, PTH115, PTH208
+"""Select the files of a project that are packed."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +22,12 @@ from codeferry_cli.packing.errors import (
     unreadable,
 )
 from codeferry_cli.packing.git import Git, Listing
-from codeferry_cli.packing.links import leaves_tree
-from codeferry_cli.packing.root import in_repository
-from codeferry_cli.packing.walk import walk
+from codeferry_cli.packing.root import in_repository, walk
 from codeferry_contracts.archive import MAX_NAME, MAX_PATH, META_DIRECTORY, MOST_FILES
+
+# Paths are bytes here, as the file system and git have them; pathlib cannot hold those.
+# ruff: noqa: PTH114, PTH115, PTH208
+
 
 if TYPE_CHECKING:
     from codeferry_cli.packing.ignore import IgnoreFiles
@@ -444,3 +443,35 @@ def _no_files(root: Path, include_patterns: Sequence[str], dropped: int) -> NoFi
 def _relative(root: Path, path: str) -> bytes:
     """A path a person typed, as the selection spells it."""
     return os.fsencode(os.path.relpath(root / path, root))
+
+
+_MOST_HOPS = 40  # as the kernel has it; a longer chain is a loop, and a loop stays inside
+
+
+def leaves_tree(path: bytes, target: bytes, link_at: Callable[[bytes], bytes | None]) -> str | None:
+    """Why the link at ``path`` (relative to the root) would lead out of the tree; None if not.
+
+    Every ``..`` and every link on the way (``link_at`` gives a path's target, if it is one) is
+    followed as the kernel would, so a target that goes out and comes back in leaves too.
+    """
+    if target.startswith(b"/"):
+        return "is absolute"
+    place = path.split(b"/")[:-1]
+    ahead = target.split(b"/")[::-1]
+    hops = 0
+    while ahead and hops <= _MOST_HOPS:
+        part = ahead.pop()
+        if part == b"..":
+            if not place:
+                return "leads out of the project"
+            place.pop()
+        elif part not in (b"", b"."):
+            place.append(part)
+            onward = link_at(b"/".join(place))
+            if onward is not None:
+                hops += 1
+                if onward.startswith(b"/"):
+                    return "leads to an absolute link"
+                place.pop()
+                ahead.extend(onward.split(b"/")[::-1])
+    return None

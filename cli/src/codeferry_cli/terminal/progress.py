@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from codeferry_cli.log_lines import Line, Throttle
+from codeferry_cli.runs.log_lines import Line, Throttle
 from codeferry_cli.terminal.output import wrap_line
 from codeferry_contracts.escaping import coloured, harmless
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from codeferry_cli.packing import SecretsFound, pack, select
-from codeferry_cli.packing.secret_rules import NAME_RULES
-from codeferry_cli.packing.secrets import _telling, find_secret
+from codeferry_cli.packing.secrets import NAME_RULES, _telling, find_secret
 
 Plant = Callable[[Mapping[str | bytes, str | bytes]], Path]
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from codeferry_cli.log_lines import Line
+from codeferry_cli.runs.log_lines import Line
 from codeferry_cli.terminal.progress import LiveProgress, PlainProgress
 from scripts.screen import screen
 

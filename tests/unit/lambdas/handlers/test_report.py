@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_cli import report_view
+from codeferry_cli.terminal import report_view
 from codeferry_contracts.report import Report
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.settings import Settings
@@ -313,7 +313,7 @@ def test_what_a_cancel_has_left_is_asked_of_the_instances(
     left = "What is left running: still runs on 1 instance, not known of 2 instances"
     assert report_view.left_lines(made) == [left]
     assert [line for line in report_view.tails(made) if "step 1" in line]
-    assert report_view.summary(made).startswith(
+    assert report_view.summary_line(made).startswith(
         "4/8 instances are known to have release " + "e" * 20
     )
     assert "Run it again" not in "\n".join(report_view.reasons(made))

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codeferry_cli import report_view
+from codeferry_cli.terminal import report_view
 from codeferry_contracts.archive import Summary
 from codeferry_contracts.report import Outcome, Report
 from codeferry_lambdas.handlers.verify import verify
@@ -134,7 +134,7 @@ def test_no_line_contradicts_another_or_the_record(
     lines = [
         *report_view._facts(made),
         *report_view._troubles(made),
-        report_view.summary(made),
+        report_view.summary_line(made),
     ]
     text = "\n".join(lines)
     last = lines[-1]

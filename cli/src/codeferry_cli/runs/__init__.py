@@ -1,0 +1,1 @@
+"""Runs: started, followed, found, and what they leave read."""
