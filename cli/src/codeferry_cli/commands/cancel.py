@@ -22,8 +22,8 @@ from codeferry_cli.runs.find import (
     workplace,
 )
 from codeferry_cli.runs.record import await_report
-from codeferry_cli.terminal import report_view
 from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.views import report_view
 from codeferry_contracts.report import Report
 
 
@@ -58,7 +58,7 @@ def cancel(
       ferry cancel --dry-run
     """
     stage = find_stage(Aws(access), contacting_aws)
-    execution = choose_run(stage, run, project, output, running=True)
+    execution = choose_run(stage, run, project, output.note, running=True)
     if not execution.running:
         _answer(output, execution, "had already ended: {status}", cancelled=False)
     elif dry_run:

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import click
 from codeferry_cli.aws.session import Access
 from codeferry_cli.errors import AwsFailed, PipeClosed
 from codeferry_cli.options.groups import VARIABLES
-from codeferry_cli.options.types import is_text
+from codeferry_cli.options.types import Type, is_text
 from codeferry_cli.terminal.output import reader_gone
 from codeferry_contracts.escaping import harmless
 from codeferry_contracts.names import DEFAULT_STAGE
@@ -38,6 +39,15 @@ OPTION_SYNONYMS = {
     "-d": ("--no-wait",),
     "--name": ("--project",),
 }
+
+
+def _completions(kind: str, given: Mapping[str, Any]) -> Iterable[str]:
+    from codeferry_cli.runs.completion import completions
+
+    return completions(kind, given)
+
+
+Type.completions = _completions
 
 
 class FerryCommand(click.Command):

@@ -19,11 +19,12 @@ from codeferry_cli.options import groups
 from codeferry_cli.options.types import DURATION, INSTANCE
 from codeferry_cli.runs.execution import Execution
 from codeferry_cli.runs.find import choose_run
-from codeferry_cli.runs.log_lines import Line, Throttle
+from codeferry_cli.runs.log_lines import Line
 from codeferry_cli.runs.logs import CLOCK_MS, LogTail, follow_lines, read_lines
 from codeferry_cli.runs.record import RunRecord
-from codeferry_cli.terminal.live_output import Colours
 from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.terminal.progress import Throttle
+from codeferry_cli.views.live_output import Colours
 from codeferry_contracts.escaping import coloured
 
 _BAR_SECONDS = 1.0  # between two states of one progress bar, as they come
@@ -65,7 +66,7 @@ def logs(
     if follow and output.json:
         raise click.UsageError("--json is one document, and -f has no end: leave one of them out.")
     stage = find_stage(Aws(access), contacting_aws)
-    execution = choose_run(stage, run, project, output)
+    execution = choose_run(stage, run, project, output.note)
     instance = _resolve_instance(stage, execution, instance)
     _require_instance(stage, execution, instance)
     begin = int((time.time() - since) * 1000) if since else 0
@@ -118,7 +119,8 @@ def _print_lines(
     follow: bool,
 ) -> None:
     """Page by page: a call for each of half a million lines takes longer than to fetch them."""
-    colours, count, throttle = Colours(), 0, Throttle(_BAR_SECONDS if follow else 0)
+    colours, count = Colours(), 0
+    throttle = Throttle[Line](_BAR_SECONDS if follow else 0)
     for page in pages:
         lines = [shown for line in page for shown in throttle.of(line)]
         count += len(lines)

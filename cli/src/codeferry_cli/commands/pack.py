@@ -12,8 +12,8 @@ from codeferry_cli.options.groups import Packing
 from codeferry_cli.packing import project, refused
 from codeferry_cli.packing.errors import show
 from codeferry_cli.packing.project import Packed, Prepared, write_file, write_stdout
-from codeferry_cli.terminal import packing_view
 from codeferry_cli.terminal.output import Output
+from codeferry_cli.views import packing_view
 from codeferry_contracts import formatting
 
 _STDOUT = "-"

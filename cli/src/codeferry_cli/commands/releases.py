@@ -13,8 +13,8 @@ from codeferry_cli.runs import reach
 from codeferry_cli.runs.find import person, workplace
 from codeferry_cli.runs.releases import Release, list_releases
 from codeferry_cli.terminal.output import Output, contacting_aws
-from codeferry_cli.terminal.report_view import SHORT_RELEASE
 from codeferry_cli.terminal.table import Cell, Column, Row
+from codeferry_cli.views.report_view import SHORT_RELEASE
 from codeferry_contracts import formatting
 
 _COLUMNS = (

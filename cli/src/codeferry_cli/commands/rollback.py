@@ -12,6 +12,7 @@ import click
 from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
+from codeferry_cli.commands.start import show_reach
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Waiting
 from codeferry_cli.options.run import RunOptions, rollback_options
@@ -19,13 +20,14 @@ from codeferry_cli.options.types import PROJECT, RELEASE, RELEASE_DIGITS
 from codeferry_cli.packing import find_root
 from codeferry_cli.runs import reach
 from codeferry_cli.runs.find import choose_run, source_of, started_by
-from codeferry_cli.runs.follow import explain_interruption, follow
-from codeferry_cli.runs.record import RunRecord, show_outcome
+from codeferry_cli.runs.follow import explain_interruption
+from codeferry_cli.runs.record import RunRecord
 from codeferry_cli.runs.releases import find_release
 from codeferry_cli.runs.request import build_rollback
 from codeferry_cli.runs.start import start_execution
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.progress import progress
+from codeferry_cli.views.run_view import follow, show_outcome
 from codeferry_contracts.names import ROLLBACK, new_run_id, project_name
 from codeferry_contracts.request import RunRequest
 from codeferry_contracts.target import parse_target
@@ -70,7 +72,9 @@ def rollback(
         target, release = (
             looked_up()
             if not dry_run
-            else reach.unless_aws_unusable(access, output, "Not looked up what that is", looked_up)
+            else reach.unless_aws_unusable(
+                access, output.note, "Not looked up what that is", looked_up
+            )
             or (target, release)
         )
     request = build_rollback(target, named, release, run, started_by(find_root(directory)))
@@ -93,7 +97,7 @@ def _resolve(
     typed = parse_target(target)
     stage = find_stage(Aws(access), contacting_aws)
     if typed.kind in ("run", "wave"):
-        named = choose_run(stage, typed.value, project, output).run_id
+        named = choose_run(stage, typed.value, project, output.note).run_id
         target = f"{typed.kind}:{named}"
         project = _project_of_run(stage, named)
     if release is not None and len(release) < RELEASE_DIGITS:
@@ -128,7 +132,7 @@ def _project_of(directory: Path | None) -> str:
 
 def _dry_run(request: RunRequest, access: Access, output: Output) -> None:
     asks = not _is_run(request.target)
-    instances = reach.show_reach(access, request.target, output) if asks else None
+    instances = show_reach(access, request.target, output) if asks else None
     wanted = f"release {request.release}" if request.release else "the release before"
     output.line(f"Would make {wanted} of {request.project or 'its project'} current again")
     output.line(f"Request: {json.dumps(request.to_json(), indent=2)}")
@@ -139,7 +143,7 @@ def _roll_back(request: RunRequest, access: Access, waiting: Waiting, output: Ou
     stage = find_stage(Aws(access), contacting_aws)
     run_id = new_run_id(request.project or ROLLBACK, datetime.now(UTC))
     request = reach.understood_by_stage(
-        request, reach.require_instances(stage, request.target, output)
+        request, reach.require_instances(stage, request.target, output.note)
     )
     with progress() as shown:
         with explain_interruption(stage, ROLLBACK, run_id, cancel=waiting.cancel_on_exit):

@@ -8,6 +8,7 @@ import click
 
 from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThroughCommand
+from codeferry_cli.commands.start import start_run
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Packing, Waiting
 from codeferry_cli.options.run import (
@@ -18,9 +19,9 @@ from codeferry_cli.options.run import (
     variables_option,
 )
 from codeferry_cli.packing import project
-from codeferry_cli.runs.start import plan_run, start_run
-from codeferry_cli.terminal import packing_view
+from codeferry_cli.runs.start import plan_run
 from codeferry_cli.terminal.output import Output
+from codeferry_cli.views import packing_view
 from codeferry_contracts.names import SYNC
 
 

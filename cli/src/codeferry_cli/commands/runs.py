@@ -10,8 +10,8 @@ from codeferry_cli.commands.command import FerryCommand
 from codeferry_cli.options.groups import access_options, config_option, table_options
 from codeferry_cli.runs.find import STATUSES, Run, list_runs, person
 from codeferry_cli.terminal.output import Output, contacting_aws
-from codeferry_cli.terminal.report_view import MARKS
 from codeferry_cli.terminal.table import Cell, Column, Row
+from codeferry_cli.views.report_view import MARKS
 from codeferry_contracts import formatting
 
 # What the id of a run says itself goes first where there is no room: its start, its project.

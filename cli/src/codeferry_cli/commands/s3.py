@@ -27,7 +27,7 @@ from codeferry_cli.s3.options import (
 )
 from codeferry_cli.terminal.output import Output
 from codeferry_cli.terminal.progress import progress
-from codeferry_cli.terminal.transfers import (
+from codeferry_cli.views.transfers import (
     TransferProgress,
     show_listing,
     show_plan,

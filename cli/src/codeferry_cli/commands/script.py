@@ -8,6 +8,7 @@ import click
 
 from codeferry_cli.aws.session import Access
 from codeferry_cli.commands.command import PassThrough
+from codeferry_cli.commands.start import start_run
 from codeferry_cli.errors import ScriptRefused
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Waiting
@@ -21,9 +22,9 @@ from codeferry_cli.options.run import (
 from codeferry_cli.packing import FILES, select_script
 from codeferry_cli.packing.project import Prepared
 from codeferry_cli.packing.script import require_files, require_script
-from codeferry_cli.runs.start import plan_run, start_run
-from codeferry_cli.terminal import packing_view
+from codeferry_cli.runs.start import plan_run
 from codeferry_cli.terminal.output import Output
+from codeferry_cli.views import packing_view
 from codeferry_contracts.names import SCRIPT, project_name
 
 

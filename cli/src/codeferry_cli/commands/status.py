@@ -11,8 +11,8 @@ from codeferry_cli.options import groups
 from codeferry_cli.runs.execution import NOTHING_YET, Timeline, phase_label, read_history
 from codeferry_cli.runs.find import Run, as_run, choose_run, person
 from codeferry_cli.runs.record import RunRecord, failure_of_execution, open_page
-from codeferry_cli.terminal import report_view
 from codeferry_cli.terminal.output import Output, contacting_aws
+from codeferry_cli.views import report_view
 from codeferry_contracts import formatting
 from codeferry_contracts.report import Outcome
 
@@ -43,7 +43,7 @@ def status(
       ferry status latest --json
     """
     stage = find_stage(Aws(access), contacting_aws)
-    execution = choose_run(stage, run, project, output)
+    execution = choose_run(stage, run, project, output.note)
     if show_page:
         path = open_page(stage, execution)
         output.line(str(path))

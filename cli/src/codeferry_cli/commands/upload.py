@@ -13,18 +13,17 @@ from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.signing import sign_request
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.commands.command import FerryCommand
+from codeferry_cli.commands.start import show_dry_run, show_reach
 from codeferry_cli.options import groups
 from codeferry_cli.options.groups import Packing, Waiting
 from codeferry_cli.packing import project
 from codeferry_cli.packing.project import BeforeEnd, Prepared
 from codeferry_cli.runs import reach
-from codeferry_cli.runs.follow import follow
-from codeferry_cli.runs.record import show_outcome
-from codeferry_cli.runs.start import await_execution, show_dry_run
-from codeferry_cli.runs.upload import upload_archive, uploaded_json
-from codeferry_cli.terminal import packing_view
+from codeferry_cli.runs.start import await_execution
 from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_cli.terminal.progress import progress
+from codeferry_cli.views import packing_view
+from codeferry_cli.views.run_view import follow, show_outcome, upload_archive, uploaded_json
 from codeferry_contracts.archive import Summary
 from codeferry_contracts.layout import inbox_key, signature_key
 from codeferry_contracts.names import SYNC, inbox_run_id
@@ -63,7 +62,7 @@ def upload(
     key = inbox_key(target, _upload_name(prepared.project))
     packing_view.show_selection(prepared, output)
     if dry_run:
-        instances = reach.show_reach(access, target, output)
+        instances = show_reach(access, target, output)
         show_dry_run(prepared, output, {"key": key}, target, instances)
     else:
         _upload(prepared, target, key, access, waiting, output)
@@ -73,7 +72,7 @@ def _upload(
     prepared: Prepared, target: str, key: str, access: Access, waiting: Waiting, output: Output
 ) -> None:
     stage = find_stage(Aws(access), contacting_aws)
-    reach.require_instances(stage, target, output)
+    reach.require_instances(stage, target, output.note)
     with progress() as shown:
         sent = upload_archive(
             stage, prepared, key, shown, _signing(stage, target, prepared.project, key)

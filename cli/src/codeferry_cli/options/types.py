@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -25,8 +25,12 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 class Type(click.ParamType[T]):
     """A type by its ``parse``, whose ValueError says what is wrong.
 
-    The shell is offered what is known of a kind of value, named as the type is.
+    The shell is offered what ``completions`` knows of a kind of value, named as the type is, with
+    the parameters typed so far.
     """
+
+    # Set by the commands, which may look into the stage; options know nothing of runs.
+    completions: ClassVar[Callable[[str, Mapping[str, Any]], Iterable[str]]] = lambda *_: ()
 
     def __init__(self, name: str, parse: Callable[[Any], T], *, completed: bool = False) -> None:
         self.name = name
@@ -42,11 +46,7 @@ class Type(click.ParamType[T]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        if not self._completed:
-            return []
-        from codeferry_cli.runs.completion import completions
-
-        found = completions(self.name, ctx.params)
+        found = Type.completions(self.name, ctx.params) if self._completed else ()
         return [CompletionItem(word) for word in found if word.startswith(incomplete)]
 
 

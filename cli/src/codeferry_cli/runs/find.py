@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -19,7 +19,6 @@ from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import RunNotFound
 from codeferry_cli.packing import find_root
 from codeferry_cli.runs.execution import Execution, describe
-from codeferry_cli.terminal.output import Output
 from codeferry_contracts.layout import INBOX_PREFIX
 from codeferry_contracts.names import ROLLBACK, SYNC, project_name, slug
 from codeferry_contracts.request import StartedBy
@@ -200,7 +199,12 @@ def _no_run(stage: DeployedStage, here: Workplace, seen: Run | None, running: bo
 
 
 def choose_run(
-    stage: DeployedStage, typed: str, project: str | None, output: Output, *, running: bool = False
+    stage: DeployedStage,
+    typed: str,
+    project: str | None,
+    note: Callable[[str], None],
+    *,
+    running: bool = False,
 ) -> Execution:
     """The run that was typed; for ``latest`` one's own newest, which is said.
 
@@ -210,7 +214,7 @@ def choose_run(
         return find_run(stage, typed)
     found = find_latest(stage, workplace(project), running=running)
     target = f", to {found.target}" if found.target else ""
-    output.note(f"Run {found.execution.run_id}, your newest of {found.project}{target}.")
+    note(f"Run {found.execution.run_id}, your newest of {found.project}{target}.")
     return found.execution
 
 

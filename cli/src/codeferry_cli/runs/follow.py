@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import FAILED, Interrupted, StillRunning
-from codeferry_cli.options.groups import Waiting
 from codeferry_cli.runs.execution import (
     NOTHING_YET,
     Execution,
     Timeline,
     describe,
-    phase_label,
     read_history,
     stop_execution,
 )
 from codeferry_cli.runs.record import RunRecord
-from codeferry_cli.terminal.live_output import LiveOutput
-from codeferry_cli.terminal.progress import Progress
-from codeferry_cli.terminal.report_view import MOST_ROWS, outcome_line
 from codeferry_contracts import formatting
 from codeferry_contracts.report import Outcome
 
@@ -33,19 +28,7 @@ _LONGEST_INTERVAL = 3.0  # seconds; a day's run then costs 2 % of the API's rate
 _LONGEST_WITH_OUTPUT = 1.5  # seconds; what a command prints is wanted sooner
 _GROWTH = 1.3
 _SETTLING = 1.0  # seconds until what was printed is in the log, as far as one can know
-_COUNT_INTERVAL = 1.0  # seconds between two counts of instances that are lines
-_MOST_READ = 1000  # outcomes that are looked at for failures while the run goes on
-
-_DOING = {
-    "plan": "Planning",
-    "dispatch": "Dispatching",
-    "apply": "Applying",
-    "run": "Running",
-    "verify": "Verifying",
-    "return": "Returning the wave",
-    "cleanup": "Cleaning up",
-    "report": "Reporting",
-}
+MOST_READ = 1000  # outcomes that are looked at for failures while the run goes on
 
 _CANCELLED = "is cancelled"
 
@@ -58,19 +41,48 @@ class Followed:
     timeline: Timeline
 
 
-class Follower:
-    """Watches one run and tells ``progress`` about it.
+@dataclass(frozen=True)
+class InstanceCount:
+    """Instances of a run: ``planned`` is None until it is known; ``ended`` are those that have
+    been read as ended, ``failed`` those of them whose outcome was looked at and is that."""
 
-    ``output`` shows what its command prints; None for a run that has none.
-    """
+    planned: int | None = None
+    ended: int = 0
+    failed: int = 0
+
+
+class RunEvents(Protocol):
+    """Hears what changes in a run that is followed."""
+
+    @property
+    def watches_output(self) -> bool:
+        """Whether what a command prints is looked for at each look."""
+
+    @property
+    def wants_last_output(self) -> bool:
+        """Whether to wait for what was printed last, which is in the log a moment later."""
+
+    def look_for_output(self, *, ended: bool) -> None:
+        """Commands have been sent; ``ended``: nothing more will be printed."""
+
+    def instance_ended(self, outcome: Outcome, count: InstanceCount) -> None: ...
+
+    def counted(self, count: InstanceCount) -> None: ...
+
+    def phase_ended(self, phase: str, seconds: float) -> None: ...
+
+    def phase_running(self, phase: str, seconds: float) -> None: ...
+
+
+class Follower:
+    """Watches one run and tells ``events`` about it."""
 
     def __init__(
         self,
         stage: DeployedStage,
         workflow: str,
         run_id: str,
-        progress: Progress,
-        output: LiveOutput | None = None,
+        events: RunEvents,
         *,
         cancel: bool = False,
         sleep: Callable[[float], None] = time.sleep,
@@ -80,18 +92,15 @@ class Follower:
         self._workflow = workflow
         self._run_id = run_id
         self._record = RunRecord(stage, run_id)
-        self._progress = progress
-        self._output = output
+        self._events = events
         self._cancel = cancel
         self._sleep = sleep
         self._clock = clock
         self._timeline = NOTHING_YET
-        self._told_phases: set[str] = set()
-        self._told_instances: set[str] = set()
+        self._ended_phases: set[str] = set()
+        self._ended_instances: set[str] = set()
         self._planned: int | None = None
         self._failed = 0
-        self._counted_at = -math.inf
-        self._count = 0
 
     def follow(self, patience: float | None = None) -> Followed:
         """Wait for the end of the run, at most ``patience`` seconds.
@@ -112,14 +121,14 @@ class Follower:
 
     def _settle_since(self, ended: datetime, now: datetime) -> None:
         left = _SETTLING - (now - ended).total_seconds()
-        if self._output and self._output.shown and left > 0:
+        if self._events.wants_last_output and left > 0:
             self._sleep(min(_SETTLING, left))
-            self._output.show_news(ended=True)
+            self._events.look_for_output(ended=True)
 
     def _watch(self, patience: float | None) -> Execution:
         begun = self._clock()
         interval = _FIRST_INTERVAL
-        longest = _LONGEST_WITH_OUTPUT if self._output else _LONGEST_INTERVAL
+        longest = _LONGEST_WITH_OUTPUT if self._events.watches_output else _LONGEST_INTERVAL
         while True:
             # The execution first, its history after: what was read last is then complete.
             execution = describe(self._stage, self._workflow, self._run_id)
@@ -136,63 +145,38 @@ class Follower:
     def _tell_news(self, execution: Execution) -> None:
         self._timeline = read_history(self._stage, self._workflow, self._run_id, self._timeline)
         timeline, current = self._timeline, self._timeline.current
-        if self._output and "dispatch" in timeline.spans:
-            self._output.show_news(ended=not execution.running)
+        if "dispatch" in timeline.spans:
+            self._events.look_for_output(ended=not execution.running)
         for phase in timeline.over() if execution.running else timeline.begun():
             self._tell_end_of(phase)
         if current and execution.running:
             if current == "apply":
                 self._tell_instances()
-            self._progress.now(self._doing(current), mark=(current, self._count))
+            started = timeline.spans[current].started
+            elapsed = (datetime.now(tz=started.tzinfo) - started).total_seconds()
+            self._events.phase_running(current, max(0.0, elapsed))
 
     def _tell_end_of(self, phase: str) -> None:
-        if phase in self._told_phases:
+        if phase in self._ended_phases:
             return
         if phase == "apply":
             self._tell_instances()
-        self._told_phases.add(phase)
-        took = formatting.seconds(self._timeline.seconds(phase))
-        self._progress.line(f"{self._label(phase):<9} {took}")
-
-    def _doing(self, phase: str) -> str:
-        started = self._timeline.spans[phase].started
-        elapsed = max(0.0, (datetime.now(tz=started.tzinfo) - started).total_seconds())
-        clock = formatting.seconds(elapsed) if elapsed >= 1 else ""
-        further = ", ".join(filter(None, (clock, self._arrived())))
-        return f"{_DOING[self._label(phase)]}… {further}".rstrip()
-
-    def _arrived(self) -> str:
-        done, planned = len(self._told_instances), self._planned
-        if not done:
-            return ""
-        count = f"{done:,} of {formatting.counted(planned, 'instance')}" if planned else f"{done:,}"
-        least = "at least " if done > _MOST_READ else ""
-        return f"{count} done" + (f", {least}{self._failed:,} failed" if self._failed else "")
-
-    def _label(self, phase: str) -> str:
-        return phase_label(phase, command=self._output is not None)
+        self._ended_phases.add(phase)
+        self._events.phase_ended(phase, self._timeline.seconds(phase))
 
     def _tell_instances(self) -> None:
-        """Each instance as it is done; of many only a count, and some that failed."""
         if self._planned is None:
             self._planned = self._record.planned_instances()
-        fresh = [i for i in self._record.finished_instances() if i not in self._told_instances]
-        room = max(0, _MOST_READ - len(self._told_instances))
+        fresh = [i for i in self._record.finished_instances() if i not in self._ended_instances]
+        room = max(0, MOST_READ - len(self._ended_instances))
         for outcome in self._record.outcomes(fresh[:room]):
-            self._tell_instance(outcome)
-        self._told_instances.update(fresh)
-        if self._many and self._clock() - self._counted_at >= _COUNT_INTERVAL:
-            self._counted_at, self._count = self._clock(), len(self._told_instances)
+            self._failed += outcome["status"] == "failed"
+            self._events.instance_ended(outcome, self._counts())
+        self._ended_instances.update(fresh)
+        self._events.counted(self._counts())
 
-    @property
-    def _many(self) -> bool:
-        return max(self._planned or 0, len(self._told_instances)) > MOST_ROWS
-
-    def _tell_instance(self, outcome: Outcome) -> None:
-        failed = outcome["status"] == "failed"
-        self._failed += failed
-        if not self._many or (failed and self._failed <= MOST_ROWS):
-            self._progress.line(f"  {outcome_line(outcome)}")
+    def _counts(self) -> InstanceCount:
+        return InstanceCount(self._planned, len(self._ended_instances), self._failed)
 
     def _out_of_patience(self, waited: float) -> StillRunning:
         goes_on, hint = _leave_run(self._stage, self._workflow, self._run_id, cancel=self._cancel)
@@ -235,19 +219,3 @@ def _leave_run(
         said = f"could not be cancelled: {error}"
         return said, f"{look}\nStop it:    ferry cancel {run_id}{stage.option()}"
     return _CANCELLED, look
-
-
-def follow(
-    stage: DeployedStage,
-    workflow: str,
-    run_id: str,
-    progress: Progress,
-    waiting: Waiting,
-    output: LiveOutput | None = None,
-) -> Followed | None:
-    """Follow the run as ``--wait`` and ``--wait-timeout`` say; None when nobody waits."""
-    if not waiting.wait:
-        return None
-    cancel = waiting.cancel_on_exit
-    follower = Follower(stage, workflow, run_id, progress, output, cancel=cancel)
-    return follower.follow(waiting.wait_timeout)

@@ -4,10 +4,8 @@ Run Command writes streams ``<command_id>/<instance_id>/<step>/stdout`` and ``â€
 
 from __future__ import annotations
 
-import math
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -106,38 +104,6 @@ def final_lines(lines: Iterable[Line]) -> Iterator[Line]:
             yield line
     if held:
         yield held
-
-
-class Throttle:
-    """Lets a progress bar through at most once in ``interval`` seconds for each instance.
-
-    Every other line passes at once, after how the bar before it was left.
-    """
-
-    def __init__(
-        self, interval: float = 1.0, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._interval = interval
-        self._clock = clock
-        self._held: dict[str, Line] = {}
-        self._shown: dict[str, float] = {}
-
-    def of(self, line: Line) -> Iterator[Line]:
-        """What is to be shown now that ``line`` has come."""
-        held = self._held.pop(line.instance, None)
-        if not line.redrawn:
-            yield from filter(None, (held,))
-            yield line
-        elif self._clock() - self._shown.get(line.instance, -math.inf) >= self._interval:
-            self._shown[line.instance] = self._clock()
-            yield line
-        else:
-            self._held[line.instance] = line
-
-    def rest(self) -> Iterator[Line]:
-        """What was held back and is now the end."""
-        yield from self._held.values()
-        self._held.clear()
 
 
 def _is_result(text: str, run_id: str) -> bool:

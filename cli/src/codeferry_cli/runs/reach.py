@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
 from codeferry_cli.aws.errors import explain
-from codeferry_cli.aws.session import Access, Aws
-from codeferry_cli.aws.stage import DeployedStage, ask_check_function, find_stage
+from codeferry_cli.aws.session import Access
+from codeferry_cli.aws.stage import DeployedStage, ask_check_function
 from codeferry_cli.errors import USAGE, AccessProblem, NoInstances, exit_code
 from codeferry_cli.runs.find import person
 from codeferry_cli.runs.releases import given_releases
-from codeferry_cli.terminal.output import Output, contacting_aws
 from codeferry_contracts import formatting
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.escaping import one_line
@@ -22,6 +21,7 @@ from codeferry_contracts.request import RunRequest, StartedBy
 from codeferry_contracts.target import parse_target
 
 T = TypeVar("T")
+Note = Callable[[str], None]  # is given a line for a person
 
 _MOST_NAMED = 20
 _MOST_LOOKED_AT = 8  # runs of the project
@@ -84,7 +84,7 @@ def ask_instances(stage: DeployedStage, target: str) -> Reach:
     )
 
 
-def require_instances(stage: DeployedStage, target: str, output: Output) -> Reach | None:
+def require_instances(stage: DeployedStage, target: str, note: Note) -> Reach | None:
     """The instances, said. Raises NoInstances where none can be reached; whoever may not ask
     goes on without: None."""
     try:
@@ -93,29 +93,14 @@ def require_instances(stage: DeployedStage, target: str, output: Output) -> Reac
         problem = explain(error, stage.aws.access)
         if not (isinstance(problem, AccessProblem) and problem.code == "access_denied"):
             raise
-        output.note(f"Not asked which instances {target} reaches: {one_line(problem.message)}")
+        note(f"Not asked which instances {target} reaches: {one_line(problem.message)}")
         return None
     if parse_target(target).kind not in ("run", "wave"):  # else they are the run's
-        _raise_or_show(reach, output.note)
+        tell_instances(reach, note)
     return reach
 
 
-def show_reach(access: Access, target: str, output: Output) -> dict[str, Any] | None:
-    """For ``--dry-run``: every instance, as data. It asks nothing that has to be there, so that
-    it also works without AWS: then None, and it is said why. Raises NoInstances."""
-    what = f"Not asked which instances {target} reaches"
-    reach = unless_aws_unusable(
-        access, output, what, lambda: ask_instances(find_stage(Aws(access), contacting_aws), target)
-    )
-    if reach is None:
-        return None
-    _raise_or_show(reach, output.line, each=True)
-    return reach.to_json()
-
-
-def unless_aws_unusable(
-    access: Access, output: Output, what: str, action: Callable[[], T]
-) -> T | None:
+def unless_aws_unusable(access: Access, note: Note, what: str, action: Callable[[], T]) -> T | None:
     """What ``action`` returns; None, and ``what`` it means, where AWS cannot be used."""
     try:
         return action()
@@ -123,11 +108,11 @@ def unless_aws_unusable(
         problem = error if isinstance(error, CodeferryError) else explain(error, access)
         if problem is None or exit_code(problem) == USAGE:
             raise
-        output.note(f"{what}: {one_line(problem.message)}")
+        note(f"{what}: {one_line(problem.message)}")
         return None
 
 
-def _raise_or_show(reach: Reach, say: Callable[[str], None], *, each: bool = False) -> None:
+def tell_instances(reach: Reach, say: Note, *, each: bool = False) -> None:
     error = reach.error()
     if error:
         raise error
@@ -145,7 +130,7 @@ def _raise_or_show(reach: Reach, say: Callable[[str], None], *, each: bool = Fal
     _show_more(len(reach.unreachable) - _MOST_NAMED, say)
 
 
-def _show_more(rest: int, say: Callable[[str], None]) -> None:
+def _show_more(rest: int, say: Note) -> None:
     if rest > 0:
         say(f"  and {rest:,} more: ferry doctor TARGET lists them")
 
@@ -157,7 +142,7 @@ def understood_by_stage(request: RunRequest, reach: Reach | None) -> RunRequest:
 
 
 def warn_of_another_owner(
-    stage: DeployedStage, reached: Reach | None, request: RunRequest, output: Output
+    stage: DeployedStage, reached: Reach | None, request: RunRequest, note: Note
 ) -> None:
     """Say it where the project's release on these instances is another person's, or comes from
     another directory: two projects of one name replace each other, checkpoints included."""
@@ -168,7 +153,7 @@ def warn_of_another_owner(
     theirs = last.run.by if last else None
     if last is None or theirs is None or _same_owner(by, theirs):
         return
-    output.note(
+    note(
         f"Warning: the release of {project} there is {person(theirs)}'s, from"
         f" {one_line(theirs.root)} (run {last.run.execution.run_id}). This one replaces it and"
         " uses its checkpoints, data and output. If they are two projects, name this one:"

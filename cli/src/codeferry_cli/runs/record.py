@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +12,8 @@ from typing import Any, cast
 import click
 
 from codeferry_cli.aws.stage import DeployedStage
-from codeferry_cli.errors import FAILED, REFUSED, PageMissing, RunFailed
+from codeferry_cli.errors import PageMissing
 from codeferry_cli.runs.execution import Execution
-from codeferry_cli.runs.follow import Followed
-from codeferry_cli.terminal import report_view
-from codeferry_cli.terminal.output import Output
 from codeferry_contracts.layout import RunKeys
 from codeferry_contracts.report import CommandRecord, ErrorRecord, Outcome, Report
 
@@ -102,49 +99,6 @@ class RunRecord:
 _LATE = ("ABORTED", "TIMED_OUT")
 _REPORT_TRIES = 240  # the instances are asked first, for up to 95 s
 _REPORT_INTERVAL = 0.5  # seconds
-
-
-def show_outcome(
-    stage: DeployedStage,
-    followed: Followed | None,
-    output: Output,
-    facts: Mapping[str, Any],
-) -> None:
-    """Show the end of a run, or only that it began when nobody waited for the end.
-
-    ``facts`` go into the ``--json`` answer, success or not. Raises RunFailed unless all
-    of it went well.
-    """
-    if followed is None:
-        output.line(f"The run {facts['run_id']} goes on.")
-        output.line(f"  Look: ferry status {facts['run_id']}{stage.option()}")
-        output.document(facts)
-        return
-    report = await_report(stage, followed.execution)
-    answer = {**facts, "phases": followed.timeline.to_json(), "report": report}
-    if report:
-        report_view.show_report(report, output, option=stage.option())
-    error = _failure(followed.execution, report)
-    if error:
-        raise RunFailed(
-            error["message"],
-            hint=error["hint"],
-            code=error["code"],
-            exit_code=FAILED if report is None or _anything_sent(report) else REFUSED,
-            details=answer,
-        )
-    output.document(answer)
-
-
-def _anything_sent(report: Report) -> bool:
-    """Whether any instance was sent anything."""
-    return any(outcome["command_id"] for outcome in report["instances"])
-
-
-def _failure(execution: Execution, report: Report | None) -> ErrorRecord | None:
-    if report is None:
-        return failure_of_execution(execution)
-    return None if report["status"] == "SUCCEEDED" else report_view.failure(report)
 
 
 def await_report(

@@ -11,16 +11,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from codeferry_cli.aws.stage import DeployedStage
 from codeferry_cli.errors import Interrupted
 from codeferry_cli.options.run import Variables
 from codeferry_cli.packing.project import BeforeEnd, Packed, Prepared, pack_into
 from codeferry_cli.s3.client import Server, open_s3
-from codeferry_cli.terminal import packing_view
-from codeferry_cli.terminal.progress import Progress
-from codeferry_contracts import formatting
 from codeferry_contracts.layout import environment_key
 from codeferry_contracts.request import Archive, Environment
 
@@ -64,7 +61,15 @@ def _delete_variables(stage: DeployedStage, environment: Environment) -> None:
 if TYPE_CHECKING:
     from codeferry_transfer.stream import UploadedObject
 
-_STEPS = 4  # lines of upload progress off a terminal
+
+class UploadProgress(Protocol):
+    """Hears how far packing and upload are."""
+
+    def packed(self, archive: int, files: int) -> None:
+        """The archive's bytes so far, and those of the files in them."""
+
+    def uploaded(self, size: int) -> None:
+        """So many bytes more have arrived."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def upload_archive(
     stage: DeployedStage,
     prepared: Prepared,
     key: str,
-    progress: Progress,
+    progress: UploadProgress,
     before_end: BeforeEnd | None = None,
 ) -> UploadedArchive:
     """Pack straight into the object ``key`` of the stage's bucket, where nothing is before
@@ -89,54 +94,17 @@ def upload_archive(
     """
     from codeferry_transfer.stream import upload_stream
 
-    meter = _UploadProgress(prepared, progress)
     s3 = open_s3(stage.aws, Server())
 
     def sink(chunks: Iterator[bytes]) -> UploadedObject:
-        return upload_stream(s3, stage.bucket, key, chunks, progress=meter.uploaded)
+        return upload_stream(s3, stage.bucket, key, chunks, progress=progress.uploaded)
 
-    progress.line(packing_view.start_line(prepared))
     try:
-        packed, uploaded = pack_into(prepared, sink, meter.packed, before_end)
+        packed, uploaded = pack_into(prepared, sink, progress.packed, before_end)
     except KeyboardInterrupt as stop:
         raise Interrupted(
             "Interrupted while uploading: the upload was aborted, no run was started."
         ) from stop
     finally:
         s3.close()
-    progress.line(packing_view.end_line(packed))
     return UploadedArchive(packed, Archive(key, packed.sha256, uploaded.version_id))
-
-
-def uploaded_json(run_id: str, prepared: Prepared, sent: UploadedArchive) -> dict[str, Any]:
-    """What the ``--json`` answer says of a run and its archive."""
-    return {
-        "run_id": run_id,
-        "key": sent.archive.key,
-        "version_id": sent.archive.version_id,
-        **packing_view.packed_json(prepared, sent.packed),
-    }
-
-
-class _UploadProgress:
-    """How far the upload is.
-
-    Nobody knows the archive's size before it is whole: it is estimated from the share of
-    the files' bytes that are packed, and so exact at the end.
-    """
-
-    def __init__(self, prepared: Prepared, progress: Progress) -> None:
-        self._progress = progress
-        self._files_bytes = max(1, prepared.selection.bytes)
-        self._estimate = 0.0
-        self._uploaded = 0
-
-    def packed(self, archive: int, files: int) -> None:
-        if files:
-            self._estimate = archive * max(1.0, self._files_bytes / files)
-
-    def uploaded(self, size: int) -> None:
-        self._uploaded += size
-        share = min(100, round(100 * self._uploaded / max(self._estimate, self._uploaded, 1)))
-        text = f"Uploading… {share} % ({formatting.size(self._uploaded)})"
-        self._progress.now(text, mark=("upload", share * _STEPS // 100))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from typing import TYPE_CHECKING, Self
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import click
 
-from codeferry_cli.runs.log_lines import Line, Throttle
 from codeferry_cli.terminal.output import wrap_line
 from codeferry_contracts.escaping import coloured, harmless
 
@@ -19,6 +21,52 @@ if TYPE_CHECKING:
 _MOST_BARS = 20  # at once on the screen
 
 
+class OutputLine(Protocol):
+    """A line an instance printed; ``redrawn``: a progress bar has drawn it over itself."""
+
+    @property
+    def instance(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def redrawn(self) -> bool: ...
+
+
+L = TypeVar("L", bound=OutputLine)
+
+
+class Throttle(Generic[L]):
+    """Lets a progress bar through at most once in ``interval`` seconds for each instance.
+
+    Every other line passes at once, after how the bar before it was left.
+    """
+
+    def __init__(
+        self, interval: float = 1.0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._held: dict[str, L] = {}
+        self._shown: dict[str, float] = {}
+
+    def of(self, line: L) -> Iterator[L]:
+        """What is to be shown now that ``line`` has come."""
+        held = self._held.pop(line.instance, None)
+        if not line.redrawn:
+            yield from filter(None, (held,))
+            yield line
+        elif self._clock() - self._shown.get(line.instance, -math.inf) >= self._interval:
+            self._shown[line.instance] = self._clock()
+            yield line
+        else:
+            self._held[line.instance] = line
+
+    def rest(self) -> Iterator[L]:
+        """What was held back and is now the end."""
+        yield from self._held.values()
+        self._held.clear()
+
+
 class PlainProgress:
     """A line per step, for logs and pipes; of a progress bar one a second.
 
@@ -27,25 +75,25 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self._mark: object = None
-        self._throttle = Throttle()
+        self._throttle = Throttle[OutputLine]()
         self._bare = False
 
     def line(self, text: str) -> None:
         """Print something that happened and stays on the screen."""
         click.echo(harmless(text), err=True)
 
-    def output(self, line: Line, colour: str) -> None:
+    def output(self, line: OutputLine, colour: str) -> None:
         """Print a line of an instance; ``colour`` is the instance's."""
         for shown in self._throttle.of(line):
             self._print(shown, colour)
 
-    def bare(self, line: Line) -> None:
+    def bare(self, line: OutputLine) -> None:
         """Print a line that is all there is to stdout: a command's own output."""
         self._bare = True
         for shown in self._throttle.of(line):
             self._print(shown, "")
 
-    def _print(self, line: Line, colour: str) -> None:
+    def _print(self, line: OutputLine, colour: str) -> None:
         if self._bare:
             click.echo(coloured(line.text))
             return
@@ -85,7 +133,7 @@ class LiveProgress:
         for part in wrap_line(harmless(text), self._console.width):
             self._console.print(part, markup=False, emoji=False, soft_wrap=True)
 
-    def output(self, line: Line, colour: str) -> None:
+    def output(self, line: OutputLine, colour: str) -> None:
         from rich.text import Text
 
         shown = Text.assemble((harmless(f"{line.instance} |"), colour), " ", _text(line))
@@ -96,7 +144,7 @@ class LiveProgress:
             self._finish_bar(line.instance)
             self._console.print(shown, soft_wrap=True)
 
-    def bare(self, line: Line) -> None:
+    def bare(self, line: OutputLine) -> None:
         if not sys.stdout.isatty():
             click.echo(coloured(line.text))
         elif line.redrawn and self._live:
@@ -158,7 +206,7 @@ def progress() -> Progress:
     return PlainProgress()
 
 
-def _text(line: Line) -> Text:
+def _text(line: OutputLine) -> Text:
     from rich.text import Text
 
     return Text.from_ansi(coloured(line.text))

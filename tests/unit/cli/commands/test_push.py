@@ -19,11 +19,12 @@ from botocore.exceptions import ClientError
 from codeferry_cli.aws.session import Access
 from codeferry_cli.aws.stage import find_stage
 from codeferry_cli.commands import ferry as ferry_group
+from codeferry_cli.commands.start import _price_line
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.options.groups import Packing
 from codeferry_cli.runs import reach, upload
 from codeferry_cli.runs.find import started_by
-from codeferry_cli.runs.start import _price_line, await_execution, price
+from codeferry_cli.runs.start import await_execution, price
 from codeferry_cli.terminal.progress import PlainProgress
 from codeferry_contracts.formatting import FLAGS
 from codeferry_contracts.request import SCHEMA

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codeferry_cli.terminal.report_view import rollout_lines, summary_line, verification_lines
+from codeferry_cli.views.report_view import rollout_lines, summary_line, verification_lines
 
 RELEASE = "41967ebe10bd78e4308c"
 

@@ -143,7 +143,7 @@ def test_output_of_too_many_instances_is_named_instead_of_shown(
     ferry: Any, world: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says so once, with the command that shows it; --show-output shows it all the same."""
-    monkeypatch.setattr("codeferry_cli.terminal.live_output.MOST_ROWS", 2)
+    monkeypatch.setattr("codeferry_cli.views.live_output.MOST_ROWS", 2)
     answer = ferry("run", "fleet", str(project), "--", "prog")
     assert answer.err.count("The output of 3 instances is not shown. See it: ferry logs ") == 1
     assert "running prog" not in answer.err
@@ -281,7 +281,7 @@ def test_variables_of_a_run_that_does_not_start_are_removed(
         raise KeyboardInterrupt if how == "interrupted" else OSError("no start today")
 
     before = world.objects("environments/")
-    monkeypatch.setattr("codeferry_cli.runs.start.start", fail)
+    monkeypatch.setattr("codeferry_cli.commands.start.start_execution", fail)
     answer = ferry("run", "fleet", str(project), "--env", "TOKEN=hunter2", "--", "prog")
     assert answer.exit == (130 if how == "interrupted" else 1)
     found = world.client("s3").list_object_versions(Bucket=world.bucket, Prefix="environments/")

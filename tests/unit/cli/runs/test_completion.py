@@ -70,7 +70,7 @@ def test_what_was_asked_is_kept_for_a_minute(run_id: str, monkeypatch: pytest.Mo
         asked.append(1)
         raise OSError("no network")
 
-    monkeypatch.setattr(module, "_asked", away)
+    monkeypatch.setattr(module, "_ask_stage", away)
     assert completions("run", LOCAL) == known
     assert not asked
     now = time.time()

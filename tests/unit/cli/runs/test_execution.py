@@ -122,7 +122,7 @@ def test_every_phase_name_is_one_a_state_can_lead_to() -> None:
 
 def test_every_state_that_works_is_in_a_phase() -> None:
     """Each task of the definition, and no state that it has not: what runs has a line."""
-    definition = Path(__file__).resolve().parents[3] / "stacks/workflow/run.asl.json"
+    definition = Path(__file__).resolve().parents[4] / "stacks/workflow/run.asl.json"
     assert set(_PHASE_OF_STATE) == set(tasks(json.loads(definition.read_text())))
 
 

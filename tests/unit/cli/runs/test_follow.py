@@ -15,9 +15,9 @@ from codeferry_cli.runs.execution import NOTHING_YET, read_history
 from codeferry_cli.runs.follow import Follower
 from codeferry_cli.runs.logs import LogTail
 from codeferry_cli.runs.record import RunRecord
-from codeferry_cli.runs.upload import _UploadProgress
-from codeferry_cli.terminal.live_output import LiveOutput
 from codeferry_cli.terminal.progress import PlainProgress
+from codeferry_cli.views.live_output import LiveOutput
+from codeferry_cli.views.run_view import RunView, UploadView
 from codeferry_contracts.names import SYNC
 from tests.unit.cli.stage_function import outcome
 
@@ -90,7 +90,7 @@ def test_polls_grow_apart_and_patience_is_kept(world: Any, stage: DeployedStage)
     run_id = f"by-hand-{secrets.token_hex(6)}"
     world.start(run_id, "slow")
     clock = Clock()
-    follower = Follower(stage, SYNC, run_id, Told(), sleep=clock.sleep, clock=clock)
+    follower = Follower(stage, SYNC, run_id, RunView(Told()), sleep=clock.sleep, clock=clock)
     with pytest.raises(StillRunning, match=r"has not ended after 20\.0 s"):
         follower.follow(20)
     assert clock.slept[0] == 0.3
@@ -104,7 +104,7 @@ def test_each_phase_and_each_instance_is_told_once_and_in_order(
 ) -> None:
     """Instances stand between dispatch and the end of apply."""
     told = Told()
-    Follower(stage, SYNC, finished, told).follow()
+    Follower(stage, SYNC, finished, RunView(told)).follow()
     words = [line.split()[0] for line in told.lines]
     assert words == ["plan", "dispatch", "✓", "✓", "✓", "apply", "verify", "cleanup", "report"]
 
@@ -116,7 +116,7 @@ def test_with_a_command_the_longest_phase_is_called_run(
     told = Told()
     tail = LogTail(stage, finished, since=0)
     live = LiveOutput(tail, told, wanted=True, bare=False, later="ferry logs")
-    Follower(stage, SYNC, finished, told, live).follow()
+    Follower(stage, SYNC, finished, RunView(told, live)).follow()
     words = [line.split()[0] for line in told.lines]
     assert "run" in words
     assert "apply" not in words
@@ -134,7 +134,9 @@ def test_what_is_printed_last_is_waited_for(stage: DeployedStage, finished: str)
         told.lines.clear()
         live = Late(LogTail(stage, finished, since=0), told, wanted=wanted, bare=False, later="")
         ended = execution.describe(stage, SYNC, finished)
-        follower = Follower(stage, SYNC, finished, told, live, sleep=clock.sleep, clock=clock)
+        follower = Follower(
+            stage, SYNC, finished, RunView(told, live), sleep=clock.sleep, clock=clock
+        )
         follower._timeline = read_history(stage, SYNC, finished, NOTHING_YET)
         assert ended.stopped
         follower._settle_since(ended.stopped, now=ended.stopped)
@@ -163,11 +165,12 @@ def test_of_many_instances_only_failures_are_listed(
     for name, reading in record.items():
         monkeypatch.setattr(RunRecord, name, reading)
     told = Told()
-    follower = Follower(stage, SYNC, finished, told)
-    follower.follow()
+    view = RunView(told)
+    Follower(stage, SYNC, finished, view).follow()
     assert not any("✓" in line for line in told.lines)
     assert sum("✗" in line for line in told.lines) == 4
-    assert follower._arrived() == "200 of 200 instances done, 4 failed"
+    view.phase_running("apply", 0)
+    assert told.lines[-1] == "Applying… 200 of 200 instances done, 4 failed"
 
 
 def test_a_count_is_a_line_a_second_at_most(
@@ -179,12 +182,13 @@ def test_a_count_is_a_line_a_second_at_most(
     monkeypatch.setattr(RunRecord, "finished_instances", lambda _: iter(list(arrived)))
     monkeypatch.setattr(RunRecord, "outcomes", lambda *_: [])
     clock = Clock()
-    follower = Follower(stage, SYNC, finished, Told(), clock=clock)
+    view = RunView(Told(), clock=clock)
+    follower = Follower(stage, SYNC, finished, view, clock=clock)
     counts = []
     for n in range(9):
         arrived.append(f"i-{n}")
         follower._tell_instances()
-        counts.append(follower._count)
+        counts.append(view._shown_count)
         clock.sleep(0.25)
     assert counts == [1, 1, 1, 1, 5, 5, 5, 5, 9]
 
@@ -207,7 +211,7 @@ class Half:
 def test_the_share_uploaded_is_of_the_archive_as_it_will_be() -> None:
     """With half the files packed into 200 bytes, 200 uploaded bytes are half."""
     told = Told()
-    meter = _UploadProgress(Half, told)  # type: ignore[arg-type]
+    meter = UploadView(Half, told)  # type: ignore[arg-type]
     meter.packed(200, 500)
     meter.uploaded(200)
     meter.packed(400, 1000)

@@ -19,8 +19,9 @@ from codeferry_cli.aws.session import Access, Aws
 from codeferry_cli.aws.stage import DeployedStage, find_stage
 from codeferry_cli.runs import logs
 from codeferry_cli.runs.find import find_run
-from codeferry_cli.runs.log_lines import CommandLines, Line, Throttle
+from codeferry_cli.runs.log_lines import CommandLines, Line
 from codeferry_cli.runs.logs import LogTail, follow_lines
+from codeferry_cli.terminal.progress import Throttle
 
 ONE, TWO = "i-00000000000000001", "i-00000000000000002"
 

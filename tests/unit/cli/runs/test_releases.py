@@ -35,8 +35,8 @@ def run(name: str, by: StartedBy | None = None) -> Run:
 def history(monkeypatch: pytest.MonkeyPatch) -> list[GivenReleases]:
     """What runs have given, newest first; a test fills it."""
     told: list[GivenReleases] = []
-    monkeypatch.setattr(releases, "given", lambda *_, **__: iter(told))
-    monkeypatch.setattr(reach, "given", lambda *_, **__: iter(told))
+    monkeypatch.setattr(releases, "given_releases", lambda *_, **__: iter(told))
+    monkeypatch.setattr(reach, "given_releases", lambda *_, **__: iter(told))
     return told
 
 

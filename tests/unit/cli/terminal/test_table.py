@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from codeferry_cli.commands.runs import _COLUMNS as RUNS
 from codeferry_cli.terminal.output import wrap_line
-from codeferry_cli.terminal.report_view import COLUMNS as INSTANCES
 from codeferry_cli.terminal.table import Cell, Column, cut_middle, to_csv, to_lines
+from codeferry_cli.views.report_view import COLUMNS as INSTANCES
 
 RUN = "20261129-195904-train-dbde38dd"
 INSTANCE = "i-0a88a7e4b57bc5252"

@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeferry_cli.terminal import report_view
+from codeferry_cli.views import report_view
 from codeferry_contracts.report import Report
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.settings import Settings

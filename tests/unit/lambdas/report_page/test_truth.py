@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codeferry_cli.terminal import report_view
+from codeferry_cli.views import report_view
 from codeferry_contracts.archive import Summary
 from codeferry_contracts.report import Outcome, Report
 from codeferry_lambdas.handlers.verify import verify

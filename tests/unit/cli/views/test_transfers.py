@@ -8,7 +8,7 @@ import pytest
 
 from codeferry_cli.errors import ObjectsFailed
 from codeferry_cli.terminal.output import Output
-from codeferry_cli.terminal.transfers import TransferProgress, show_listing, show_plan, show_result
+from codeferry_cli.views.transfers import TransferProgress, show_listing, show_plan, show_result
 from codeferry_transfer.errors import AccessDenied, PatternUnmatched
 from codeferry_transfer.location import Location
 from codeferry_transfer.plan import Action, Verb

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from codeferry_cli.terminal import report_view
 from codeferry_cli.terminal.output import Output
+from codeferry_cli.views import report_view
 
 DIGEST = "ab" * 32
 

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from codeferry_cli.runs.logs import LogTail
-from codeferry_cli.terminal.report_view import MOST_ROWS
+from codeferry_cli.views.report_view import MOST_ROWS
 
 if TYPE_CHECKING:
     from codeferry_cli.terminal.progress import Progress

@@ -1,0 +1,1 @@
+"""Views: packing, runs, reports and transfers as people and programs read them."""
