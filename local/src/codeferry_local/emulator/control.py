@@ -23,6 +23,7 @@ from codeferry_local.emulator import wrap
 CALLS_PATH = "/_codeferry/calls"
 FAULTS_PATH = "/_codeferry/faults"
 _ENTRIES = 100_000
+# Copied for each answer: the server adds the length of this one to it.
 _JSON = {"Content-Type": "application/json"}
 _JSON_1_1 = {"Content-Type": "application/x-amz-json-1.1"}
 
@@ -101,7 +102,7 @@ def with_journal(
     async def serve(method: str, path: str, *request: Any) -> Answer:
         if path == CALLS_PATH:
             body = json.dumps({"calls": journal.to_json()}).encode()
-            return 200, _JSON, body
+            return 200, dict(_JSON), body
         needed = need(method, path, *request)
         if needed is not None:
             journal.add(needed)
@@ -159,13 +160,13 @@ def with_faults(
             given = json.loads(body) if method == "POST" else {}
             throttled.clear()
             throttled.update(given.get("throttle_first", {}))
-            return 200, _JSON, json.dumps(given).encode()
+            return 200, dict(_JSON), json.dumps(given).encode()
         if throttled.total():
             action = action_of(method, path, headers, body, *rest) or ""
             if throttled[action] > 0:
                 throttled[action] -= 1
                 refusal = {"__type": "ThrottlingException", "message": "Rate exceeded"}
-                return 400, _JSON_1_1, json.dumps(refusal).encode()
+                return 400, dict(_JSON_1_1), json.dumps(refusal).encode()
         return await dispatch(method, path, headers, body, *rest)
 
     return serve
