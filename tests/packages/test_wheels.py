@@ -59,6 +59,7 @@ def test_ferry_works_from_its_wheel(install, tmp_path):
     assert [file["path"] for file in listed["files"]] == ["requirements.txt", "src/main.py"]
     run(binaries / "ferry", "pack", project, "-o", tmp_path / "a.tar.gz")
     assert b"main.py" in subprocess.check_output(["tar", "tzf", tmp_path / "a.tar.gz"])
+    assert 'project = "project"' in run(binaries / "ferry", "init", project, "--dry-run")
 
 
 def test_ferry_without_the_embedded_aws_says_how_to_get_it(install, tmp_path):

@@ -103,7 +103,7 @@ def test_iam_is_asked_with_the_tags_that_the_instances_have(account: Account) ->
     }
 
 
-def test_a_policy_that_denies_sending_is_told_apart(account: Account) -> None:
+def test_a_policy_that_denies_sending_is_named_with_its_instance(account: Account) -> None:
     """With the instance and IAM's own word, whether explicit or implicit."""
     account.denied = {"i-2"}
     check = found(account, "i-1", "i-2")["SendCommand"]
@@ -130,7 +130,7 @@ def test_a_new_accounts_concurrency_is_a_warning(account: Account) -> None:
     assert "service-quotas" in check.fix
 
 
-def test_a_network_with_endpoints_is_told_which_are_missing(account: Account) -> None:
+def test_a_network_with_endpoints_has_its_missing_ones_named(account: Account) -> None:
     """Logs above all: without it nothing streams, and steps begin late."""
     account.endpoints = ("ssm", "ssmmessages")
     assert found(account, "i-1")["endpoints"].said == "not in vpc-1: logs, vpc-1: s3"

@@ -42,7 +42,7 @@ def test_a_target_lists_who_can_be_reached_and_how_to_reach_the_others(
     assert "! i-00000000000000002: is stopped\n    Start it: aws ec2 start" in answer.out
 
 
-def test_instances_that_every_stage_can_reach_are_told_with_how_to_close_that(
+def test_instances_open_to_every_stage_are_a_warning_with_how_to_close_that(
     ferry: Any, world: Any
 ) -> None:
     """A warning with the command that tags them; a stage of before says nothing of it."""

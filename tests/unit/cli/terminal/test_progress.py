@@ -1,4 +1,4 @@
-"""What is told on the way: in place on a terminal, in few lines elsewhere."""
+"""Progress of a run: in place on a terminal, in few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_a_bar_is_drawn_in_place_and_stays_as_it_was_left() -> None:
         for share in range(101):
             live.output(bar(f"\x1b[32m{share} %\x1b[0m"), "cyan")
         live.output(Line(ONE, 0, "done"), "cyan")
-    told = [click.unstyle(line) for line in screen(written.getvalue()) if "|" in line]
-    assert told == [f"{ONE} | 100 %", f"{ONE} | done"]
+    bars = [click.unstyle(line) for line in screen(written.getvalue()) if "|" in line]
+    assert bars == [f"{ONE} | 100 %", f"{ONE} | done"]
 
 
 def test_off_a_terminal_a_bar_is_few_lines(capsys: Any) -> None:

@@ -18,7 +18,7 @@ from codeferry_transfer.summary import Summary
 
 
 class Shown:
-    """Keeps what a Progress is told."""
+    """Records the calls of a Progress."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, object]] = []
@@ -32,7 +32,7 @@ def meter(summary: Summary, shown: Shown, seconds: list[float]) -> TransferProgr
     return TransferProgress("Uploading", summary, shown, clock=lambda: next(moments))  # type: ignore[arg-type]
 
 
-def test_progress_tells_files_bytes_rate_and_time_left() -> None:
+def test_progress_has_files_bytes_rate_and_time_left() -> None:
     """All of them once the plan is complete; the time left is at the rate so far."""
     summary, shown = Summary(), Shown()
     for number in range(4):
@@ -80,7 +80,7 @@ def test_failures_are_named_and_all_of_them_in_json(capsys: pytest.CaptureFixtur
 
 
 def test_a_name_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """An escape sequence in a key is spelled out, in a plan as in a failure."""
+    """An escape sequence in a key is escaped, in a plan as in a failure."""
     show_plan([Action(Verb.COPY, "\x1b[2J", 1, "new")], Summary(), Output(), {})
     summary = Summary()
     summary.fail(Verb.COPY, "\x1b[2J", AccessDenied("\x1b[2J"))
@@ -153,7 +153,7 @@ def test_a_listing_names_patterns_that_fit_nothing(
     assert captured.err == "warning: --include 'b': it fits nothing\n"
 
 
-def test_of_a_single_file_bytes_are_told_only() -> None:
+def test_progress_of_a_single_file_has_only_bytes() -> None:
     """All of them may be there a moment before the file is: nobody reads "0 of 1" at 100 %."""
     summary, shown = Summary(plan_complete=True), Shown()
     summary.plan(Action(Verb.COPY, "a", 12, ""))
