@@ -1,4 +1,4 @@
-"""What can go wrong in the workflow, and how it travels through Step Functions.
+"""The errors of the workflow, and the form in which they travel through Step Functions.
 
 CodeferryError
 └── WorkflowError

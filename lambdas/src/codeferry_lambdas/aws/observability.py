@@ -1,4 +1,4 @@
-"""What a function tells the outside: its log, its metrics, and its errors by name."""
+"""Log, metrics and named errors of a function: the entry point of every handler."""
 
 from __future__ import annotations
 

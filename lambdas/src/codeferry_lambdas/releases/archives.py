@@ -29,7 +29,7 @@ from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.errors import ArchiveMissing, ArchiveSuperseded, ArchiveUnfit
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.runs.ledger import Ledger, Upload
-from codeferry_lambdas.runs.record import PinnedArchive, PinnedEnvironment, Unpacked
+from codeferry_lambdas.runs.record import PinnedArchive, Unpacked, version_of
 
 _ABSENT = ("400", "403", "404", "405", "NoSuchKey", "NoSuchVersion", "AccessDenied")
 _READ_BYTES = 4 * 1024**2
@@ -125,11 +125,6 @@ def read_sha256(bucket: str, archive: PinnedArchive) -> str:
     for chunk in body.iter_chunks(_READ_BYTES):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def version_of(archive: PinnedArchive | PinnedEnvironment) -> Any:
-    """The ``VersionId`` argument of a call, where there are versions."""
-    return {} if archive.version_id == "null" else {"VersionId": archive.version_id}
 
 
 def read_manifest(bucket: str, archive: PinnedArchive) -> Manifest | None:

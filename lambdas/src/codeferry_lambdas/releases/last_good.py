@@ -1,4 +1,4 @@
-"""What a run that went well leaves for those who join later. Decisions here, S3 in ``store``.
+"""Update the last good release after a run, for instances that join later.
 
 After a run on a whole target its release is kept; after a run of a kept release, whoever
 got it is noted; after a rollback the release that was gone back to is the kept one, or
@@ -18,6 +18,7 @@ from codeferry_contracts.report import Outcome
 from codeferry_contracts.request import RunRequest
 from codeferry_contracts.target import parse_target
 from codeferry_lambdas.releases.store import ReleaseStore
+from codeferry_lambdas.runs.outcomes import succeeded
 from codeferry_lambdas.runs.record import PinnedArchive, Plan, Run
 
 # What a later run of the release repeats; the rest is about the command or about the fleet.
@@ -37,10 +38,6 @@ def update_last_good(
         _note_late_joiners(shelf, plan.project, plan.archive, outcomes, noted_at.isoformat())
     elif _whole(plan, outcomes) and parse_target(request.target).kind != "instance":
         _store_release(shelf, run, plan, plan.archive, outcomes, noted_at.isoformat())
-
-
-def succeeded(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome["status"] == "succeeded"]
 
 
 def _whole(plan: Plan, outcomes: Sequence[Outcome]) -> bool:

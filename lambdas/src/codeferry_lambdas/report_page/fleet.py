@@ -22,8 +22,9 @@ from codeferry_contracts.report import (
     RolloutRecord,
     WaveStatus,
 )
-from codeferry_lambdas.report_page.text import NAME_CHARACTERS, lines, number, one_line, visible
+from codeferry_lambdas.report_page.text import NAME_CHARACTERS, lines, one_line, visible
 from codeferry_lambdas.report_page.timeline import phases
+from codeferry_lambdas.runs.outcomes import number
 
 WORD_CHARACTERS = 40
 SENTENCE_CHARACTERS = 600

@@ -1,6 +1,4 @@
-"""What the report page says: the report's values as words, grouped and cut. Values only.
-
-The report of a run as one self-contained HTML page. Values in, text out.
+"""The report of a run as one self-contained HTML page: its values as words, grouped and cut.
 
 The template escapes whatever it shows, and a policy in the page itself lets nothing run or
 load but its own style and script: what an instance says stays text twice over."""
@@ -22,6 +20,8 @@ from markupsafe import Markup
 from codeferry_contracts import formatting
 from codeferry_contracts.formatting import counted, seconds, size
 from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report
+from codeferry_lambdas.aws import clients
+from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.report_page.fleet import (
     COMMAND_CHARACTERS,
     MOST_REASONS,
@@ -38,8 +38,11 @@ from codeferry_lambdas.report_page.fleet import (
     reasons,
     tails,
 )
-from codeferry_lambdas.report_page.text import NAME_CHARACTERS, number, one_line, when
+from codeferry_lambdas.report_page.text import NAME_CHARACTERS, one_line, when
 from codeferry_lambdas.report_page.timeline import Timeline, timeline
+from codeferry_lambdas.runs.outcomes import number
+from codeferry_lambdas.runs.record import Run
+from codeferry_lambdas.runs.report import duration
 
 PATH_CHARACTERS = 200
 MOST_WARNINGS = 50
@@ -96,7 +99,6 @@ class Content:
 
 def content(report: Report) -> Content:
     """Everything the template shows."""
-    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
     outcomes = report["instances"]
     found = reasons(outcomes)
     return Content(
@@ -108,8 +110,8 @@ def content(report: Report) -> Content:
         run_id=one_line(report["run_id"], PATH_CHARACTERS),
         command=one_line(shlex.join(report["command"]), COMMAND_CHARACTERS),
         headline=_headline(report["counts"]),
-        started=when(started),
-        duration=seconds(max(0.0, (finished - started).total_seconds())),
+        started=when(datetime.fromisoformat(report["started_at"])),
+        duration=seconds(max(0.0, duration(report))),
         facts=tuple(_facts(report)),
         error=reason(report["error"]) if report["error"] else None,
         error_code=_code(report["error"]) if report["error"] else "",
@@ -221,3 +223,15 @@ def _policy() -> str:
 def _digest(name: str) -> str:
     digest = hashlib.sha256(_source(name).encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def write_page(bucket: str, run: Run, report: Report) -> None:
+    """The report as a page. A page that cannot be made costs a warning in the log: the run's
+    outcome is in report.json, and may not depend on how it looks."""
+    try:
+        body = render(report).encode()
+    except Exception:  # noqa: BLE001 - logged with its traceback
+        logger.exception("The report's page could not be made.")
+        return
+    kind = "text/html; charset=utf-8"
+    clients.s3().put_object(Bucket=bucket, Key=run.keys.page, Body=body, ContentType=kind)

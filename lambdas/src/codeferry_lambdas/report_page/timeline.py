@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from codeferry_contracts import formatting
 from codeferry_contracts.formatting import seconds
 from codeferry_contracts.report import Outcome
-from codeferry_lambdas.report_page.text import NAME_CHARACTERS, number, one_line
+from codeferry_lambdas.report_page.text import NAME_CHARACTERS, one_line
+from codeferry_lambdas.runs.outcomes import number
 
 PHASES = ("lock", "download", "extract", "activate", "install", "execute", "bake", "health")
 MOST_BARS = 60

@@ -20,9 +20,9 @@ from codeferry_contracts.result import parse_result
 from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet.targets import Instance
-from codeferry_lambdas.handlers.collect import invocations
 from codeferry_lambdas.runs import outcomes, rollout
 from codeferry_lambdas.runs.command import send_command
+from codeferry_lambdas.runs.invocations import any_pending, invocations, outputs, ssm_status
 from codeferry_lambdas.runs.ledger import BatchEntry, Ledger
 from codeferry_lambdas.runs.record import Plan, Record, Run
 
@@ -72,7 +72,7 @@ def _await_end(entries: Sequence[BatchEntry]) -> None:
     """Until the cancelled commands have ended; one whose instance is away never does."""
     deadline = time.monotonic() + ENDING_SECONDS
     for entry in entries:
-        while _pending(_invocations(entry.command_id)) and time.monotonic() < deadline:
+        while any_pending(_invocations(entry.command_id)) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
 
 
@@ -95,7 +95,7 @@ def _send(settings: Settings, plan: Plan, run: Run, entry: BatchEntry) -> str:
 def _answers(command_id: str, expected: int, deadline: float) -> list[dict[str, Any]]:
     while True:
         found = _invocations(command_id)
-        if len(found) >= expected and not _pending(found):
+        if len(found) >= expected and not any_pending(found):
             return found
         if time.monotonic() >= deadline:
             return found
@@ -110,17 +110,13 @@ def _invocations(command_id: str) -> list[dict[str, Any]]:
         return []
 
 
-def _pending(found: Sequence[Mapping[str, Any]]) -> bool:
-    return any(outcomes.ssm_status(item) in outcomes.PENDING for item in found)
-
-
 def _printed(answers: Sequence[Mapping[str, Any]], instance: Instance) -> str | None:
     """What the instance has printed; None where it has not answered."""
     for answer in answers:
         if answer["InstanceId"] == instance.instance_id:
-            if outcomes.ssm_status(answer) != "Success":
+            if ssm_status(answer) != "Success":
                 return None
-            return "\n".join(outcomes.outputs(answer))
+            return "\n".join(outputs(answer))
     return None
 
 

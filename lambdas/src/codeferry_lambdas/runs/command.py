@@ -10,17 +10,21 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_contracts.layout import agent_key
-from codeferry_contracts.parameters import APPLY_SECONDS, ssm_parameters
+from codeferry_contracts.parameters import (
+    APPLY_SECONDS,
+    Payload,
+    RollbackPayload,
+    command_seconds,
+    ssm_parameters,
+)
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.errors import THROTTLED
 from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet.batches import DELIVERY_SECONDS
-from codeferry_lambdas.planning import limits
-from codeferry_lambdas.releases.archives import version_of
+from codeferry_lambdas.runs.invocations import ssm_status
 from codeferry_lambdas.runs.ledger import BatchEntry
-from codeferry_lambdas.runs.outcomes import ssm_status
-from codeferry_lambdas.runs.record import PinnedArchive, PinnedEnvironment, Plan, Run
+from codeferry_lambdas.runs.record import PinnedArchive, PinnedEnvironment, Plan, Run, version_of
 
 # A URL is good for as long as its command's delivery may take and then, on the instance, what
 # comes before the last byte: of the agent 90 s (fetch.py), then of the variables 5 attempts.
@@ -33,7 +37,7 @@ def command_arguments(settings: Settings, plan: Plan, run: Run, failed: int) -> 
     """SendCommand's arguments but for the instances."""
     environment_url = presign(settings.bucket, plan.environment, ENVIRONMENT_URL_SECONDS)
     url = presign(settings.bucket, plan.archive, archive_url_seconds(plan))
-    payload = limits.payload(plan, run, url)
+    payload = payload_for(plan, run, url)
     document = plan.document
     agent_url = presign_agent(settings.agent_bucket, document.agent) if document.agent else ""
     return {
@@ -124,3 +128,36 @@ def find_command(plan: Plan, run: Run, number: int, reserved: BatchEntry) -> str
                 logger.info("Adopted a command.", extra={"command_id": command["CommandId"]})
                 return command["CommandId"]
     return None
+
+
+def payload_for(plan: Plan, run: Run, url: str) -> Payload | RollbackPayload:
+    """What the instance is told; the URL is presigned."""
+    request = plan.run_request
+    if plan.archive is None:
+        return RollbackPayload(run.id, plan.project, request.release or "", plan.leaving)
+    options, expect, rollout = request.options, request.expect, request.options.rollout
+    return Payload(
+        run_id=run.id,
+        project=plan.project,
+        url=url,
+        sha256=plan.archive.sha256,
+        size=plan.archive.size,
+        digest=plan.digest,
+        files=plan.files,
+        unpacked_bytes=plan.unpacked.bytes,
+        unpacked_files=plan.unpacked.files,
+        keep_releases=options.keep_releases,
+        strict=options.strict,
+        user=options.user or "",
+        persist=options.persist,
+        expect_files=expect.files,
+        expect_directories=expect.directories,
+        command=request.command,
+        command_seconds=command_seconds(run.workflow, options.timeout_seconds),
+        environment=plan.environment is not None,
+        install=options.install,
+        returning=rollout is not None,
+        bake_seconds=rollout.bake_seconds if rollout else 0,
+        health=rollout.health if rollout else (),
+        signature=request.signature.delivered() if request.signature else None,
+    )

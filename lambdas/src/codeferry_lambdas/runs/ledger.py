@@ -1,4 +1,4 @@
-"""What must be remembered exactly once, in DynamoDB.
+"""The ledger of runs in DynamoDB, for facts that may be written only once.
 
 | pk | sk | what |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""What became of each instance: Run Command's statuses and the result lines, rolled up.
+"""The outcome of each instance, from Run Command's statuses and the result lines.
 
 SSM's own roll-up does not serve: Undeliverable, Delivery Timed Out, Invalid Platform and
 Access Denied do not count as errors there, so a command can be a Success of which one in
@@ -15,8 +15,7 @@ from codeferry_contracts.report import CommandOutcomeRecord, ErrorRecord, Outcom
 from codeferry_contracts.result import CommandOutcome, InstanceResult, parse_result
 from codeferry_lambdas.fleet.targets import Instance
 from codeferry_lambdas.fleet.unreachable import Unreachable
-
-PENDING = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
+from codeferry_lambdas.runs.invocations import PENDING, outputs, ssm_status
 
 _NETWORK = (
     "Check the instance's network (endpoints ssm, ssmmessages) and that its SSM agent is not old: "
@@ -68,6 +67,9 @@ _STATUSES: Mapping[str, tuple[str, str, str]] = {
     "Success": ("result_missing", "The step ended without a result line.", _LOGS),
 }
 _SKIPPED = frozenset({"Terminated"})
+
+
+MOST = 1e18  # of whatever an instance counts
 
 
 def blank(instance: Instance) -> Outcome:
@@ -166,11 +168,6 @@ def _outcome(
     return _unexplained(known, status, result, _agents_words(invocation))
 
 
-def ssm_status(invocation: Mapping[str, Any]) -> str:
-    """StatusDetails, which the console spells with spaces and the API without."""
-    return str(invocation.get("StatusDetails") or invocation.get("Status", "")).replace(" ", "")
-
-
 def _result(
     invocation: Mapping[str, Any], run_id: str
 ) -> tuple[InstanceResult | ResultInvalid, bool]:
@@ -183,11 +180,6 @@ def _result(
     if result.run_id != run_id:
         return ResultInvalid(f"The instance answered for another run, {result.run_id}."), False
     return result, final
-
-
-def outputs(invocation: Mapping[str, Any]) -> list[str]:
-    """What each step has printed, in order."""
-    return [plugin.get("Output") or "" for plugin in invocation.get("CommandPlugins", ())]
 
 
 def _last_result(invocation: Mapping[str, Any]) -> tuple[InstanceResult, bool]:
@@ -278,3 +270,14 @@ def _interrupted() -> ErrorRecord:
 
 def _error(code: str, message: str, hint: str) -> ErrorRecord:
     return {"code": code, "message": message, "hint": hint}
+
+
+def number(stated: object) -> float:
+    """What was stated as a number, 0 when it is none that can be shown."""
+    if isinstance(stated, int | float) and 0 <= stated < MOST:
+        return float(stated)
+    return 0.0
+
+
+def succeeded(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome["status"] == "succeeded"]

@@ -198,3 +198,8 @@ class Record:
         with ThreadPoolExecutor(_THREADS) as pool:
             found = pool.map(self.read, [self.keys.batch(n) for n in range(batches)])
             return [outcome for batch in found for outcome in batch or ()]
+
+
+def version_of(archive: PinnedArchive | PinnedEnvironment) -> Any:
+    """The ``VersionId`` argument of a call, where there are versions."""
+    return {} if archive.version_id == "null" else {"VersionId": archive.version_id}

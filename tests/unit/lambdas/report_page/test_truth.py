@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from codeferry_cli import report_view
 from codeferry_contracts.archive import Summary
 from codeferry_contracts.report import Outcome, Report
-from codeferry_lambdas.handlers.verify import verify
 from codeferry_lambdas.report_page.page import content
 from codeferry_lambdas.runs.record import Run
 from codeferry_lambdas.runs.report import Known, build_report
+from codeferry_lambdas.runs.verification import verify
 from tests.unit.lambdas.factories import KEY, instances, outcome, plan
 
 OLD, NEW = "a" * 20, "e" * 20  # NEW is the first digits of the factories' tree
