@@ -47,16 +47,16 @@ class Fleet:
 
 
 def resolve(target: Target, settings: Settings) -> Fleet:
-    """The target's instances of this stage, judged by what EC2 and SSM say now."""
+    """The target's instances of this stage, sorted by what EC2 and SSM say now."""
     return _classified(find_machines(target), settings, alone=target.kind == "instance")
 
 
 def nobody_reachable(target: Target, found: Fleet, settings: Settings) -> NoInstances:
     """The error of a target of which nothing can be reached; where it matches nothing, with what
     this stage's tags would match."""
-    obstacles = (*found.unreachable, *found.left_out)
-    known = [] if obstacles else [m for m in _tagged(settings) if m.state not in GONE]
-    return no_instances(target, obstacles, known)
+    away = (*found.unreachable, *found.left_out)
+    known = [] if away else [m for m in _tagged(settings) if m.state not in GONE]
+    return no_instances(target, away, known)
 
 
 def _tagged(settings: Settings) -> Iterator[Machine]:
@@ -163,13 +163,13 @@ def classify(
     unreachable: list[Unreachable] = []
     left_out: list[Unreachable] = []
     for machine in machines:
-        obstacle = unreachable_reason(machine, agents.get(machine.instance_id), settings)
-        if obstacle is None:
+        reason = unreachable_reason(machine, agents.get(machine.instance_id), settings)
+        if reason is None:
             reachable.append(Instance(machine.instance_id, machine.name))
         elif machine.state == "running":
-            unreachable.append(obstacle)
+            unreachable.append(reason)
         elif alone or machine.state not in GONE:
-            left_out.append(obstacle)
+            left_out.append(reason)
     of_every_stage = {m.instance_id for m in machines if STAGE_TAG not in m.tags}
     return Fleet(
         tuple(reachable),

@@ -1,7 +1,7 @@
 """late_joiners: an instance that joins its target late gets the target's last good release.
 
 EventBridge calls when an instance starts, and on a schedule: an instance runs well before
-its SSM agent is online, and events are best effort. Whoever calls, the same is looked at."""
+its SSM agent is online, and events are best effort. Either way every instance is looked at."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def handler(event: Event) -> None:
     """Takes EventBridge's "EC2 Instance State-change Notification", or anything: then every
     instance is looked at, not that one only."""
     settings = Settings.from_env(None, "STATE_MACHINE_ARN_SYNC")
-    kept = list(ReleaseStore(settings.bucket).all())
-    if not kept:
+    releases = list(ReleaseStore(settings.bucket).all())
+    if not releases:
         return
     instance_id = event.get("detail", {}).get("instance-id", "")
     machines = list(targets.find_machines(parse_target(instance_id or "all")))
-    for joiners in missing(kept, machines, settings):
+    for joiners in missing(releases, machines, settings):
         start_runs(settings, joiners)

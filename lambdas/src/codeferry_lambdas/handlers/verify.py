@@ -1,4 +1,4 @@
-"""verify: compare what instances hold with what the archive holds, then keep the release."""
+"""verify: compare what instances hold with what the archive holds, then store the release."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def _store_release(
     try:
         update_last_good(ReleaseStore(settings.bucket), run, plan, outcomes, datetime.now(UTC))
     except (CodeferryError, ClientError, BotoCoreError) as error:
-        logger.warning("The release was not kept.", exc_info=error)
+        logger.warning("The last good release was not updated.", exc_info=error)
         return [f"Instances that join later will not get this release by themselves: {error}"]
     return []

@@ -38,7 +38,7 @@ def require_payload(plan: Plan, run: Run) -> None:
 
 def require_lifetime(plan: Plan, age_seconds: float = 0) -> None:
     """RunTooLarge when what the run takes could expire before its last wave has it. The archive is
-    ``age_seconds`` old; a kept release stays."""
+    ``age_seconds`` old; a stored release stays."""
     sizes = tuple(len(batch) for batch in plan.batches)
     longest = longest_seconds(Schedule(sizes, plan.waves, plan.concurrency), plan.step_seconds)
     pinned: list[tuple[PinnedArchive | PinnedEnvironment | None, float, str]] = [

@@ -12,7 +12,7 @@ from codeferry_contracts.request import Archive, Expect, RunRequest, expected_of
 
 
 def read_request(document: Any, workflow: str) -> RunRequest:
-    """The checked request; an upload whose key names no target is told what a key is."""
+    """The checked request; an upload whose key names no target is refused by what a key is."""
     archive = document.get("archive") if isinstance(document, dict) else None
     key = archive.get("key") if isinstance(archive, dict) else None
     if isinstance(key, str) and key.startswith(INBOX_PREFIX) and "target" not in document:

@@ -26,12 +26,18 @@ from codeferry_contracts.errors import ArchiveInvalid
 from codeferry_contracts.layout import INBOX_PREFIX
 from codeferry_contracts.request import Archive
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import ArchiveMissing, ArchiveSuperseded, ArchiveUnfit
+from codeferry_lambdas.aws.errors import (
+    ABSENT,
+    ArchiveMissing,
+    ArchiveSuperseded,
+    ArchiveUnfit,
+    code_of,
+)
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.runs.ledger import Ledger, Upload
 from codeferry_lambdas.runs.record import PinnedArchive, Unpacked, version_of
 
-_ABSENT = ("400", "403", "404", "405", "NoSuchKey", "NoSuchVersion", "AccessDenied")
+_ABSENT = ABSENT | {"400", "405", "NoSuchVersion"}
 _READ_BYTES = 4 * 1024**2
 _HEAD_BYTES = 4096
 # What people take for a tar.gz: its name, and the bytes that mark it, with their place.
@@ -65,7 +71,7 @@ def find_archive(bucket: str, archive: Archive) -> ArchiveObject:
             Bucket=bucket, Key=archive.key, ChecksumMode="ENABLED", **version
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _ABSENT:
+        if code_of(error) not in _ABSENT:
             raise
         raise _missing(bucket, archive) from error
     return ArchiveObject(

@@ -23,21 +23,21 @@ PAUSES = (1800, 3600, 4 * 3600, 24 * 3600)
 
 @dataclass(frozen=True)
 class LateJoiners:
-    """The instances that a kept release has not reached."""
+    """The instances that a last good release has not reached."""
 
-    kept: LastGoodRelease
+    release: LastGoodRelease
     archive: ReleaseArchive
     instances: tuple[str, ...]
 
 
 def missing(
-    kept: Iterable[LastGoodRelease], machines: Sequence[Machine], settings: Settings
+    releases: Iterable[LastGoodRelease], machines: Sequence[Machine], settings: Settings
 ) -> Iterator[LateJoiners]:
     """Which of this stage's instances lack which release. Of several targets that mean an
     instance, the one that was settled last says which release of the project is its."""
     tagged = [machine for machine in machines if takes_code(machine, settings)]
     governed: set[tuple[str, str]] = set()
-    for release in sorted(kept, key=lambda each: each.settled_at, reverse=True):
+    for release in sorted(releases, key=lambda each: each.settled_at, reverse=True):
         target = parse_target(release.target)
         meant = {m.instance_id for m in tagged if targets.matches(target, m)}
         ours = {i for i in meant if (release.project, i) not in governed}
@@ -56,7 +56,7 @@ def start_runs(settings: Settings, joiners: LateJoiners) -> None:
     for start in range(0, len(claimed), MOST_INSTANCES):
         group = claimed[start : start + MOST_INSTANCES]
         attempts = [f"{instance_id} {attempt}" for instance_id, attempt in group]
-        run_id = late_joiners_run_id(joiners.kept.project, _identity(joiners), attempts)
+        run_id = late_joiners_run_id(joiners.release.project, _identity(joiners), attempts)
         start_once(settings.start_arn, run_id, request_for(joiners, [i for i, _ in group]))
 
 
@@ -71,25 +71,25 @@ def _claimed(
 
 
 def _identity(joiners: LateJoiners) -> str:
-    """What tells one keeping of a release from another one."""
-    keys = ReleaseKeys(joiners.kept.target, joiners.kept.project)
-    return f"{keys.prefix} {joiners.kept.run_id}"
+    """The last good release of a run: what another run makes it is another one."""
+    keys = ReleaseKeys(joiners.release.target, joiners.release.project)
+    return f"{keys.prefix} {joiners.release.run_id}"
 
 
 def request_for(joiners: LateJoiners, instances: Sequence[str]) -> dict[str, Any]:
-    """The request of a run that brings the kept release to exactly these instances."""
-    kept, archive = joiners.kept, joiners.archive
+    """The request of a run that brings the release to exactly these instances."""
+    release, archive = joiners.release, joiners.archive
     pinned: dict[str, Any] = {"key": archive.key, "sha256": archive.sha256, **archive.unpacked}
     if archive.version_id != "null":
         pinned["version_id"] = archive.version_id
     parts = {
         "signature": dict(archive.signature),
-        "expect": dict(kept.expect),
-        "options": dict(kept.options),
+        "expect": dict(release.expect),
+        "options": dict(release.options),
     }
     return {
         "archive": pinned,
-        "project": kept.project,
+        "project": release.project,
         "target": ",".join(instances),
         **{name: part for name, part in parts.items() if part},
     }

@@ -1,7 +1,7 @@
 """Refuse a run that nobody who may sign has asked for.
 
-An instance judges again, by the key that its document pins, since what stands in the record
-between plan and dispatch is only as safe as the bucket. What it cannot know is judged here alone:
+An instance checks again, by the key that its document pins, since what stands in the record
+between plan and dispatch is only as safe as the bucket. What it cannot know is checked here alone:
 which instances a target means."""
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _SIGN = "Start it with ferry, as somebody who may use the signing key."
 
 
 def _message(settings: Settings, plan: Plan, run: Run, signature: Signature) -> bytes:
-    """Of what instances will be told: they judge the same."""
+    """Of the payload, which instances check the same way."""
     payload, stage = payload_for(plan, run, ""), settings.stage.name
     return signing.payload_message(
         signature.delivered(), payload, stage=stage, workflow=run.workflow

@@ -39,15 +39,15 @@ _OPEN_TAILS = 3
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance: ``result`` is what became of it, ``ended`` how its command did; ``kind`` is
-    as wording has it; ``wave`` is empty without a roll-out."""
+    """One instance: ``result`` is what became of it, ``exit_status`` how its command
+    ended; ``kind`` is as formatting has it; ``wave`` is empty without a roll-out."""
 
     id: str
     name: str
     kind: str
     wave: str
     result: str
-    ended: str
+    exit_status: str
     release: str
     took: str
 
@@ -55,7 +55,7 @@ class Instance:
     def title(self) -> str:
         """The grid's tooltip; the script finds the instance's row by the first word."""
         wave = f"wave {self.wave}" if self.wave else ""
-        return " ".join(filter(None, (self.id, self.name, wave, self.result, self.ended)))
+        return " ".join(filter(None, (self.id, self.name, wave, self.result, self.exit_status)))
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,21 @@ def failed_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def instance(outcome: Outcome) -> Instance:
-    spent = phases(outcome)
+    times = phases(outcome)
     return Instance(
         id=one_line(outcome["instance_id"], NAME_CHARACTERS),
         name=one_line(outcome["name"], NAME_CHARACTERS),
         kind=formatting.status(outcome),
         wave=str(outcome.get("wave", "")),
         result=one_line(formatting.result(outcome), WORD_CHARACTERS),
-        ended=exit_status(outcome["ran"]) if outcome["ran"] else "",
+        exit_status=exit_status(outcome["ran"]) if outcome["ran"] else "",
         release=one_line(formatting.release(outcome), 12).rstrip("…"),
-        took=seconds(sum(spent.values())) if spent else "",
+        took=seconds(sum(times.values())) if times else "",
     )
 
 
 def exit_status(ran: CommandOutcomeRecord) -> str:
-    """How a command ended, in words."""
+    """The exit status in words."""
     match ran["ending"]:
         case "exited":
             return one_line(f"exit code {ran['exit_code']}", WORD_CHARACTERS)

@@ -15,7 +15,7 @@ NAME_CHARACTERS = 48
 
 
 def visible(text: object) -> str:
-    """``text`` with every character that would not be seen spelled out."""
+    """``text`` with every character that would not be seen written as its code."""
     return harmless(str(text))
 
 

@@ -74,13 +74,13 @@ def timeline(outcomes: Sequence[Outcome]) -> Timeline | None:
         return None
     timed.sort(key=lambda item: (formatting.severity(item[0]), -sum(item[1].values())))
     shown = timed[:MOST_BARS]
-    longest = max(sum(spent.values()) for _, spent in shown)
+    longest = max(sum(times.values()) for _, times in shown)
     return Timeline(
-        bars=tuple(_bar(outcome, spent, longest) for outcome, spent in shown),
+        bars=tuple(_bar(outcome, times, longest) for outcome, times in shown),
         omitted=len(timed) - len(shown),
         ticks=_ticks(longest),
-        phases=_legend([spent for _, spent in shown]),
-        spread=_spread([sum(spent.values()) for _, spent in timed]),
+        phases=_legend([times for _, times in shown]),
+        spread=_spread([sum(times.values()) for _, times in timed]),
     )
 
 
@@ -99,9 +99,9 @@ def _kind(phase: str) -> int:
     return PHASES.index(phase) if phase in PHASES else len(PHASES)
 
 
-def _bar(outcome: Outcome, spent: Mapping[str, float], longest: float) -> Bar:
+def _bar(outcome: Outcome, times: Mapping[str, float], longest: float) -> Bar:
     segments, left = [], 0.0
-    for phase, value in spent.items():
+    for phase, value in times.items():
         percents = _percent(left / longest), _percent(value / longest)
         segments.append(Segment(phase, _kind(phase), *percents, seconds(value)))
         left += value
@@ -130,7 +130,7 @@ def _short(time: float) -> str:
 
 def _legend(shown: Sequence[Mapping[str, float]]) -> tuple[tuple[int, str], ...]:
     """The phases that occur: what has no colour of its own shares one."""
-    kinds = sorted({_kind(phase) for spent in shown for phase in spent})
+    kinds = sorted({_kind(phase) for times in shown for phase in times})
     return tuple((kind, PHASES[kind] if kind < len(PHASES) else "other") for kind in kinds)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from codeferry_contracts.layout import (
     INBOX_PREFIX,
     is_archive_key,
@@ -15,6 +13,7 @@ from codeferry_contracts.layout import (
     signature_key,
 )
 from codeferry_lambdas.aws import clients
+from codeferry_lambdas.aws.errors import ignored
 from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.runs.ledger import Ledger
@@ -74,7 +73,8 @@ def delete_object(bucket: str, key: str, version_id: str) -> None:
     latest = {item["VersionId"] for item in found if item["IsLatest"]} if not version_id else set()
     markers = {item["VersionId"] for item in found if "Size" not in item}
     for version in latest | markers | ({version_id} - {""}):
-        _delete(bucket, key, version)
+        with ignored("NoSuchKey", "NoSuchVersion", "404"):
+            clients.s3().delete_object(Bucket=bucket, Key=key, VersionId=version)
 
 
 def _versions(bucket: str, key: str) -> Iterator[Any]:
@@ -86,26 +86,13 @@ def _versions(bucket: str, key: str) -> Iterator[Any]:
                 yield item
 
 
-def _delete(bucket: str, key: str, version_id: str) -> None:
-    try:
-        clients.s3().delete_object(Bucket=bucket, Key=key, VersionId=version_id)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("NoSuchKey", "NoSuchVersion", "404"):
-            raise
-
-
 def abort_uploads(bucket: str, key: str, before: datetime) -> None:
     """Abort the key's multipart uploads from before the run; a later one is the next upload."""
     pages = clients.s3().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key)
     for page in pages:
         for upload in page.get("Uploads", ()):
             if upload["Key"] == key and upload["Initiated"] < before:
-                _abort(bucket, key, upload["UploadId"])
-
-
-def _abort(bucket: str, key: str, upload_id: str) -> None:
-    try:
-        clients.s3().abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchUpload":
-            raise
+                with ignored("NoSuchUpload"):
+                    clients.s3().abort_multipart_upload(
+                        Bucket=bucket, Key=key, UploadId=upload["UploadId"]
+                    )

@@ -18,7 +18,7 @@ from codeferry_contracts.parameters import (
     ssm_parameters,
 )
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import THROTTLED
+from codeferry_lambdas.aws.errors import THROTTLED, code_of
 from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet.batches import DELIVERY_SECONDS
@@ -71,7 +71,7 @@ def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
         try:
             answer = clients.sending_ssm().send_command(InstanceIds=list(instance_ids), **arguments)
         except ClientError as error:
-            if pause is None or error.response["Error"]["Code"] not in THROTTLED:
+            if pause is None or code_of(error) not in THROTTLED:
                 raise
             time.sleep(pause)
         else:
@@ -131,7 +131,7 @@ def find_command(plan: Plan, run: Run, number: int, reserved: BatchEntry) -> str
 
 
 def payload_for(plan: Plan, run: Run, url: str) -> Payload | RollbackPayload:
-    """What the instance is told; the URL is presigned."""
+    """The payload for the instances; the URL is presigned."""
     request = plan.run_request
     if plan.archive is None:
         return RollbackPayload(run.id, plan.project, request.release or "", plan.leaving)

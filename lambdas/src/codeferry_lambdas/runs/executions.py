@@ -8,6 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_lambdas.aws import clients
+from codeferry_lambdas.aws.errors import code_of
 from codeferry_lambdas.aws.observability import logger
 
 _PAST = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
@@ -18,7 +19,7 @@ def complete(token: str, status: str) -> None:
     try:
         clients.states().send_task_success(taskToken=token, output=json.dumps({"status": status}))
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _PAST:
+        if code_of(error) not in _PAST:
             raise
         logger.info("Nobody waits for the command any more.")
 
@@ -30,6 +31,6 @@ def start_once(arn: str, run_id: str, request: dict[str, Any]) -> None:
             stateMachineArn=arn, name=run_id, input=json.dumps(request)
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ExecutionAlreadyExists":
+        if code_of(error) != "ExecutionAlreadyExists":
             raise
         logger.info("The run exists: its event came again.", extra={"run_id": run_id})

@@ -9,6 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from codeferry_lambdas.aws import clients
+from codeferry_lambdas.aws.errors import code_of
 from codeferry_lambdas.aws.observability import logger
 
 _PAGE = 50
@@ -44,7 +45,7 @@ def invocations_so_far(command_id: str) -> Invocations:
     try:
         return invocations(command_id) if command_id else []
     except ClientError as error:
-        logger.warning("No invocations.", extra={"code": error.response["Error"]["Code"]})
+        logger.warning("No invocations.", extra={"code": code_of(error)})
         return []
 
 

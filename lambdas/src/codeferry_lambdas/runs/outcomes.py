@@ -67,6 +67,13 @@ _STATUSES: Mapping[str, tuple[str, str, str]] = {
     "Success": ("result_missing", "The step ended without a result line.", _LOGS),
 }
 _SKIPPED = frozenset({"Terminated"})
+_NOT_SENT = "not_sent", "SSM no longer knew the instance when the command was sent.", _NETWORK
+_STILL_RUNNING = "The command ended while this instance was still {}."
+_INTERRUPTED = (
+    "interrupted",
+    "The command was interrupted: the instance or its SSM agent ended meanwhile.",
+    "It is not run again by itself: start a new run.",
+)
 
 
 MOST = 1e18  # of whatever an instance counts
@@ -142,7 +149,7 @@ def _outcome(
     otherwise: ErrorRecord | None,
 ) -> Outcome:
     if invocation is None:
-        return failed(blank(instance), otherwise or _never_sent())
+        return failed(blank(instance), otherwise or _error(*_NOT_SENT))
     status = ssm_status(invocation)
     known: Outcome = {
         **blank(instance),
@@ -150,22 +157,24 @@ def _outcome(
         "command_id": invocation.get("CommandId", ""),
     }
     if status in PENDING:
-        return failed(known, otherwise or _still_running(status))
+        return failed(
+            known, otherwise or _error("agent_lost", _STILL_RUNNING.format(status), _NETWORK)
+        )
     result, final = _result(invocation, run_id)
     if isinstance(result, InstanceResult):
         known = with_result(known, result, status)
         # The agent calls a step that was killed from without Failed or timed out (137), and the
         # step that says how the command ended comes all the same.
-        ended = result.ran.ending if result.ran else ""
-        late = final and status == "ExecutionTimedOut" and ended != "cancelled"
-        heard = late or status in ("Success", "Failed")
-        if result.status == "failed" and heard:
+        ending = result.ran.ending if result.ran else ""
+        late = final and status == "ExecutionTimedOut" and ending != "cancelled"
+        final_status = late or status in ("Success", "Failed")
+        if result.status == "failed" and final_status:
             return failed(known, reported(result, status))
-        if result.status == "running" and heard:
-            return failed(known, _interrupted())
-        if status == "Success" or (heard and final):
+        if result.status == "running" and final_status:
+            return failed(known, _error(*_INTERRUPTED))
+        if status == "Success" or (final_status and final):
             return {**known, "status": "succeeded", "change": result.status}
-    return _unexplained(known, status, result, _agents_words(invocation))
+    return _unexplained(known, status, result, _printed(invocation))
 
 
 def _result(
@@ -194,8 +203,8 @@ def _last_result(invocation: Mapping[str, Any]) -> tuple[InstanceResult, bool]:
     return parse_result(printed[0] if printed else ""), False
 
 
-def _agents_words(invocation: Mapping[str, Any]) -> str:
-    """What stands where a result line should: of a step whose process is gone the agent's own."""
+def _printed(invocation: Mapping[str, Any]) -> str:
+    """The text where a result line should be: the agent's own where the step's process is gone."""
     words = [" ".join(output.split()) for output in outputs(invocation)]
     return next((each[-_WORDS:] for each in reversed(words) if each), "")
 
@@ -251,21 +260,6 @@ def reported(result: InstanceResult, status: str) -> ErrorRecord:
     if error.get("code") == "interrupted" and status == "ExecutionTimedOut":
         message += f" (SSM: {status})"
     return _error(error.get("code") or "instance_failed", message, error.get("hint") or "")
-
-
-def _never_sent() -> ErrorRecord:
-    message = "SSM no longer knew the instance when the command was sent."
-    return _error("not_sent", message, _NETWORK)
-
-
-def _still_running(status: str) -> ErrorRecord:
-    message = f"The command ended while this instance was still {status}."
-    return _error("agent_lost", message, _NETWORK)
-
-
-def _interrupted() -> ErrorRecord:
-    message = "The command was interrupted: the instance or its SSM agent ended meanwhile."
-    return _error("interrupted", message, "It is not run again by itself: start a new run.")
 
 
 def _error(code: str, message: str, hint: str) -> ErrorRecord:

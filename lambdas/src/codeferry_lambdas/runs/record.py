@@ -16,7 +16,7 @@ from codeferry_contracts.names import ROLLBACK, SYNC
 from codeferry_contracts.report import CommandRecord, Outcome
 from codeferry_contracts.request import RunRequest, parse_request
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import WorkflowError
+from codeferry_lambdas.aws.errors import ABSENT, WorkflowError, code_of
 from codeferry_lambdas.fleet.targets import Instance
 from codeferry_lambdas.fleet.unreachable import Unreachable
 
@@ -145,7 +145,7 @@ class Record:
                 Bucket=self.bucket, Key=key, Body=body, ContentType="application/json", **condition
             )
         except ClientError as error:
-            if new and error.response["Error"]["Code"] == "PreconditionFailed":
+            if new and code_of(error) == "PreconditionFailed":
                 return False
             raise
         return True
@@ -163,7 +163,7 @@ class Record:
         try:
             answer = clients.s3().get_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchKey", "404", "AccessDenied", "403"):
+            if code_of(error) in ABSENT:
                 return None
             raise
         return json.loads(answer["Body"].read())

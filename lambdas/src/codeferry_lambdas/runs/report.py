@@ -124,9 +124,9 @@ def all_outcomes(known: Known) -> list[Outcome]:
         for batch in known.plan.batches
         for i in batch
     ]
-    placed = rollout.with_waves(known.plan, planned)
-    judged = [_mismatched(o) if o["instance_id"] in wrong else o for o in placed]
-    return [*judged, *map(outcomes.unreachable, known.plan.unreachable)]
+    with_waves = rollout.with_waves(known.plan, planned)
+    verified = [_mismatched(o) if o["instance_id"] in wrong else o for o in with_waves]
+    return [*verified, *map(outcomes.unreachable, known.plan.unreachable)]
 
 
 def _mismatched(outcome: Outcome) -> Outcome:

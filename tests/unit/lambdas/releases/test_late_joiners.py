@@ -73,9 +73,9 @@ def machine(instance_id: str, target: str = "web", **changes: Any) -> Machine:
     return Machine(**{"instance_id": instance_id, "state": "running", "tags": tags} | changes)
 
 
-def lacking(*kept: LastGoodRelease, machines: list[Machine]) -> dict[str, tuple[str, ...]]:
+def lacking(*releases: LastGoodRelease, machines: list[Machine]) -> dict[str, tuple[str, ...]]:
     """Who lacks what, by target."""
-    return {j.kept.target: j.instances for j in missing(kept, machines, DEV)}
+    return {j.release.target: j.instances for j in missing(releases, machines, DEV)}
 
 
 def test_who_joins_another_stage_gets_nothing_of_this_one() -> None:
