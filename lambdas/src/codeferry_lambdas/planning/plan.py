@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from itertools import accumulate
 
 from codeferry_contracts.archive import Manifest
-from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.layout import INBOX_PREFIX, environment_key, is_environment_of
 from codeferry_contracts.names import project_name, return_run_id
 from codeferry_contracts.parameters import agent_of, step_seconds
@@ -19,6 +18,7 @@ from codeferry_lambdas.fleet import targets
 from codeferry_lambdas.fleet.batches import amount, rollout_schedule
 from codeferry_lambdas.fleet.unreachable import lines
 from codeferry_lambdas.planning import limits, rollback
+from codeferry_lambdas.planning.request import unusable
 from codeferry_lambdas.releases import archives, signatures
 from codeferry_lambdas.runs.record import (
     PinnedArchive,
@@ -35,14 +35,9 @@ def make_plan(settings: Settings, request: RunRequest, document: str, run: Run) 
         return _rollback_plan(settings, request, document, run)
     archive, modified = _archive(settings, request.archive)
     manifest = archives.read_manifest(settings.bucket, archive)
+    fleet = targets.resolve(parse_target(request.target), settings)
     plan = dataclasses.replace(
-        _for_fleet(
-            settings,
-            targets.resolve(parse_target(request.target), settings),
-            request,
-            document,
-            run,
-        ),
+        _for_fleet(settings, fleet, request, document, run),
         project=_project(request, request.archive, manifest),
         archive=archive,
         environment=_environment(settings, request, run),
@@ -120,9 +115,9 @@ def _environment(settings: Settings, request: RunRequest, run: Run) -> PinnedEnv
     if stated is None:
         return None
     if not is_environment_of(stated.key, run.id):
-        raise RequestInvalid(
-            "The run request is not usable: environment.key is not of this run.",
-            hint=f"Put them at {environment_key(run.id)}: the execution's name is in it.",
+        raise unusable(
+            "environment.key is not of this run",
+            f"Put them at {environment_key(run.id)}: the execution's name is in it.",
         )
     found = archives.find_archive(settings.bucket, Archive(stated.key, None, stated.version_id))
     return PinnedEnvironment(stated.key, found.version_id)

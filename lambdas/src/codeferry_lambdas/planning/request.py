@@ -30,24 +30,23 @@ def _expecting(request: RunRequest) -> RunRequest:
     return dataclasses.replace(request, expect=expected_of(request.command))
 
 
+def unusable(
+    problem: str, hint: str = "Its shape is described in docs/run-request.md."
+) -> RequestInvalid:
+    return RequestInvalid(f"The run request is not usable: {problem}.", hint=hint)
+
+
 def _require_command(request: RunRequest, workflow: str) -> None:
     """What only makes sense with a command must come with one."""
     if workflow == SCRIPT and request.options.rollout:
-        raise RequestInvalid(
-            "The run request is not usable: options.rollout is for releases, not for scripts.",
-            hint="Set how many at a time with options.max_concurrency.",
+        raise unusable(
+            "options.rollout is for releases, not for scripts",
+            "Set how many at a time with options.max_concurrency.",
         )
-    if request.command:
-        return
-    for name, stated in (
-        ("a script run", workflow == SCRIPT),
-        ("environment", request.environment is not None),
-    ):
-        if stated:
-            raise RequestInvalid(
-                f"The run request is not usable: {name} needs a command.",
-                hint="Its shape is described in docs/run-request.md.",
-            )
+    if not request.command and workflow == SCRIPT:
+        raise unusable("a script run needs a command")
+    if not request.command and request.environment is not None:
+        raise unusable("environment needs a command")
 
 
 def _require_unicode(request: RunRequest) -> None:
@@ -64,7 +63,4 @@ def _require_unicode(request: RunRequest) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise RequestInvalid(
-                f"The run request is not usable: {name} is not valid Unicode.",
-                hint="Its shape is described in docs/run-request.md.",
-            ) from None
+            raise unusable(f"{name} is not valid Unicode") from None

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -26,10 +25,7 @@ from codeferry_lambdas.report_page.fleet import (
     COMMAND_CHARACTERS,
     MOST_REASONS,
     SENTENCE_CHARACTERS,
-    Fleet,
-    Instance,
-    Reason,
-    Tails,
+    Values,
     failed_first,
     fleet,
     instance,
@@ -39,7 +35,7 @@ from codeferry_lambdas.report_page.fleet import (
     tails,
 )
 from codeferry_lambdas.report_page.text import NAME_CHARACTERS, one_line, when
-from codeferry_lambdas.report_page.timeline import Timeline, timeline
+from codeferry_lambdas.report_page.timeline import timeline
 from codeferry_lambdas.runs.outcomes import number
 from codeferry_lambdas.runs.record import Run
 from codeferry_lambdas.runs.report import duration
@@ -51,81 +47,36 @@ MOST_FILES = 200
 Facts = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Some:
-    """The first of a list's texts, and how many more there are."""
-
-    shown: tuple[str, ...]
-    omitted: int
-
-
-@dataclass(frozen=True)
-class Verified:
-    facts: Facts
-    mismatched: str
-    files: Some
-    file_count: int
-
-
-@dataclass(frozen=True)
-class Content:
-    """The page. ``fleet`` is in the plan's order, ``table`` has the failed first and says in
-    which wave each was where there were ``waves``."""
-
-    status: str
-    project: str
-    target: str
-    workflow: str
-    stage: str
-    run_id: str
-    command: str
-    headline: str
-    started: str
-    duration: str
-    facts: Facts
-    error: Reason | None
-    error_code: str
-    fleet: Fleet | None
-    waves: bool
-    reasons: tuple[Reason, ...]
-    reasons_omitted: int
-    timeline: Timeline | None
-    table: tuple[Instance, ...]
-    tails: Tails
-    warnings: Some
-    verified: Verified | None
-    cost: Facts
-
-
-def content(report: Report) -> Content:
-    """Everything the template shows."""
+def content(report: Report) -> Values:
+    """Everything the template shows. ``fleet`` is in the plan's order, ``table`` has the failed
+    first and says in which wave each was where there were ``waves``."""
     outcomes = report["instances"]
     found = reasons(outcomes)
-    return Content(
-        status=report["status"].lower(),
-        project=one_line(report["project"], PATH_CHARACTERS),
-        target=one_line(report["target"], PATH_CHARACTERS),
-        workflow=report["workflow"],
-        stage=report["stage"],
-        run_id=one_line(report["run_id"], PATH_CHARACTERS),
-        command=one_line(shlex.join(report["command"]), COMMAND_CHARACTERS),
-        headline=_headline(report["counts"]),
-        started=when(datetime.fromisoformat(report["started_at"])),
-        duration=seconds(max(0.0, duration(report))),
-        facts=tuple(_facts(report)),
-        error=reason(report["error"]) if report["error"] else None,
-        error_code=_code(report["error"]) if report["error"] else "",
-        fleet=fleet(report),
-        waves=bool(report.get("rollout")),
-        reasons=tuple(found[:MOST_REASONS]),
-        reasons_omitted=max(0, len(found) - MOST_REASONS),
-        timeline=timeline(outcomes),
-        table=tuple(map(instance, failed_first(outcomes))),
-        tails=tails(outcomes),
-        warnings=_some(formatting.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
-        verified=_verified(report),
-        cost=_cost(report["cost"]) if report["cost"] else (),
-    )
+    return {
+        "status": report["status"].lower(),
+        "project": one_line(report["project"], PATH_CHARACTERS),
+        "target": one_line(report["target"], PATH_CHARACTERS),
+        "workflow": report["workflow"],
+        "stage": report["stage"],
+        "run_id": one_line(report["run_id"], PATH_CHARACTERS),
+        "command": one_line(shlex.join(report["command"]), COMMAND_CHARACTERS),
+        "headline": _headline(report["counts"]),
+        "started": when(datetime.fromisoformat(report["started_at"])),
+        "duration": seconds(max(0.0, duration(report))),
+        "facts": tuple(_facts(report)),
+        "error": reason(report["error"]) if report["error"] else None,
+        "error_code": _code(report["error"]) if report["error"] else "",
+        "fleet": fleet(report),
+        "waves": bool(report.get("rollout")),
+        "reasons": tuple(found[:MOST_REASONS]),
+        "reasons_omitted": max(0, len(found) - MOST_REASONS),
+        "timeline": timeline(outcomes),
+        "table": tuple(map(instance, failed_first(outcomes))),
+        "tails": tails(outcomes),
+        "warnings": _some(formatting.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
+        "verified": _verified(report),
+        "cost": _cost(report["cost"]) if report["cost"] else (),
+    }
 
 
 def _headline(counts: Counts) -> str:
@@ -150,12 +101,13 @@ def _code(error: ErrorRecord) -> str:
     return one_line(f"{error['code']}{phase}", 2 * NAME_CHARACTERS)
 
 
-def _some(texts: Sequence[str], most: int, characters: int) -> Some:
+def _some(texts: Sequence[str], most: int, characters: int) -> Values:
+    """The first of the texts, and how many more there are."""
     shown = tuple(one_line(text, characters) for text in texts[:most])
-    return Some(shown, len(texts) - len(shown))
+    return {"shown": shown, "omitted": len(texts) - len(shown)}
 
 
-def _verified(report: Report) -> Verified | None:
+def _verified(report: Report) -> Values | None:
     """None also where what was compared says nothing of what instances have."""
     found, count = report["verification"], formatting.verified(report)
     if found is None or not (count or found["mismatched"]):
@@ -168,7 +120,12 @@ def _verified(report: Report) -> Verified | None:
         ("Tree", f"{counted(files_found, 'file')}, {size(int(number(found['bytes'])))}"),
         ("Digest", one_line(found["digest"], 64)),
     )
-    return Verified(facts, named(found["mismatched"]), files, found["python_file_count"])
+    return {
+        "facts": facts,
+        "mismatched": named(found["mismatched"]),
+        "files": files,
+        "file_count": found["python_file_count"],
+    }
 
 
 def _cost(cost: Cost) -> Facts:

@@ -185,6 +185,7 @@ class Record:
         return plan
 
     def write_command(self, number: int, command: CommandRecord) -> None:
+        """Who follows the run finds the command's output by this."""
         self.write(self.keys.command(number), command)
 
     def write_outcomes(self, number: int, outcomes: Iterable[Outcome]) -> None:
