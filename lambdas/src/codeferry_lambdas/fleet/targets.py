@@ -131,6 +131,12 @@ def find_agents(instance_ids: Sequence[str]) -> dict[str, Agent]:
         return dict(chain.from_iterable(pool.map(_agents, chunks)))
 
 
+def online(instance_ids: Sequence[str]) -> list[str]:
+    """Those of the instances whose agent SSM sees online."""
+    agents = find_agents(instance_ids)
+    return [i for i in instance_ids if i in agents and agents[i].ping == "Online"]
+
+
 def _agents(chunk: Sequence[str]) -> list[tuple[str, Agent]]:
     pages = clients.ssm().get_paginator("describe_instance_information")
     wanted: Any = [{"Key": "InstanceIds", "Values": list(chunk)}]

@@ -50,8 +50,7 @@ def missing(
 
 def start_runs(settings: Settings, joiners: LateJoiners) -> None:
     """Start runs for those of them that can be reached and are due."""
-    agents = targets.find_agents(joiners.instances)
-    online = [i for i in joiners.instances if i in agents and agents[i].ping == "Online"]
+    online = targets.online(joiners.instances)
     claimed = list(_claimed(Ledger(settings.table), joiners, online))
     for start in range(0, len(claimed), MOST_INSTANCES):
         group = claimed[start : start + MOST_INSTANCES]

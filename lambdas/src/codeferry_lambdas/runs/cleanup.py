@@ -13,7 +13,7 @@ from codeferry_contracts.layout import (
     signature_key,
 )
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import ignored
+from codeferry_lambdas.aws.errors import RunClosed, ignored
 from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.runs.ledger import Ledger
@@ -45,6 +45,14 @@ def stop_commands(ledger: Ledger, run_id: str) -> None:
         if not batch.ended:
             _cancel(batch.command_id)
         ledger.forget_token(batch.command_id)
+
+
+def stop_if_closed(ledger: Ledger, run_id: str, command_id: str) -> None:
+    """Cleanup closes the run, then cancels the commands it knows; dispatch makes the command
+    known, then looks at the run. One of the two sees the other."""
+    if ledger.is_closed(run_id):
+        clients.ssm().cancel_command(CommandId=command_id)
+        raise RunClosed("The run was ended while this batch was being sent.")
 
 
 def _cancel(command_id: str) -> None:

@@ -18,12 +18,13 @@ from codeferry_contracts.parameters import (
     ssm_parameters,
 )
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import THROTTLED, code_of
+from codeferry_lambdas.aws.errors import THROTTLED, AwsRefused, code_of
 from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.aws.settings import Settings
+from codeferry_lambdas.fleet import targets
 from codeferry_lambdas.fleet.batches import DELIVERY_SECONDS
 from codeferry_lambdas.runs.invocations import ssm_status
-from codeferry_lambdas.runs.ledger import BatchEntry
+from codeferry_lambdas.runs.ledger import BatchEntry, Ledger
 from codeferry_lambdas.runs.record import PinnedArchive, PinnedEnvironment, Plan, Run, version_of
 
 # A URL is good for as long as its command's delivery may take and then, on the instance, what
@@ -63,6 +64,20 @@ def prints(plan: Plan) -> bool:
     tries for minutes before each step, while URLs age: a push does not need one."""
     request, rollout = plan.run_request, plan.run_request.options.rollout
     return bool(request.command or request.options.install or (rollout and rollout.health))
+
+
+def send_batch(settings: Settings, plan: Plan, run: Run, number: int, failed: int) -> str:
+    """Send to the batch, then to those of it that SSM knows; empty when that is nobody."""
+    ids = [instance.instance_id for instance in plan.batches[number]]
+    arguments = command_arguments(settings, plan, run, failed)
+    try:
+        return send_command(ids, arguments)
+    except clients.sending_ssm().exceptions.InvalidInstanceId:
+        # SSM refuses the whole command for one instance that left since plan.
+        online = targets.online(ids)
+    if online == ids:
+        raise AwsRefused("SSM takes one of the instances for invalid, but knows all of them.")
+    return send_command(online, arguments) if online else ""
 
 
 def send_command(instance_ids: Sequence[str], arguments: dict[str, Any]) -> str:
@@ -109,6 +124,14 @@ def presign_agent(bucket: str, sha256: str) -> str:
 
 def _presigned(params: Any, seconds: int) -> str:
     return clients.s3().generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
+
+
+def known_command(ledger: Ledger, plan: Plan, run: Run, number: int) -> str | None:
+    """The batch's command when it was sent before, as the ledger or SSM remembers it."""
+    earlier = ledger.reserve(run.id, number)
+    if earlier is None:
+        return None
+    return earlier.command_id or find_command(plan, run, number, earlier)
 
 
 def find_command(plan: Plan, run: Run, number: int, reserved: BatchEntry) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -184,8 +184,16 @@ class Record:
             )
         return plan
 
-    def write_command(self, number: int, command: CommandRecord) -> None:
+    def write_command(
+        self, number: int, command_id: str, log_group: str, batch: Sequence[Instance]
+    ) -> None:
         """Who follows the run finds the command's output by this."""
+        ids = [instance.instance_id for instance in batch]
+        command: CommandRecord = {
+            "command_id": command_id,
+            "log_group": log_group,
+            "instances": ids,
+        }
         self.write(self.keys.command(number), command)
 
     def write_outcomes(self, number: int, outcomes: Iterable[Outcome]) -> None:
