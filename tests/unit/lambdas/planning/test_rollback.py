@@ -20,9 +20,9 @@ from codeferry_lambdas.runs.report import Known, build_report, execution_output
 from tests.unit.lambdas import factories
 from tests.unit.lambdas.factories import KEY, event, packed_archive
 from tests.unit.lambdas.fleet.test_targets import answer, launch
-from tests.unit.lambdas.handlers.test_verify import ONE, TRUE, TWO
 from tests.unit.lambdas.planning.test_plan import describe, planned, refused, upload
 from tests.unit.lambdas.runs.test_rollout import A, B, ended, rolled_out
+from tests.unit.lambdas.runs.test_verification import ONE, TRUE, TWO
 
 BACK = Run("back-1", "2026-11-12T00:00:00.000Z", "rollback")
 ROLLOUT = {"archive": {"key": KEY}, "target": "web", "options": {"rollout": {"waves": ["1"]}}}
