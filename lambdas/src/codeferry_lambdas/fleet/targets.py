@@ -125,7 +125,7 @@ def matches(target: Target, machine: Machine) -> bool:
 
 
 def find_agents(instance_ids: Sequence[str]) -> dict[str, Agent]:
-    """What SSM knows about each of these instances; the ones it does not know are absent."""
+    """The agents of these instances as SSM knows them; the ones it does not know are absent."""
     chunks = [instance_ids[i : i + _CHUNK] for i in range(0, len(instance_ids), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(chain.from_iterable(pool.map(_agents, chunks)))

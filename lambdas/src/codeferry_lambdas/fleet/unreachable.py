@@ -105,7 +105,7 @@ def unreachable_reason(
 
 
 def _tag_reason(machine: Machine, settings: Settings) -> Unreachable | None:
-    """What is wrong with its tags."""
+    """The fault of its tags, or None."""
     stage = settings.stage.name
     if is_elsewhere(machine, settings):
         other = machine.tags[STAGE_TAG]

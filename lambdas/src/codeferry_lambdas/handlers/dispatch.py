@@ -45,7 +45,7 @@ def handler(event: Event) -> dict[str, Any]:
 
 
 def count_failed(plan: Plan, ledger: Ledger, run: Run) -> int:
-    """How many instances have failed so far: unreachable ones and those collected. Unreachable
-    ones say nothing about a release, so they do not stop a roll-out."""
+    """The number of instances that have failed so far: unreachable ones and those collected.
+    Unreachable ones say nothing about a release, so they do not stop a roll-out."""
     absent = 0 if plan.rollout else len(plan.unreachable)
     return absent + sum(entry.failed or 0 for entry in ledger.batches(run.id))

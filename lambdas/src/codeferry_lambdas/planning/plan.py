@@ -65,7 +65,7 @@ def _rollback_plan(settings: Settings, request: RunRequest, document: str, run: 
 def _for_fleet(
     settings: Settings, found: targets.Fleet, request: RunRequest, document: str, run: Run
 ) -> Plan:
-    """What the plan says of the instances, and of the time they get."""
+    """The plan as far as it is about the instances, and about the time they get."""
     if not found.reachable:
         raise targets.nobody_reachable(parse_target(request.target), found, settings)
     options, rollout = request.options, request.options.rollout
@@ -146,7 +146,7 @@ def _batches(
 
 
 def _budget(request: RunRequest, total: int) -> int | None:
-    """How many may fail; in a roll-out nobody unless the request says otherwise."""
+    """The number that may fail; in a roll-out none unless the request says otherwise."""
     most = request.options.max_errors
     if most is None:
         return 0 if request.options.rollout else None

@@ -37,7 +37,7 @@ def unusable(
 
 
 def _require_command(request: RunRequest, workflow: str) -> None:
-    """What only makes sense with a command must come with one."""
+    """Refuse without a command what only makes sense with one."""
     if workflow == SCRIPT and request.options.rollout:
         raise unusable(
             "options.rollout is for releases, not for scripts",

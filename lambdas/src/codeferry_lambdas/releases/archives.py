@@ -185,7 +185,7 @@ def _too_many_files(key: str) -> ArchiveUnfit:
 
 
 def unpacked(archive: Archive, pinned: PinnedArchive, manifest: Manifest | None) -> Unpacked:
-    """What may come out of the archive: what its manifest lists, else what the request says.
+    """The most that may come out of the archive: by its manifest, else by the request.
 
     Raises ArchiveUnfit when the manifest lists more than the request allows.
     """

@@ -122,8 +122,8 @@ def _took(known: LastGoodRelease, outcomes: Sequence[Outcome]) -> list[str]:
 def _doubtful(
     known: LastGoodRelease, fresh: LastGoodRelease, outcomes: Sequence[Outcome]
 ) -> list[str]:
-    """Who was noted to have another release since the fresh one's run began, unless that run
-    has found it there: then it came after."""
+    """The instances noted to have another release since the fresh one's run began, unless that
+    run has found it there: then it came after."""
     if known.release_id == fresh.release_id:
         return []
     began = datetime.fromisoformat(fresh.settled_at)

@@ -33,7 +33,7 @@ class LateJoiners:
 def missing(
     releases: Iterable[LastGoodRelease], machines: Sequence[Machine], settings: Settings
 ) -> Iterator[LateJoiners]:
-    """Which of this stage's instances lack which release. Of several targets that mean an
+    """This stage's instances that lack a release, by release. Of several targets that mean an
     instance, the one that was settled last says which release of the project is its."""
     tagged = [machine for machine in machines if takes_code(machine, settings)]
     governed: set[tuple[str, str]] = set()

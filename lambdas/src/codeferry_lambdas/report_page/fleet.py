@@ -183,7 +183,7 @@ def _density(instances: int) -> str:
 
 
 def _counts(outcomes: Sequence[Outcome]) -> tuple[tuple[str, int], ...]:
-    """How many there are of each kind; of returned ones only where there are any."""
+    """The number of each kind; of returned ones only where there are any."""
     found = Counter(map(formatting.status, outcomes))
     kinds = ("succeeded", "failed", "returned", "skipped")
     return tuple((each, found[each]) for each in kinds if found[each] or each != "returned")

@@ -129,7 +129,7 @@ def _verified(report: Report) -> Values | None:
 
 
 def _cost(cost: Cost) -> Facts:
-    """What was called, in the order of the bill."""
+    """The calls, in the order of the bill."""
     return (
         ("State transitions", f"{cost['state_transitions']:,}"),
         ("Function calls", f"{cost['function_calls']:,}"),

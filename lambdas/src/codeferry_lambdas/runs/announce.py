@@ -59,7 +59,7 @@ _STEPS: Mapping[str, Sequence[str]] = {
 
 
 def count_run(report: Report) -> None:
-    """How the run ended, how long it and its instances took, and what was carried to them."""
+    """Count the run: its outcome, the seconds it and its instances took, the bytes sent to them."""
     stage, workflow = report["stage"], report["workflow"]
     emit({**_counters(report), **_archive_bytes(report)}, stage=stage, workflow=workflow)
     for phase, longest in slowest(report["instances"]):

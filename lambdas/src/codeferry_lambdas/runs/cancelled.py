@@ -111,7 +111,7 @@ def _invocations(command_id: str) -> Invocations:
 
 
 def _printed(answers: Sequence[Mapping[str, Any]], instance: Instance) -> str | None:
-    """What the instance has printed; None where it has not answered."""
+    """The output of the instance; None where it has not answered."""
     for answer in answers:
         if answer["InstanceId"] == instance.instance_id:
             if ssm_status(answer) != "Success":

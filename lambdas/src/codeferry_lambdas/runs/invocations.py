@@ -59,7 +59,7 @@ def ssm_status(invocation: Mapping[str, Any]) -> str:
 
 
 def outputs(invocation: Mapping[str, Any]) -> list[str]:
-    """What each step has printed, in order."""
+    """The output of each step, in order."""
     return [plugin.get("Output") or "" for plugin in invocation.get("CommandPlugins", ())]
 
 

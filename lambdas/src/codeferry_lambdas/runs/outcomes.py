@@ -267,7 +267,7 @@ def _error(code: str, message: str, hint: str) -> ErrorRecord:
 
 
 def number(stated: object) -> float:
-    """What was stated as a number, 0 when it is none that can be shown."""
+    """The number that was stated, 0 when it is none that can be shown."""
     if isinstance(stated, int | float) and 0 <= stated < MOST:
         return float(stated)
     return 0.0

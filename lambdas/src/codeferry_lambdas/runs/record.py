@@ -48,7 +48,7 @@ class PinnedArchive:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What may come out of an archive: the ``bytes`` of its files; ``files``, links and
+    """The most that may come out of an archive: the ``bytes`` of its files; ``files``, links and
     directories."""
 
     bytes: int
@@ -76,7 +76,7 @@ class PinnedDocument:
 
 @dataclass(frozen=True)
 class Plan:
-    """What plan found and decided: ``runs/<run_id>/targets.json``.
+    """The findings and decisions of plan: ``runs/<run_id>/targets.json``.
 
     ``archive`` is None in a rollback, where ``unpacked`` says nothing. ``digest`` and ``files``
     are the manifest's, empty and -1 without one. ``step_seconds`` is the step's executionTimeout,

@@ -244,7 +244,7 @@ def gather(
 
 
 def execution_output(report: Report) -> dict[str, Any]:
-    """What the execution ends with."""
+    """The output that the execution ends with."""
     error = report["error"]
     if error is None:
         counts = report["counts"]

@@ -48,13 +48,13 @@ def verify(outcomes: Sequence[Outcome], manifest: Manifest | None) -> Verificati
 def verify_rollback(outcomes: Sequence[Outcome]) -> Verification:
     """The release that most instances have after a rollback, for which nothing was sent. Another
     one is a warning, and no failure."""
-    restored = succeeded(outcomes)
-    expected = commonest(restored)
-    others = [o for o in restored if o["release_id"] != expected.release_id]
+    rolled_back = succeeded(outcomes)
+    expected = commonest(rolled_back)
+    others = [o for o in rolled_back if o["release_id"] != expected.release_id]
     return {
         **verify((), None),
         "release_id": expected.release_id,
-        "verified": len(restored) - len(others),
+        "verified": len(rolled_back) - len(others),
         "warnings": [f"{o['instance_id']} went back to release {o['release_id']}." for o in others],
     }
 

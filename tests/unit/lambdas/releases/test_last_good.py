@@ -187,7 +187,7 @@ def test_a_record_that_never_rests_is_given_up(release_store: ReleaseStore) -> N
 def test_who_joined_is_noted(release_store: ReleaseStore) -> None:
     """After a run of the kept release, whoever succeeded has it."""
     pushed(release_store, A, 1)
-    welcomed(
+    late_joined(
         release_store,
         sent(release_store),
         [*had(A, THREE), *had(A, *instances(1, 3), status="failed")],
@@ -219,7 +219,7 @@ def test_who_got_what_is_no_longer_the_right_one_does_not_have_it(
     pushed(release_store, A, 1)
     archive = sent(release_store)
     pushed(release_store, B, 2)
-    welcomed(release_store, archive, had(A, TWO, status="failed"))
+    late_joined(release_store, archive, had(A, TWO, status="failed"))
     assert having(release_store) == [ONE]
 
 
@@ -229,18 +229,18 @@ def test_who_was_sent_the_old_release_while_the_new_one_came_is_looked_at_again(
     """Unless the new one's run has found the old one there, and so came after it."""
     pushed(release_store, A, 1)
     archive = sent(release_store)
-    welcomed(release_store, archive, had(A, ONE, TWO, THREE), minute=7)
+    late_joined(release_store, archive, had(A, ONE, TWO, THREE), minute=7)
     outcomes = [*had(B, ONE, THREE, previous=""), *had(B, TWO, previous=A)]
     pushed(release_store, B, 5, outcomes=outcomes, ended=9, batches=(instances(3),))
     assert having(release_store) == [TWO]
-    welcomed(release_store, sent(release_store), had(B, ONE, THREE), minute=10)
+    late_joined(release_store, sent(release_store), had(B, ONE, THREE), minute=10)
     assert having(release_store) == [ONE, TWO, THREE]
 
 
 def test_who_joined_before_a_push_began_has_what_it_brought(release_store: ReleaseStore) -> None:
     """Also when something else was there than what is known of."""
     pushed(release_store, A, 1)
-    welcomed(release_store, sent(release_store), had(A, ONE, TWO), minute=3)
+    late_joined(release_store, sent(release_store), had(A, ONE, TWO), minute=3)
     pushed(release_store, B, 5, outcomes=had(B, previous=C))
     assert having(release_store) == [ONE, TWO]
 
@@ -328,7 +328,7 @@ def sent(release_store: ReleaseStore) -> PinnedArchive:
     return PinnedArchive(archive.key, archive.version_id, archive.size, archive.sha256)
 
 
-def welcomed(
+def late_joined(
     release_store: ReleaseStore, archive: PinnedArchive, outcomes: list[Outcome], minute: int = 3
 ) -> None:
     update_last_good(
