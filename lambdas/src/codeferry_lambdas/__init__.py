@@ -1,1 +1,1 @@
-"""The Lambdas of the workflow: one module with a ``handler`` per state, the rest beside them."""
+"""The Lambdas of the workflow: a module of ``handlers`` for each state, which calls the rest."""

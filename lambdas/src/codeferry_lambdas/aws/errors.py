@@ -1,4 +1,4 @@
-"""What can go wrong in the workflow, and how it travels through Step Functions.
+"""The errors of the workflow, and the form in which they travel through Step Functions.
 
 CodeferryError
 └── WorkflowError
@@ -19,15 +19,18 @@ CodeferryError
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from botocore.exceptions import ClientError
 
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.report import ErrorRecord
 
+# S3 answers 403 for what is not there where the role may not list the bucket.
+ABSENT = frozenset({"NoSuchKey", "404", "AccessDenied", "403"})
 THROTTLED = {
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
@@ -102,6 +105,20 @@ class WaveReturned(WorkflowError):
 
 class VerificationFailed(WorkflowError):
     code = "verification_failed"
+
+
+def code_of(error: ClientError) -> str:
+    return error.response["Error"]["Code"]
+
+
+@contextlib.contextmanager
+def ignored(*codes: str) -> Iterator[None]:
+    """AWS's errors with these codes change nothing: there was nothing to do."""
+    try:
+        yield
+    except ClientError as error:
+        if code_of(error) not in codes:
+            raise
 
 
 def from_aws(error: ClientError) -> WorkflowError:

@@ -1,4 +1,4 @@
-"""What a function tells the outside: its log, its metrics, and its errors by name."""
+"""Log, metrics and named errors of a function: the entry point of every handler."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def phase(name: str) -> Callable[[Action], Action]:
 
 
 def count_phase(stage: str, workflow: str, name: str, seconds: float) -> None:
-    """How long a phase of a run took, one metric by phase."""
+    """Count the seconds that a phase of a run took, one metric by phase."""
     measured = {"PhaseSeconds": (MetricUnit.Seconds, seconds)}
     emit(measured, stage=stage, workflow=workflow, phase=name)
 

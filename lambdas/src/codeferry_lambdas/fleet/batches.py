@@ -67,7 +67,7 @@ def rollout_schedule(fleet: int, max_concurrency: str, stages: Sequence[str]) ->
 
 
 def _stage_sizes(fleet: int, stages: Sequence[str]) -> list[int]:
-    """How many instances each stage adds; those that add none are left out."""
+    """The number of instances each stage adds; those that add none are left out."""
     ends = [min(fleet, _rounded_up(stage, fleet)) for stage in stages] + [fleet]
     highest = list(accumulate(ends, max))
     return [end - start for start, end in pairwise([0, *highest]) if end > start]
@@ -78,14 +78,14 @@ def _rounded_up(text: str, fleet: int) -> int:
 
 
 def amount(text: str, fleet: int) -> int:
-    """How many of ``fleet`` a number or percentage is, rounded down."""
+    """A number or percentage as a number of ``fleet``, rounded down."""
     if text.endswith("%"):
         return fleet * int(text[:-1]) // 100
     return int(text)
 
 
 def longest_seconds(plan: Schedule, timeout_seconds: int) -> int:
-    """How long the run may take until its last batch has ended."""
+    """The seconds the run may take until its last batch has ended."""
     rounds = ceil(max(plan.sizes) / plan.concurrency)
     return len(plan.waves) * (DELIVERY_SECONDS + timeout_seconds * rounds)
 

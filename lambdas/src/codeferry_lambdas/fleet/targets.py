@@ -47,16 +47,16 @@ class Fleet:
 
 
 def resolve(target: Target, settings: Settings) -> Fleet:
-    """The target's instances of this stage, judged by what EC2 and SSM say now."""
+    """The target's instances of this stage, sorted by what EC2 and SSM say now."""
     return _classified(find_machines(target), settings, alone=target.kind == "instance")
 
 
 def nobody_reachable(target: Target, found: Fleet, settings: Settings) -> NoInstances:
     """The error of a target of which nothing can be reached; where it matches nothing, with what
     this stage's tags would match."""
-    obstacles = (*found.unreachable, *found.left_out)
-    known = [] if obstacles else [m for m in _tagged(settings) if m.state not in GONE]
-    return no_instances(target, obstacles, known)
+    away = (*found.unreachable, *found.left_out)
+    known = [] if away else [m for m in _tagged(settings) if m.state not in GONE]
+    return no_instances(target, away, known)
 
 
 def _tagged(settings: Settings) -> Iterator[Machine]:
@@ -125,10 +125,16 @@ def matches(target: Target, machine: Machine) -> bool:
 
 
 def find_agents(instance_ids: Sequence[str]) -> dict[str, Agent]:
-    """What SSM knows about each of these instances; the ones it does not know are absent."""
+    """The agents of these instances as SSM knows them; the ones it does not know are absent."""
     chunks = [instance_ids[i : i + _CHUNK] for i in range(0, len(instance_ids), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(chain.from_iterable(pool.map(_agents, chunks)))
+
+
+def online(instance_ids: Sequence[str]) -> list[str]:
+    """Those of the instances whose agent SSM sees online."""
+    agents = find_agents(instance_ids)
+    return [i for i in instance_ids if i in agents and agents[i].ping == "Online"]
 
 
 def _agents(chunk: Sequence[str]) -> list[tuple[str, Agent]]:
@@ -163,13 +169,13 @@ def classify(
     unreachable: list[Unreachable] = []
     left_out: list[Unreachable] = []
     for machine in machines:
-        obstacle = unreachable_reason(machine, agents.get(machine.instance_id), settings)
-        if obstacle is None:
+        reason = unreachable_reason(machine, agents.get(machine.instance_id), settings)
+        if reason is None:
             reachable.append(Instance(machine.instance_id, machine.name))
         elif machine.state == "running":
-            unreachable.append(obstacle)
+            unreachable.append(reason)
         elif alone or machine.state not in GONE:
-            left_out.append(obstacle)
+            left_out.append(reason)
     of_every_stage = {m.instance_id for m in machines if STAGE_TAG not in m.tags}
     return Fleet(
         tuple(reachable),

@@ -81,9 +81,9 @@ def unreachable_reason(
         return _tag_reason(machine, settings)
     if machine.state != "running":
         return _unreachable(machine, "not_running", f"is {machine.state}", _start(machine))
-    obstacle = _tag_reason(machine, settings)
-    if obstacle is not None:
-        return obstacle
+    mistagged = _tag_reason(machine, settings)
+    if mistagged is not None:
+        return mistagged
     if agent is None:
         fix = (
             "Attach AmazonSSMManagedInstanceCore to its role, check that the SSM agent runs, "
@@ -105,7 +105,7 @@ def unreachable_reason(
 
 
 def _tag_reason(machine: Machine, settings: Settings) -> Unreachable | None:
-    """What is wrong with its tags."""
+    """The fault of its tags, or None."""
     stage = settings.stage.name
     if is_elsewhere(machine, settings):
         other = machine.tags[STAGE_TAG]
@@ -140,16 +140,16 @@ def _unreachable(machine: Machine, code: str, reason: str, fix: str) -> Unreacha
 
 
 def no_instances(
-    target: Target, obstacles: Sequence[Unreachable], known: Sequence[Machine] = ()
+    target: Target, found: Sequence[Unreachable], known: Sequence[Machine] = ()
 ) -> NoInstances:
     """Why nothing can be reached: a line per instance with its fix; where nothing matches, what
     there is to match of the ``known`` machines."""
-    if not obstacles:
+    if not found:
         return NoInstances(_unmatched(target), hint="\n".join(_advice(target, known)))
     return NoInstances(
-        f"None of the {len(obstacles)} instances of {target.text!r} can be reached: "
-        + "; ".join(lines(obstacles)),
-        hint=obstacles[0].fix if len(obstacles) == 1 else "Each line names its fix.",
+        f"None of the {len(found)} instances of {target.text!r} can be reached: "
+        + "; ".join(lines(found)),
+        hint=found[0].fix if len(found) == 1 else "Each line names its fix.",
     )
 
 
@@ -180,8 +180,8 @@ def _advice(target: Target, known: Sequence[Machine]) -> Iterator[str]:
     yield f"Known targets: {', '.join([*shown, *more])}"
 
 
-def lines(obstacles: Sequence[Unreachable], most: int = 20) -> list[str]:
-    """A line per obstacle with its fix, and how many more there are."""
-    told = [f"{o.instance_id} {o.reason}. {o.fix}" for o in obstacles[:most]]
-    more = len(obstacles) - most
-    return [*told, f"and {more} more"] if more > 0 else told
+def lines(found: Sequence[Unreachable], most: int = 20) -> list[str]:
+    """A line per instance with its fix, and how many more there are."""
+    shown = [f"{o.instance_id} {o.reason}. {o.fix}" for o in found[:most]]
+    more = len(found) - most
+    return [*shown, f"and {more} more"] if more > 0 else shown

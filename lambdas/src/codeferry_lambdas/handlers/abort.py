@@ -9,10 +9,12 @@ from typing import Any
 from codeferry_contracts.report import ErrorRecord
 from codeferry_lambdas.aws.observability import Event, entry
 from codeferry_lambdas.aws.settings import Settings
-from codeferry_lambdas.handlers.cleanup import clean_up
-from codeferry_lambdas.handlers.report import announce, gather, write_page
+from codeferry_lambdas.report_page.page import write_page
 from codeferry_lambdas.runs import cancelled
+from codeferry_lambdas.runs.announce import announce
+from codeferry_lambdas.runs.cleanup import clean_up
 from codeferry_lambdas.runs.record import Record, Run
+from codeferry_lambdas.runs.report import gather
 
 _REASONS: dict[str, ErrorRecord] = {
     "ABORTED": {"code": "cancelled", "message": "The run was stopped.", "hint": ""},

@@ -1,4 +1,4 @@
-"""check: which instances a target would reach, asked before anything is packed or sent."""
+"""check: list the instances a target would reach, before anything is packed or sent."""
 
 from __future__ import annotations
 

@@ -1,38 +1,16 @@
-"""welcome: an instance that joins its target late gets the target's last good release.
+"""late_joiners: an instance that joins its target late gets the target's last good release.
 
 EventBridge calls when an instance starts, and on a schedule: an instance runs well before
-its SSM agent is online, and events are best effort. Whoever calls, the same is looked at."""
+its SSM agent is online, and events are best effort. Either way every instance is looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from codeferry_contracts.last_good import LastGoodRelease, ReleaseArchive
-from codeferry_contracts.layout import ReleaseKeys
-from codeferry_contracts.names import late_joiners_run_id
-from codeferry_contracts.target import MOST_INSTANCES, parse_target
+from codeferry_contracts.target import parse_target
 from codeferry_lambdas.aws.observability import Event, entry
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet import targets
-from codeferry_lambdas.fleet.unreachable import Machine, takes_code
-from codeferry_lambdas.handlers.start import start_once
+from codeferry_lambdas.releases.late_joiners import missing, start_runs
 from codeferry_lambdas.releases.store import ReleaseStore
-from codeferry_lambdas.runs.ledger import Ledger
-
-# Seconds after each attempt to bring one release to one instance; then it is given up, until
-# there is another release. The first is longer than a delivery and the work on an instance.
-PAUSES = (1800, 3600, 4 * 3600, 24 * 3600)
-
-
-@dataclass(frozen=True)
-class LateJoiners:
-    """The instances that a kept release has not reached."""
-
-    kept: LastGoodRelease
-    archive: ReleaseArchive
-    instances: tuple[str, ...]
 
 
 @entry
@@ -40,75 +18,10 @@ def handler(event: Event) -> None:
     """Takes EventBridge's "EC2 Instance State-change Notification", or anything: then every
     instance is looked at, not that one only."""
     settings = Settings.from_env(None, "STATE_MACHINE_ARN_SYNC")
-    kept = list(ReleaseStore(settings.bucket).all())
-    if not kept:
+    releases = list(ReleaseStore(settings.bucket).all())
+    if not releases:
         return
     instance_id = event.get("detail", {}).get("instance-id", "")
     machines = list(targets.find_machines(parse_target(instance_id or "all")))
-    for joiners in missing(kept, machines, settings):
-        _send(settings, joiners)
-
-
-def missing(
-    kept: Iterable[LastGoodRelease], machines: Sequence[Machine], settings: Settings
-) -> Iterator[LateJoiners]:
-    """Which of this stage's instances lack which release. Of several targets that mean an
-    instance, the one that was settled last says which release of the project is its."""
-    tagged = [machine for machine in machines if takes_code(machine, settings)]
-    governed: set[tuple[str, str]] = set()
-    for release in sorted(kept, key=lambda each: each.settled_at, reverse=True):
-        target = parse_target(release.target)
-        meant = {m.instance_id for m in tagged if targets.matches(target, m)}
-        ours = {i for i in meant if (release.project, i) not in governed}
-        governed |= {(release.project, instance_id) for instance_id in ours}
-        running = {m.instance_id for m in tagged if m.state == "running"}
-        lacking = sorted((ours & running) - set(release.instances))
-        if lacking and release.archive:
-            yield LateJoiners(release, release.archive, tuple(lacking))
-
-
-def _send(settings: Settings, joiners: LateJoiners) -> None:
-    """Start runs for those of them that can be reached and are due."""
-    agents = targets.find_agents(joiners.instances)
-    online = [i for i in joiners.instances if i in agents and agents[i].ping == "Online"]
-    claimed = list(_claimed(Ledger(settings.table), joiners, online))
-    for start in range(0, len(claimed), MOST_INSTANCES):
-        group = claimed[start : start + MOST_INSTANCES]
-        attempts = [f"{instance_id} {attempt}" for instance_id, attempt in group]
-        run_id = late_joiners_run_id(joiners.kept.project, _identity(joiners), attempts)
-        start_once(settings.start_arn, run_id, request_for(joiners, [i for i, _ in group]))
-
-
-def _claimed(
-    ledger: Ledger, joiners: LateJoiners, online: Sequence[str]
-) -> Iterator[tuple[str, int]]:
-    """The instances that nobody else is at work for, each with the number of the attempt."""
-    for instance_id in online:
-        attempt = ledger.claim_attempt(_identity(joiners), instance_id, PAUSES)
-        if attempt is not None:
-            yield instance_id, attempt
-
-
-def _identity(joiners: LateJoiners) -> str:
-    """What tells one keeping of a release from another one."""
-    keys = ReleaseKeys(joiners.kept.target, joiners.kept.project)
-    return f"{keys.prefix} {joiners.kept.run_id}"
-
-
-def request_for(joiners: LateJoiners, instances: Sequence[str]) -> dict[str, Any]:
-    """The request of a run that brings the kept release to exactly these instances."""
-    kept, archive = joiners.kept, joiners.archive
-    pinned: dict[str, Any] = {"key": archive.key, "sha256": archive.sha256, **archive.unpacked}
-    if archive.version_id != "null":
-        pinned["version_id"] = archive.version_id
-    parts = {
-        "signature": dict(archive.signature),
-        "expect": dict(kept.expect),
-        "options": dict(kept.options),
-    }
-    return {
-        "archive": pinned,
-        "project": kept.project,
-        "target": ",".join(instances),
-        **{name: part for name, part in parts.items() if part},
-    }
+    for joiners in missing(releases, machines, settings):
+        start_runs(settings, joiners)

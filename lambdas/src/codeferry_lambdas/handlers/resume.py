@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from codeferry_lambdas.aws.observability import Event, entry
 from codeferry_lambdas.aws.settings import Settings
-from codeferry_lambdas.handlers.await_command import complete, has_ended
+from codeferry_lambdas.runs.executions import complete
+from codeferry_lambdas.runs.invocations import has_ended
 from codeferry_lambdas.runs.ledger import Ledger
 
 

@@ -5,17 +5,14 @@ so where people look. Only folder markers, which consoles create, and signatures
 
 from __future__ import annotations
 
-import json
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from codeferry_contracts.errors import RequestInvalid
 from codeferry_contracts.layout import SIGNATURE_SUFFIX, parse_inbox_key
 from codeferry_contracts.names import inbox_run_id
-from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.observability import Event, entry, logger
 from codeferry_lambdas.aws.settings import Settings
+from codeferry_lambdas.runs.executions import start_once
 
 
 @entry
@@ -40,15 +37,3 @@ def request_for(key: str, version_id: str) -> dict[str, Any]:
         return {"archive": archive, "target": parse_inbox_key(key).target}
     except RequestInvalid:
         return {"archive": archive}
-
-
-def start_once(arn: str, run_id: str, request: dict[str, Any]) -> None:
-    """Start the run unless it was: a redelivered event has the same name."""
-    try:
-        clients.states().start_execution(
-            stateMachineArn=arn, name=run_id, input=json.dumps(request)
-        )
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ExecutionAlreadyExists":
-            raise
-        logger.info("The run exists: its event came again.", extra={"run_id": run_id})

@@ -8,9 +8,6 @@ from codeferry_contracts.layout import LIFETIME_DAYS
 from codeferry_contracts.parameters import (
     LONGEST_URL,
     PAYLOAD_LIMIT,
-    Payload,
-    RollbackPayload,
-    command_seconds,
 )
 from codeferry_lambdas.aws.errors import RunTooLarge
 from codeferry_lambdas.fleet.batches import (
@@ -20,48 +17,16 @@ from codeferry_lambdas.fleet.batches import (
     history_events,
     longest_seconds,
 )
+from codeferry_lambdas.runs.command import payload_for
 from codeferry_lambdas.runs.record import PinnedArchive, PinnedEnvironment, Plan, Run
 
 _LONGEST_URL = "x" * LONGEST_URL
 DAY_SECONDS = 86_400
 
 
-def payload(plan: Plan, run: Run, url: str) -> Payload | RollbackPayload:
-    """What the instance is told; the URL is presigned."""
-    request = plan.run_request
-    if plan.archive is None:
-        return RollbackPayload(run.id, plan.project, request.release or "", plan.leaving)
-    options, expect, rollout = request.options, request.expect, request.options.rollout
-    return Payload(
-        run_id=run.id,
-        project=plan.project,
-        url=url,
-        sha256=plan.archive.sha256,
-        size=plan.archive.size,
-        digest=plan.digest,
-        files=plan.files,
-        unpacked_bytes=plan.unpacked.bytes,
-        unpacked_files=plan.unpacked.files,
-        keep_releases=options.keep_releases,
-        strict=options.strict,
-        user=options.user or "",
-        persist=options.persist,
-        expect_files=expect.files,
-        expect_directories=expect.directories,
-        command=request.command,
-        command_seconds=command_seconds(run.workflow, options.timeout_seconds),
-        environment=plan.environment is not None,
-        install=options.install,
-        returning=rollout is not None,
-        bake_seconds=rollout.bake_seconds if rollout else 0,
-        health=rollout.health if rollout else (),
-        signature=request.signature.delivered() if request.signature else None,
-    )
-
-
 def require_payload(plan: Plan, run: Run) -> None:
     """RunTooLarge when the document's parameter could not hold the payload."""
-    size = len(payload(plan, run, _LONGEST_URL).encode())
+    size = len(payload_for(plan, run, _LONGEST_URL).encode())
     if size > PAYLOAD_LIMIT:
         raise RunTooLarge(
             "The command's arguments and the expected and persistent paths are more than a "
@@ -73,7 +38,7 @@ def require_payload(plan: Plan, run: Run) -> None:
 
 def require_lifetime(plan: Plan, age_seconds: float = 0) -> None:
     """RunTooLarge when what the run takes could expire before its last wave has it. The archive is
-    ``age_seconds`` old; a kept release stays."""
+    ``age_seconds`` old; a stored release stays."""
     sizes = tuple(len(batch) for batch in plan.batches)
     longest = longest_seconds(Schedule(sizes, plan.waves, plan.concurrency), plan.step_seconds)
     pinned: list[tuple[PinnedArchive | PinnedEnvironment | None, float, str]] = [

@@ -21,8 +21,8 @@ from codeferry_lambdas.runs.record import Plan, Record
 @dataclass(frozen=True)
 class Rollback:
     """``leaving`` is the only release that may be left, empty for any. ``settles`` is the
-    target whose kept release this decides, empty for none; with ``settles_run``
-    only if that run's is the kept one."""
+    target whose last good release this decides, empty for none; with ``settles_run``
+    only if that run's is the one stored."""
 
     project: str
     fleet: Fleet
@@ -67,7 +67,7 @@ def _of_run(settings: Settings, record: Record, target: Target) -> Rollback:
 
 
 def _settled(plan: Plan) -> str:
-    """The target whose kept release may be that run's."""
+    """The target whose last good release may be that run's."""
     target = parse_target(plan.run_request.target)
     return "" if target.kind in ("instance", "run", "wave") else target.text
 

@@ -26,12 +26,18 @@ from codeferry_contracts.errors import ArchiveInvalid
 from codeferry_contracts.layout import INBOX_PREFIX
 from codeferry_contracts.request import Archive
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import ArchiveMissing, ArchiveSuperseded, ArchiveUnfit
+from codeferry_lambdas.aws.errors import (
+    ABSENT,
+    ArchiveMissing,
+    ArchiveSuperseded,
+    ArchiveUnfit,
+    code_of,
+)
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.runs.ledger import Ledger, Upload
-from codeferry_lambdas.runs.record import PinnedArchive, PinnedEnvironment, Unpacked
+from codeferry_lambdas.runs.record import PinnedArchive, Unpacked, version_of
 
-_ABSENT = ("400", "403", "404", "405", "NoSuchKey", "NoSuchVersion", "AccessDenied")
+_ABSENT = ABSENT | {"400", "405", "NoSuchVersion"}
 _READ_BYTES = 4 * 1024**2
 _HEAD_BYTES = 4096
 # What people take for a tar.gz: its name, and the bytes that mark it, with their place.
@@ -65,7 +71,7 @@ def find_archive(bucket: str, archive: Archive) -> ArchiveObject:
             Bucket=bucket, Key=archive.key, ChecksumMode="ENABLED", **version
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _ABSENT:
+        if code_of(error) not in _ABSENT:
             raise
         raise _missing(bucket, archive) from error
     return ArchiveObject(
@@ -127,11 +133,6 @@ def read_sha256(bucket: str, archive: PinnedArchive) -> str:
     return digest.hexdigest()
 
 
-def version_of(archive: PinnedArchive | PinnedEnvironment) -> Any:
-    """The ``VersionId`` argument of a call, where there are versions."""
-    return {} if archive.version_id == "null" else {"VersionId": archive.version_id}
-
-
 def read_manifest(bucket: str, archive: PinnedArchive) -> Manifest | None:
     """The archive's manifest by two ranged reads of its tail; None in a foreign archive.
 
@@ -184,7 +185,7 @@ def _too_many_files(key: str) -> ArchiveUnfit:
 
 
 def unpacked(archive: Archive, pinned: PinnedArchive, manifest: Manifest | None) -> Unpacked:
-    """What may come out of the archive: what its manifest lists, else what the request says.
+    """The most that may come out of the archive: by its manifest, else by the request.
 
     Raises ArchiveUnfit when the manifest lists more than the request allows.
     """

@@ -1,8 +1,8 @@
-"""What a run that went well leaves for those who join later. Decisions here, S3 in ``store``.
+"""Update the last good release after a run, for instances that join later.
 
-After a run on a whole target its release is kept; after a run of a kept release, whoever
-got it is noted; after a rollback the release that was gone back to is the kept one, or
-none is when its archive is not there any more."""
+After a run on a whole target its release is the last good one; after a run of that one, the
+instances that got it are noted; after a rollback it is the release that was gone back to, or none
+when its archive is not there any more."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from codeferry_contracts.report import Outcome
 from codeferry_contracts.request import RunRequest
 from codeferry_contracts.target import parse_target
 from codeferry_lambdas.releases.store import ReleaseStore
+from codeferry_lambdas.runs.outcomes import succeeded
 from codeferry_lambdas.runs.record import PinnedArchive, Plan, Run
 
 # What a later run of the release repeats; the rest is about the command or about the fleet.
@@ -25,22 +26,18 @@ _REPEATED = ("keep_releases", "strict", "install", "user", "persist")
 
 
 def update_last_good(
-    shelf: ReleaseStore, run: Run, plan: Plan, outcomes: Sequence[Outcome], noted_at: datetime
+    store: ReleaseStore, run: Run, plan: Plan, outcomes: Sequence[Outcome], noted_at: datetime
 ) -> None:
-    """Bring the kept releases up to date with a run whose instances are known and verified."""
+    """Bring the release store up to date with a run whose instances are known and verified."""
     request = plan.run_request
     if run.workflow == ROLLBACK:
-        _store_rolled_back(shelf, run, plan, outcomes, noted_at.isoformat())
+        _store_rolled_back(store, run, plan, outcomes, noted_at.isoformat())
     elif run.workflow != SYNC or plan.archive is None:
         return
     elif is_release_key(plan.archive.key):
-        _note_late_joiners(shelf, plan.project, plan.archive, outcomes, noted_at.isoformat())
+        _note_late_joiners(store, plan.project, plan.archive, outcomes, noted_at.isoformat())
     elif _whole(plan, outcomes) and parse_target(request.target).kind != "instance":
-        _store_release(shelf, run, plan, plan.archive, outcomes, noted_at.isoformat())
-
-
-def succeeded(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome["status"] == "succeeded"]
+        _store_release(store, run, plan, plan.archive, outcomes, noted_at.isoformat())
 
 
 def _whole(plan: Plan, outcomes: Sequence[Outcome]) -> bool:
@@ -50,7 +47,7 @@ def _whole(plan: Plan, outcomes: Sequence[Outcome]) -> bool:
 
 
 def _store_release(
-    shelf: ReleaseStore,
+    store: ReleaseStore,
     run: Run,
     plan: Plan,
     archive: PinnedArchive,
@@ -58,11 +55,11 @@ def _store_release(
     noted_at: str,
 ) -> None:
     request, keys = plan.run_request, ReleaseKeys(plan.run_request.target, plan.project)
-    before = shelf.find(keys.record)
+    before = store.find(keys.record)
     if before and before.settled_at > run.started_at:
-        shelf.change(keys.record, lambda known: known and known.without(_took(known, outcomes)))
+        store.change(keys.record, lambda known: known and known.without(_took(known, outcomes)))
         return
-    version_id = shelf.copy(archive, keys.archive)
+    version_id = store.copy(archive, keys.archive)
     first = outcomes[0]
     own = ReleaseArchive(
         first["release_id"], first["digest"], first["files"],
@@ -80,8 +77,8 @@ def _store_release(
         options=_repeated(request),
         instances=dict.fromkeys(_ids(outcomes), noted_at),
     )
-    shelf.change(keys.record, lambda known: _newer(known, fresh, outcomes))
-    shelf.hold(keys.record)
+    store.change(keys.record, lambda known: _newer(known, fresh, outcomes))
+    store.hold(keys.record)
 
 
 def _unpacked(request: RunRequest) -> dict[str, int]:
@@ -90,7 +87,7 @@ def _unpacked(request: RunRequest) -> dict[str, int]:
 
 
 def _signature(request: RunRequest) -> dict[str, Any]:
-    """The signature of the release as it is kept: of any run, without command and expiry."""
+    """The signature of the release as it is stored: of any run, without command and expiry."""
     signature = request.signature
     if signature is None or not signature.kept:
         return {}
@@ -109,8 +106,8 @@ def _newer(
     if known.settled_at > fresh.settled_at:
         return known.without(_took(known, outcomes))
     earlier = [a for a in known.archives() if a.release_id != fresh.release_id]
-    kept = dataclasses.replace(fresh, earlier=tuple(earlier[:MAX_EARLIER]))
-    return kept.without(_doubtful(known, fresh, outcomes))
+    whole = dataclasses.replace(fresh, earlier=tuple(earlier[:MAX_EARLIER]))
+    return whole.without(_doubtful(known, fresh, outcomes))
 
 
 def _took(known: LastGoodRelease, outcomes: Sequence[Outcome]) -> list[str]:
@@ -125,8 +122,8 @@ def _took(known: LastGoodRelease, outcomes: Sequence[Outcome]) -> list[str]:
 def _doubtful(
     known: LastGoodRelease, fresh: LastGoodRelease, outcomes: Sequence[Outcome]
 ) -> list[str]:
-    """Who was noted to have another release since the fresh one's run began, unless that run
-    has found it there: then it came after."""
+    """The instances noted to have another release since the fresh one's run began, unless that
+    run has found it there: then it came after."""
     if known.release_id == fresh.release_id:
         return []
     began = datetime.fromisoformat(fresh.settled_at)
@@ -141,7 +138,7 @@ def _ids(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def _note_late_joiners(
-    shelf: ReleaseStore,
+    store: ReleaseStore,
     project: str,
     archive: PinnedArchive,
     outcomes: Sequence[Outcome],
@@ -150,32 +147,32 @@ def _note_late_joiners(
     """Note who has the release now. When it is another one by now, whoever was sent this one may
     not have that: the next look sends it to them.
 
-    Anybody who may start a run may name the archive of a kept release, for another project too:
+    Anybody who may start a run may name the archive of a stored release, for another project too:
     then nobody has it as the release of its own.
     """
 
-    def joined(known: LastGoodRelease | None) -> LastGoodRelease | None:
+    def changed(known: LastGoodRelease | None) -> LastGoodRelease | None:
         if known is None or known.archive is None or known.project != project:
             return None
         if known.archive.version_id == archive.version_id:
             return known.joined_by(_ids(succeeded(outcomes)), noted_at)
         return known.without(_ids(o for o in outcomes if o["status"] != "skipped"))
 
-    shelf.change(release_record_key(archive.key), joined)
+    store.change(release_record_key(archive.key), changed)
 
 
 def _store_rolled_back(
-    shelf: ReleaseStore, run: Run, plan: Plan, outcomes: Sequence[Outcome], noted_at: str
+    store: ReleaseStore, run: Run, plan: Plan, outcomes: Sequence[Outcome], noted_at: str
 ) -> None:
-    """Keep the release that was gone back to. Where its archive is known, an instance that
+    """Store the release that was gone back to. Where its archive is known, an instance that
     failed to go back is a late joiner; where it is not, or they went back to several, nobody is.
     """
-    restored = succeeded(outcomes)
+    rolled_back = succeeded(outcomes)
     key = ReleaseKeys(plan.settles, plan.project).record
-    before = shelf.find(key) if plan.settles else None
-    if not plan.settles or not restored or (plan.settles_run not in ("", _run_of(before))):
+    before = store.find(key) if plan.settles else None
+    if not plan.settles or not rolled_back or (plan.settles_run not in ("", _run_of(before))):
         return
-    releases = {outcome["release_id"] for outcome in restored}
+    releases = {outcome["release_id"] for outcome in rolled_back}
     release_id = releases.pop() if len(releases) == 1 else ""
     fresh = LastGoodRelease(
         project=plan.project,
@@ -183,34 +180,34 @@ def _store_rolled_back(
         release_id=release_id,
         run_id=run.id,
         settled_at=run.started_at,
-        archive=_archive_of(shelf, before, release_id),
+        archive=_archive_of(store, before, release_id),
         expect=before.expect if before else {},
         options=before.options if before else {},
-        instances=dict.fromkeys(_ids(restored), noted_at),
+        instances=dict.fromkeys(_ids(rolled_back), noted_at),
     )
 
     def settled(known: LastGoodRelease | None) -> LastGoodRelease | None:
         if plan.settles_run not in ("", _run_of(known)):
             return None
-        return _newer(known, fresh, restored)
+        return _newer(known, fresh, rolled_back)
 
-    shelf.change(key, settled)
-    shelf.hold(key)
+    store.change(key, settled)
+    store.hold(key)
 
 
-def _run_of(kept: LastGoodRelease | None) -> str | None:
-    return kept.run_id if kept else None
+def _run_of(known: LastGoodRelease | None) -> str | None:
+    return known.run_id if known else None
 
 
 def _archive_of(
-    shelf: ReleaseStore, kept: LastGoodRelease | None, release_id: str
+    store: ReleaseStore, known: LastGoodRelease | None, release_id: str
 ) -> ReleaseArchive | None:
     """The release's archive, for good."""
-    archives = kept.archives() if kept else ()
+    archives = known.archives() if known else ()
     found = next((a for a in archives if a.release_id == release_id), None)
-    if found is None or (kept and found == kept.archive):
+    if found is None or (known and found == known.archive):
         return found
-    return shelf.renewed(found)
+    return store.renewed(found)
 
 
 def _stated(request: RunRequest, part: str) -> dict[str, Any]:

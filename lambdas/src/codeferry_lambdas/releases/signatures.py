@@ -1,7 +1,7 @@
-"""Whether a run is one that whoever may sign has asked for.
+"""Refuse a run that nobody who may sign has asked for.
 
-An instance judges again, by the key that its document pins, since what stands in the record
-between plan and dispatch is only as safe as the bucket. What it cannot know is judged here alone:
+An instance checks again, by the key that its document pins, since what stands in the record
+between plan and dispatch is only as safe as the bucket. What it cannot know is checked here alone:
 which instances a target means."""
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.errors import SignatureRefused
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet import targets
-from codeferry_lambdas.planning import limits
 from codeferry_lambdas.releases import archives
+from codeferry_lambdas.runs.command import payload_for
 from codeferry_lambdas.runs.ledger import Ledger
 from codeferry_lambdas.runs.record import Plan, Run
 
@@ -81,8 +81,8 @@ _SIGN = "Start it with ferry, as somebody who may use the signing key."
 
 
 def _message(settings: Settings, plan: Plan, run: Run, signature: Signature) -> bytes:
-    """Of what instances will be told: they judge the same."""
-    payload, stage = limits.payload(plan, run, ""), settings.stage.name
+    """Of the payload, which instances check the same way."""
+    payload, stage = payload_for(plan, run, ""), settings.stage.name
     return signing.payload_message(
         signature.delivered(), payload, stage=stage, workflow=run.workflow
     )

@@ -14,10 +14,9 @@ from botocore.exceptions import ClientError
 from codeferry_contracts import layout
 from codeferry_contracts.last_good import LastGoodRelease, ReleaseArchive, parse_last_good
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import AwsUnavailable
-from codeferry_lambdas.runs.record import PinnedArchive
+from codeferry_lambdas.aws.errors import ABSENT, AwsUnavailable, code_of
+from codeferry_lambdas.runs.record import PinnedArchive, version_of
 
-_ABSENT = ("NoSuchKey", "404", "AccessDenied", "403")
 _CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _TRIES = 5
 # CopyObject answers when it is done, which for gigabytes is after our read timeout of 30 s, and a
@@ -32,19 +31,19 @@ Change = Callable[[LastGoodRelease | None], LastGoodRelease | None]
 
 @dataclass(frozen=True)
 class ReleaseStore:
-    """The kept releases of a stage."""
+    """The last good releases of a stage."""
 
     bucket: str
 
     def all(self) -> Iterator[LastGoodRelease]:
-        """Every kept release, of every target and project."""
+        """Of every target and project."""
         pages = clients.s3().get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self.bucket, Prefix=layout.RELEASES_PREFIX):
             for item in page.get("Contents", ()):
                 if item["Key"].endswith(layout.RECORD_SUFFIX):
-                    kept, _ = self._read(item["Key"])
-                    if kept:
-                        yield kept
+                    release = self.find(item["Key"])
+                    if release:
+                        yield release
 
     def find(self, key: str) -> LastGoodRelease | None:
         return self._read(key)[0]
@@ -91,29 +90,27 @@ class ReleaseStore:
         try:
             answer = clients.s3().get_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            if error.response["Error"]["Code"] in _ABSENT:
+            if code_of(error) in ABSENT:
                 return None, ""
             raise
         return parse_last_good(json.loads(answer["Body"].read())), answer["ETag"]
 
-    def _write(self, key: str, kept: LastGoodRelease, tag: str) -> bool:
+    def _write(self, key: str, release: LastGoodRelease, tag: str) -> bool:
         condition: Any = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
-        body = json.dumps(kept.to_json(), separators=(",", ":")).encode()
+        body = json.dumps(release.to_json(), separators=(",", ":")).encode()
         try:
             clients.s3().put_object(
                 Bucket=self.bucket, Key=key, Body=body, ContentType="application/json", **condition
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] in _CHANGED:
+            if code_of(error) in _CHANGED:
                 return False
             raise
         return True
 
     def copy(self, archive: PinnedArchive, key: str) -> str:
         """Copy one version of an object to ``key`` within S3; the copy's version."""
-        source: Any = {"Bucket": self.bucket, "Key": archive.key}
-        if archive.version_id != "null":
-            source["VersionId"] = archive.version_id
+        source: Any = {"Bucket": self.bucket, "Key": archive.key, **version_of(archive)}
         if archive.size >= COPY_LIMIT:
             return self._copy_parts(source, archive.size, key)
         # A new set of tags, which is none: copying them would need rights to read them.

@@ -10,6 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from codeferry_contracts import formatting
 from codeferry_contracts.escaping import as_drawn
@@ -22,8 +23,9 @@ from codeferry_contracts.report import (
     RolloutRecord,
     WaveStatus,
 )
-from codeferry_lambdas.report_page.text import NAME_CHARACTERS, lines, number, one_line, visible
+from codeferry_lambdas.report_page.text import NAME_CHARACTERS, lines, one_line, visible
 from codeferry_lambdas.report_page.timeline import phases
+from codeferry_lambdas.runs.outcomes import number
 
 WORD_CHARACTERS = 40
 SENTENCE_CHARACTERS = 600
@@ -35,18 +37,20 @@ TAIL_CHARACTERS = 4000
 ALL_TAILS_CHARACTERS = 100_000
 _OPEN_TAILS = 3
 
+Values = dict[str, Any]  # by name, for the template
+
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance: ``result`` is what became of it, ``ended`` how its command did; ``kind`` is
-    as wording has it; ``wave`` is empty without a roll-out."""
+    """One instance: ``result`` is what became of it, ``exit_status`` how its command
+    ended; ``kind`` is as formatting has it; ``wave`` is empty without a roll-out."""
 
     id: str
     name: str
     kind: str
     wave: str
     result: str
-    ended: str
+    exit_status: str
     release: str
     took: str
 
@@ -54,7 +58,7 @@ class Instance:
     def title(self) -> str:
         """The grid's tooltip; the script finds the instance's row by the first word."""
         wave = f"wave {self.wave}" if self.wave else ""
-        return " ".join(filter(None, (self.id, self.name, wave, self.result, self.ended)))
+        return " ".join(filter(None, (self.id, self.name, wave, self.result, self.exit_status)))
 
 
 @dataclass(frozen=True)
@@ -66,43 +70,27 @@ class Reason:
     instances: str = ""
 
 
-@dataclass(frozen=True)
-class Tail:
-    """The last of what a command printed; ``opened`` spares the reader a click."""
-
-    instance: Instance
-    text: str
-    extent: str
-    opened: bool
-
-
-@dataclass(frozen=True)
-class Tails:
-    shown: tuple[Tail, ...]
-    omitted: int
-
-
 def failed_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Failed, returned, skipped, succeeded; in each the order there was."""
     return sorted(outcomes, key=formatting.severity)
 
 
 def instance(outcome: Outcome) -> Instance:
-    spent = phases(outcome)
+    times = phases(outcome)
     return Instance(
         id=one_line(outcome["instance_id"], NAME_CHARACTERS),
         name=one_line(outcome["name"], NAME_CHARACTERS),
         kind=formatting.status(outcome),
         wave=str(outcome.get("wave", "")),
         result=one_line(formatting.result(outcome), WORD_CHARACTERS),
-        ended=exit_status(outcome["ran"]) if outcome["ran"] else "",
+        exit_status=exit_status(outcome["ran"]) if outcome["ran"] else "",
         release=one_line(formatting.release(outcome), 12).rstrip("…"),
-        took=seconds(sum(spent.values())) if spent else "",
+        took=seconds(sum(times.values())) if times else "",
     )
 
 
 def exit_status(ran: CommandOutcomeRecord) -> str:
-    """How a command ended, in words."""
+    """The exit status in words."""
     match ran["ending"]:
         case "exited":
             return one_line(f"exit code {ran['exit_code']}", WORD_CHARACTERS)
@@ -137,11 +125,11 @@ def named(ids: Sequence[str]) -> str:
     return formatting.some_ids([one_line(id_, NAME_CHARACTERS) for id_ in ids])
 
 
-def tails(outcomes: Sequence[Outcome]) -> Tails:
+def tails(outcomes: Sequence[Outcome]) -> Values:
     """The last output of as many instances as the page has room for, few of them successes."""
     printed = [(o, o["ran"]) for o in failed_first(outcomes) if o["ran"] and o["ran"]["tail"]]
     bad = sum(outcome["status"] != "succeeded" for outcome, _ in printed)
-    shown: list[Tail] = []
+    shown: list[Values] = []
     room = ALL_TAILS_CHARACTERS
     for outcome, ran in printed[: min(MOST_TAILS, bad + MOST_GOOD_TAILS)]:
         room -= min(len(str(ran["tail"])), TAIL_CHARACTERS)
@@ -149,19 +137,19 @@ def tails(outcomes: Sequence[Outcome]) -> Tails:
             break
         opened = outcome["status"] != "succeeded" and len(shown) < _OPEN_TAILS
         shown.append(_tail(outcome, ran, opened or len(printed) == 1))
-    return Tails(tuple(shown), len(printed) - len(shown))
+    return {"shown": shown, "omitted": len(printed) - len(shown)}
 
 
-def _tail(outcome: Outcome, ran: CommandOutcomeRecord, opened: bool) -> Tail:
-    """The end of the tail: errors are there."""
+def _tail(outcome: Outcome, ran: CommandOutcomeRecord, opened: bool) -> Values:
+    """The end of the tail: errors are there. ``opened`` spares the reader a click."""
     whole, printed = str(ran["tail"]), int(number(ran["output_bytes"]))
     cut = len(whole) > TAIL_CHARACTERS or printed > len(whole.encode(errors="replace"))
-    return Tail(
-        instance=instance(outcome),
-        text=visible(as_drawn(whole)[-TAIL_CHARACTERS:]),
-        extent=f"the end of {size(printed)}" if cut else size(printed),
-        opened=opened,
-    )
+    return {
+        "instance": instance(outcome),
+        "text": visible(as_drawn(whole)[-TAIL_CHARACTERS:]),
+        "extent": f"the end of {size(printed)}" if cut else size(printed),
+        "opened": opened,
+    }
 
 
 # Cells of the grid shrink so that the fleet stays in view: 10,000 fit a laptop's screen.
@@ -174,39 +162,18 @@ _MARKED: dict[WaveStatus, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Group:
-    """Cells that stand together, in the plan's order. Without a roll-out ``title``, ``words``
-    and ``status`` are empty; ``spoken`` is the picture in words."""
-
-    title: str
-    words: str
-    status: str
-    cells: tuple[Instance, ...]
-    spoken: str
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """``legend`` has the number of each kind of cell; ``facts`` are those of the roll-out."""
-
-    density: str
-    legend: tuple[tuple[str, int], ...]
-    groups: tuple[Group, ...]
-    facts: tuple[tuple[str, str], ...]
-
-
-def fleet(report: Report) -> Fleet | None:
-    """Every instance of the report as a cell; None when there is none."""
+def fleet(report: Report) -> Values | None:
+    """Every instance of the report as a cell; None when there is none. ``legend`` has the number of
+    each kind of cell; ``facts`` are those of the roll-out."""
     outcomes, rollout = report["instances"], report.get("rollout")
     if not outcomes:
         return None
-    return Fleet(
-        density=_density(len(outcomes)),
-        legend=_counts(outcomes),
-        groups=_waves(outcomes, rollout) if rollout else (_group(outcomes),),
-        facts=_facts(rollout) if rollout else (),
-    )
+    return {
+        "density": _density(len(outcomes)),
+        "legend": _counts(outcomes),
+        "groups": _waves(outcomes, rollout) if rollout else [_group(outcomes)],
+        "facts": _facts(rollout) if rollout else (),
+    }
 
 
 def _density(instances: int) -> str:
@@ -216,13 +183,13 @@ def _density(instances: int) -> str:
 
 
 def _counts(outcomes: Sequence[Outcome]) -> tuple[tuple[str, int], ...]:
-    """How many there are of each kind; of returned ones only where there are any."""
+    """The number of each kind; of returned ones only where there are any."""
     found = Counter(map(formatting.status, outcomes))
     kinds = ("succeeded", "failed", "returned", "skipped")
     return tuple((each, found[each]) for each in kinds if found[each] or each != "returned")
 
 
-def _waves(outcomes: Sequence[Outcome], rollout: RolloutRecord) -> tuple[Group, ...]:
+def _waves(outcomes: Sequence[Outcome], rollout: RolloutRecord) -> list[Values]:
     """A group for each wave, then one of those that were in none: they were not reached."""
     members: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
@@ -240,20 +207,22 @@ def _waves(outcomes: Sequence[Outcome], rollout: RolloutRecord) -> tuple[Group, 
     if absent:
         words = f"{counted(len(absent), 'instance')} could not be reached"
         groups.append(_group(absent, "In no wave", words, "failed"))
-    return tuple(groups)
+    return groups
 
 
 def _group(
     outcomes: Sequence[Outcome], title: str = "", words: str = "", status: str = ""
-) -> Group:
+) -> Values:
+    """Cells that stand together, in the plan's order. Without a roll-out ``title``, ``words`` and
+    ``status`` are empty; ``spoken`` is the picture in words."""
     counts = ", ".join(f"{count} {each}" for each, count in _counts(outcomes))
-    return Group(
-        title=title,
-        words=words,
-        status=status,
-        cells=tuple(map(instance, outcomes)),
-        spoken=f"{title}: {counts}" if title else counts,
-    )
+    return {
+        "title": title,
+        "words": words,
+        "status": status,
+        "cells": list(map(instance, outcomes)),
+        "spoken": f"{title}: {counts}" if title else counts,
+    }
 
 
 def _facts(rollout: RolloutRecord) -> tuple[tuple[str, str], ...]:

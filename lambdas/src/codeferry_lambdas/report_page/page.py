@@ -1,6 +1,4 @@
-"""What the report page says: the report's values as words, grouped and cut. Values only.
-
-The report of a run as one self-contained HTML page. Values in, text out.
+"""The report of a run as one self-contained HTML page: its values as words, grouped and cut.
 
 The template escapes whatever it shows, and a policy in the page itself lets nothing run or
 load but its own style and script: what an instance says stays text twice over."""
@@ -11,7 +9,6 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -22,14 +19,13 @@ from markupsafe import Markup
 from codeferry_contracts import formatting
 from codeferry_contracts.formatting import counted, seconds, size
 from codeferry_contracts.report import Cost, Counts, ErrorRecord, Report
+from codeferry_lambdas.aws import clients
+from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.report_page.fleet import (
     COMMAND_CHARACTERS,
     MOST_REASONS,
     SENTENCE_CHARACTERS,
-    Fleet,
-    Instance,
-    Reason,
-    Tails,
+    Values,
     failed_first,
     fleet,
     instance,
@@ -38,8 +34,11 @@ from codeferry_lambdas.report_page.fleet import (
     reasons,
     tails,
 )
-from codeferry_lambdas.report_page.text import NAME_CHARACTERS, number, one_line, when
-from codeferry_lambdas.report_page.timeline import Timeline, timeline
+from codeferry_lambdas.report_page.text import NAME_CHARACTERS, one_line, when
+from codeferry_lambdas.report_page.timeline import timeline
+from codeferry_lambdas.runs.outcomes import number
+from codeferry_lambdas.runs.record import Run
+from codeferry_lambdas.runs.report import duration
 
 PATH_CHARACTERS = 200
 MOST_WARNINGS = 50
@@ -48,82 +47,36 @@ MOST_FILES = 200
 Facts = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Some:
-    """The first of a list's texts, and how many more there are."""
-
-    shown: tuple[str, ...]
-    omitted: int
-
-
-@dataclass(frozen=True)
-class Verified:
-    facts: Facts
-    mismatched: str
-    files: Some
-    file_count: int
-
-
-@dataclass(frozen=True)
-class Content:
-    """The page. ``fleet`` is in the plan's order, ``table`` has the failed first and says in
-    which wave each was where there were ``waves``."""
-
-    status: str
-    project: str
-    target: str
-    workflow: str
-    stage: str
-    run_id: str
-    command: str
-    headline: str
-    started: str
-    duration: str
-    facts: Facts
-    error: Reason | None
-    error_code: str
-    fleet: Fleet | None
-    waves: bool
-    reasons: tuple[Reason, ...]
-    reasons_omitted: int
-    timeline: Timeline | None
-    table: tuple[Instance, ...]
-    tails: Tails
-    warnings: Some
-    verified: Verified | None
-    cost: Facts
-
-
-def content(report: Report) -> Content:
-    """Everything the template shows."""
-    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
+def content(report: Report) -> Values:
+    """Everything the template shows. ``fleet`` is in the plan's order, ``table`` has the failed
+    first and says in which wave each was where there were ``waves``."""
     outcomes = report["instances"]
     found = reasons(outcomes)
-    return Content(
-        status=report["status"].lower(),
-        project=one_line(report["project"], PATH_CHARACTERS),
-        target=one_line(report["target"], PATH_CHARACTERS),
-        workflow=report["workflow"],
-        stage=report["stage"],
-        run_id=one_line(report["run_id"], PATH_CHARACTERS),
-        command=one_line(shlex.join(report["command"]), COMMAND_CHARACTERS),
-        headline=_headline(report["counts"]),
-        started=when(started),
-        duration=seconds(max(0.0, (finished - started).total_seconds())),
-        facts=tuple(_facts(report)),
-        error=reason(report["error"]) if report["error"] else None,
-        error_code=_code(report["error"]) if report["error"] else "",
-        fleet=fleet(report),
-        waves=bool(report.get("rollout")),
-        reasons=tuple(found[:MOST_REASONS]),
-        reasons_omitted=max(0, len(found) - MOST_REASONS),
-        timeline=timeline(outcomes),
-        table=tuple(map(instance, failed_first(outcomes))),
-        tails=tails(outcomes),
-        warnings=_some(formatting.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
-        verified=_verified(report),
-        cost=_cost(report["cost"]) if report["cost"] else (),
-    )
+    return {
+        "status": report["status"].lower(),
+        "project": one_line(report["project"], PATH_CHARACTERS),
+        "target": one_line(report["target"], PATH_CHARACTERS),
+        "workflow": report["workflow"],
+        "stage": report["stage"],
+        "run_id": one_line(report["run_id"], PATH_CHARACTERS),
+        "command": one_line(shlex.join(report["command"]), COMMAND_CHARACTERS),
+        "headline": _headline(report["counts"]),
+        "started": when(datetime.fromisoformat(report["started_at"])),
+        "duration": seconds(max(0.0, duration(report))),
+        "facts": tuple(_facts(report)),
+        "error": reason(report["error"]) if report["error"] else None,
+        "error_code": _code(report["error"]) if report["error"] else "",
+        "fleet": fleet(report),
+        "waves": bool(report.get("rollout")),
+        "reasons": tuple(found[:MOST_REASONS]),
+        "reasons_omitted": max(0, len(found) - MOST_REASONS),
+        "timeline": timeline(outcomes),
+        "table": tuple(map(instance, failed_first(outcomes))),
+        "tails": tails(outcomes),
+        "warnings": _some(formatting.warnings(report), MOST_WARNINGS, SENTENCE_CHARACTERS),
+        "verified": _verified(report),
+        "cost": _cost(report["cost"]) if report["cost"] else (),
+    }
 
 
 def _headline(counts: Counts) -> str:
@@ -148,12 +101,13 @@ def _code(error: ErrorRecord) -> str:
     return one_line(f"{error['code']}{phase}", 2 * NAME_CHARACTERS)
 
 
-def _some(texts: Sequence[str], most: int, characters: int) -> Some:
+def _some(texts: Sequence[str], most: int, characters: int) -> Values:
+    """The first of the texts, and how many more there are."""
     shown = tuple(one_line(text, characters) for text in texts[:most])
-    return Some(shown, len(texts) - len(shown))
+    return {"shown": shown, "omitted": len(texts) - len(shown)}
 
 
-def _verified(report: Report) -> Verified | None:
+def _verified(report: Report) -> Values | None:
     """None also where what was compared says nothing of what instances have."""
     found, count = report["verification"], formatting.verified(report)
     if found is None or not (count or found["mismatched"]):
@@ -166,11 +120,16 @@ def _verified(report: Report) -> Verified | None:
         ("Tree", f"{counted(files_found, 'file')}, {size(int(number(found['bytes'])))}"),
         ("Digest", one_line(found["digest"], 64)),
     )
-    return Verified(facts, named(found["mismatched"]), files, found["python_file_count"])
+    return {
+        "facts": facts,
+        "mismatched": named(found["mismatched"]),
+        "files": files,
+        "file_count": found["python_file_count"],
+    }
 
 
 def _cost(cost: Cost) -> Facts:
-    """What was called, in the order of the bill."""
+    """The calls, in the order of the bill."""
     return (
         ("State transitions", f"{cost['state_transitions']:,}"),
         ("Function calls", f"{cost['function_calls']:,}"),
@@ -221,3 +180,15 @@ def _policy() -> str:
 def _digest(name: str) -> str:
     digest = hashlib.sha256(_source(name).encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def write_page(bucket: str, run: Run, report: Report) -> None:
+    """The report as a page. A page that cannot be made costs a warning in the log: the run's
+    outcome is in report.json, and may not depend on how it looks."""
+    try:
+        body = render(report).encode()
+    except Exception:  # noqa: BLE001 - logged with its traceback
+        logger.exception("The report's page could not be made.")
+        return
+    kind = "text/html; charset=utf-8"
+    clients.s3().put_object(Bucket=bucket, Key=run.keys.page, Body=body, ContentType=kind)

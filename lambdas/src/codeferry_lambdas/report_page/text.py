@@ -12,11 +12,10 @@ from codeferry_contracts.escaping import harmless
 from codeferry_contracts.escaping import one_line as on_one_line
 
 NAME_CHARACTERS = 48
-MOST = 1e18  # of whatever an instance counts
 
 
 def visible(text: object) -> str:
-    """``text`` with every character that would not be seen spelled out."""
+    """``text`` with every character that would not be seen written as its code."""
     return harmless(str(text))
 
 
@@ -31,13 +30,6 @@ def lines(text: object, limit: int) -> str:
     """``visible``, lines kept: the first ``limit`` characters."""
     whole = str(text)
     return visible(whole[:limit]) + ("…" if len(whole) > limit else "")
-
-
-def number(stated: object) -> float:
-    """What was stated as a number, 0 when it is none that can be shown."""
-    if isinstance(stated, int | float) and 0 <= stated < MOST:
-        return float(stated)
-    return 0.0
 
 
 def when(moment: datetime) -> str:

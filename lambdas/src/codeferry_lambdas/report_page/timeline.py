@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from codeferry_contracts import formatting
 from codeferry_contracts.formatting import seconds
 from codeferry_contracts.report import Outcome
-from codeferry_lambdas.report_page.text import NAME_CHARACTERS, number, one_line
+from codeferry_lambdas.report_page.text import NAME_CHARACTERS, one_line
+from codeferry_lambdas.runs.outcomes import number
 
 PHASES = ("lock", "download", "extract", "activate", "install", "execute", "bake", "health")
 MOST_BARS = 60
@@ -23,64 +24,22 @@ _STEPS = (
 )
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One phase in a bar; ``left`` and ``width`` in percent of the common scale, ``kind``
-    its place among the phases that have a colour."""
-
-    phase: str
-    kind: int
-    left: str
-    width: str
-    seconds: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    instance_id: str
-    name: str
-    kind: str
-    wave: str
-    segments: tuple[Segment, ...]
-    total: str
-
-    @property
-    def spoken(self) -> str:
-        return ", ".join(f"{s.phase} {s.seconds}" for s in self.segments)
-
-
-@dataclass(frozen=True)
-class Tick:
-    left: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """``bars``: the failed first, then the slowest; ``omitted`` instances have none."""
-
-    bars: tuple[Bar, ...]
-    omitted: int
-    ticks: tuple[Tick, ...]
-    phases: tuple[tuple[int, str], ...]
-    spread: str
-
-
-def timeline(outcomes: Sequence[Outcome]) -> Timeline | None:
-    """The phases of the instances that reported any; None when none did."""
+def timeline(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """The phases of the instances that reported any; None when none did. ``bars``: the failed
+    first, then the slowest; ``omitted`` instances have none."""
     timed = [(outcome, phases(outcome)) for outcome in outcomes if phases(outcome)]
     if not timed:
         return None
     timed.sort(key=lambda item: (formatting.severity(item[0]), -sum(item[1].values())))
     shown = timed[:MOST_BARS]
-    longest = max(sum(spent.values()) for _, spent in shown)
-    return Timeline(
-        bars=tuple(_bar(outcome, spent, longest) for outcome, spent in shown),
-        omitted=len(timed) - len(shown),
-        ticks=_ticks(longest),
-        phases=_legend([spent for _, spent in shown]),
-        spread=_spread([sum(spent.values()) for _, spent in timed]),
-    )
+    longest = max(sum(times.values()) for _, times in shown)
+    return {
+        "bars": [_bar(outcome, times, longest) for outcome, times in shown],
+        "omitted": len(timed) - len(shown),
+        "ticks": _ticks(longest),
+        "phases": _legend([times for _, times in shown]),
+        "spread": _spread([sum(times.values()) for _, times in timed]),
+    }
 
 
 def phases(outcome: Outcome) -> dict[str, float]:
@@ -98,27 +57,37 @@ def _kind(phase: str) -> int:
     return PHASES.index(phase) if phase in PHASES else len(PHASES)
 
 
-def _bar(outcome: Outcome, spent: Mapping[str, float], longest: float) -> Bar:
+def _bar(outcome: Outcome, times: Mapping[str, float], longest: float) -> dict[str, Any]:
+    """A segment for each phase: ``left`` and ``width`` in percent of the common scale, ``kind`` its
+    place among the phases that have a colour. ``spoken`` is the picture in words."""
     segments, left = [], 0.0
-    for phase, value in spent.items():
-        percents = _percent(left / longest), _percent(value / longest)
-        segments.append(Segment(phase, _kind(phase), *percents, seconds(value)))
+    for phase, value in times.items():
+        segments.append(
+            {
+                "phase": phase,
+                "kind": _kind(phase),
+                "left": _percent(left / longest),
+                "width": _percent(value / longest),
+                "seconds": seconds(value),
+            }
+        )
         left += value
-    return Bar(
-        instance_id=one_line(outcome["instance_id"], NAME_CHARACTERS),
-        name=one_line(outcome["name"], NAME_CHARACTERS),
-        kind=formatting.status(outcome),
-        wave=str(outcome.get("wave", "")),
-        segments=tuple(segments),
-        total=seconds(left),
-    )
+    return {
+        "instance_id": one_line(outcome["instance_id"], NAME_CHARACTERS),
+        "name": one_line(outcome["name"], NAME_CHARACTERS),
+        "kind": formatting.status(outcome),
+        "wave": str(outcome.get("wave", "")),
+        "segments": segments,
+        "total": seconds(left),
+        "spoken": ", ".join(f"{phase} {seconds(value)}" for phase, value in times.items()),
+    }
 
 
-def _ticks(longest: float) -> tuple[Tick, ...]:
+def _ticks(longest: float) -> list[dict[str, str]]:
     """A few round times on the scale."""
     step = next((s for s in _STEPS if longest / s <= _MOST_TICKS), 24 * 3600.0)
     times = [step * n for n in range(int(min(longest / step, 2 * _MOST_TICKS)) + 1)]
-    return tuple(Tick(_percent(time / longest), _short(time)) for time in times)
+    return [{"left": _percent(time / longest), "label": _short(time)} for time in times]
 
 
 def _short(time: float) -> str:
@@ -129,7 +98,7 @@ def _short(time: float) -> str:
 
 def _legend(shown: Sequence[Mapping[str, float]]) -> tuple[tuple[int, str], ...]:
     """The phases that occur: what has no colour of its own shares one."""
-    kinds = sorted({_kind(phase) for spent in shown for phase in spent})
+    kinds = sorted({_kind(phase) for times in shown for phase in times})
     return tuple((kind, PHASES[kind] if kind < len(PHASES) else "other") for kind in kinds)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from codeferry_contracts.escaping import HARMFUL
 from codeferry_contracts.formatting import seconds
-from codeferry_contracts.report import Outcome, Report
+from codeferry_contracts.report import EVENT_RUN_FINISHED, EVENT_SOURCE, Outcome, Report
+from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.observability import Measured, count_phase, emit
-from codeferry_lambdas.report_page.text import number
+from codeferry_lambdas.runs.outcomes import number
+from codeferry_lambdas.runs.report import duration
 
 MOST_CHARACTERS = 1000
 # EventBridge puts a value into the text of a rule's target as it is: a quote in it, or a
 # backslash, would end the text early and lose the message.
 _PLAIN = str.maketrans({'"': "'", "\\": "/", "<": "‹", ">": "›"})
+
+
+_ANNOUNCED = ("run_id", "workflow", "stage", "status", "project", "target", "counts", "error")
 
 
 def announcement(report: Report) -> str:
@@ -32,8 +37,7 @@ def _subject(report: Report) -> str:
 
 def _outcome(report: Report) -> str:
     counts, error = report["counts"], report["error"]
-    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
-    took = seconds(max(0.0, (finished - started).total_seconds()))
+    took = seconds(max(0.0, duration(report)))
     if error is None:
         return f"after {took}: {counts['succeeded']}/{counts['total']} instances succeeded."
     return f"after {took}: {error['message']} {error['hint']}"
@@ -55,17 +59,11 @@ _STEPS: Mapping[str, Sequence[str]] = {
 
 
 def count_run(report: Report) -> None:
-    """How the run ended, how long it and its instances took, and what was carried to them."""
+    """Count the run: its outcome, the seconds it and its instances took, the bytes sent to them."""
     stage, workflow = report["stage"], report["workflow"]
     emit({**_counters(report), **_archive_bytes(report)}, stage=stage, workflow=workflow)
     for phase, longest in slowest(report["instances"]):
         count_phase(stage, workflow, phase, longest)
-
-
-def duration(report: Report) -> float:
-    """Seconds from the run's start to its report."""
-    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
-    return (finished - started).total_seconds()
 
 
 def slowest(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, float]]:
@@ -100,3 +98,20 @@ def _archive_bytes(report: Report) -> Measured:
         "ArchiveBytes": (MetricUnit.Bytes, archive["size"]),
         "DeliveredBytes": (MetricUnit.Bytes, archive["size"] * copies),
     }
+
+
+def announce(report: Report) -> None:
+    """Metrics, and one event that carries the counts but not the instances."""
+    count_run(report)
+    detail = {name: value for name, value in report.items() if name in _ANNOUNCED}
+    detail["duration_seconds"] = round(duration(report), 3)
+    detail["summary"] = announcement(report)
+    clients.events().put_events(
+        Entries=[
+            {
+                "Source": EVENT_SOURCE,
+                "DetailType": EVENT_RUN_FINISHED,
+                "Detail": json.dumps(detail),
+            }
+        ]
+    )

@@ -1,7 +1,7 @@
 """Ask the instances of a cancelled run, by a command of its own, what it has left there.
 
-After a cancel no later step of the run's document runs, so what it would have said is not in its
-output. The instances have it on record.
+After a cancel no later step of the run's document runs, so what it would have printed is not in
+its output. The instances have it on record.
 """
 
 from __future__ import annotations
@@ -20,9 +20,15 @@ from codeferry_contracts.result import parse_result
 from codeferry_lambdas.aws.observability import logger
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet.targets import Instance
-from codeferry_lambdas.handlers.collect import invocations
 from codeferry_lambdas.runs import outcomes, rollout
 from codeferry_lambdas.runs.command import send_command
+from codeferry_lambdas.runs.invocations import (
+    Invocations,
+    any_pending,
+    invocations,
+    outputs,
+    ssm_status,
+)
 from codeferry_lambdas.runs.ledger import BatchEntry, Ledger
 from codeferry_lambdas.runs.record import Plan, Record, Run
 
@@ -58,7 +64,9 @@ def record_outcomes(settings: Settings, run: Run) -> None:
     cut_short = [e for e in ledger.batches(run.id) if e.command_id and not e.ended]
     if not cut_short:
         return
-    _await_end(cut_short)
+    deadline = time.monotonic() + ENDING_SECONDS  # one whose instance is away never ends
+    for entry in cut_short:
+        _answers(entry.command_id, 0, deadline)
     asked = {entry.number: _send(settings, plan, run, entry) for entry in cut_short}
     deadline = time.monotonic() + ANSWER_SECONDS
     for entry in cut_short:
@@ -66,14 +74,6 @@ def record_outcomes(settings: Settings, run: Run) -> None:
         answers = _answers(command_id, len(batch), deadline) if command_id else []
         found = [_outcome(i, _printed(answers, i), run.id, entry.command_id) for i in batch]
         record.write_outcomes(entry.number, rollout.with_waves(plan, found))
-
-
-def _await_end(entries: Sequence[BatchEntry]) -> None:
-    """Until the cancelled commands have ended; one whose instance is away never does."""
-    deadline = time.monotonic() + ENDING_SECONDS
-    for entry in entries:
-        while _pending(_invocations(entry.command_id)) and time.monotonic() < deadline:
-            time.sleep(_PAUSE)
 
 
 def _send(settings: Settings, plan: Plan, run: Run, entry: BatchEntry) -> str:
@@ -92,17 +92,17 @@ def _send(settings: Settings, plan: Plan, run: Run, entry: BatchEntry) -> str:
         return ""
 
 
-def _answers(command_id: str, expected: int, deadline: float) -> list[dict[str, Any]]:
+def _answers(command_id: str, expected: int, deadline: float) -> Invocations:
+    """The invocations, once as many as expected have ended; those there are by the deadline."""
     while True:
         found = _invocations(command_id)
-        if len(found) >= expected and not _pending(found):
-            return found
-        if time.monotonic() >= deadline:
+        ended = len(found) >= expected and not any_pending(found)
+        if ended or time.monotonic() >= deadline:
             return found
         time.sleep(_PAUSE)
 
 
-def _invocations(command_id: str) -> list[dict[str, Any]]:
+def _invocations(command_id: str) -> Invocations:
     try:
         return invocations(command_id)
     except (ClientError, BotoCoreError) as error:
@@ -110,34 +110,30 @@ def _invocations(command_id: str) -> list[dict[str, Any]]:
         return []
 
 
-def _pending(found: Sequence[Mapping[str, Any]]) -> bool:
-    return any(outcomes.ssm_status(item) in outcomes.PENDING for item in found)
-
-
 def _printed(answers: Sequence[Mapping[str, Any]], instance: Instance) -> str | None:
-    """What the instance has printed; None where it has not answered."""
+    """The output of the instance; None where it has not answered."""
     for answer in answers:
         if answer["InstanceId"] == instance.instance_id:
-            if outcomes.ssm_status(answer) != "Success":
+            if ssm_status(answer) != "Success":
                 return None
-            return "\n".join(outcomes.outputs(answer))
+            return "\n".join(outputs(answer))
     return None
 
 
-def _outcome(instance: Instance, said: str | None, run_id: str, command_id: str) -> Outcome:
+def _outcome(instance: Instance, printed: str | None, run_id: str, command_id: str) -> Outcome:
     known: Outcome = {
         **outcomes.blank(instance),
         "ssm_status": "Cancelled",
         "command_id": command_id,
     }
-    if said is None:
+    if printed is None:
         return outcomes.failed(known, _UNKNOWN)
     try:
-        result = parse_result(said)
+        result = parse_result(printed)
     except ResultInvalid:
-        untouched = NO_RECORD in said.splitlines()
+        untouched = NO_RECORD in printed.splitlines()
         return outcomes.failed(known, _UNTOUCHED if untouched else _UNKNOWN)
-    if RUNS in said.splitlines():
+    if RUNS in printed.splitlines():
         return outcomes.failed(outcomes.with_result(known, result, "Cancelled"), _RUNS)
     if result.run_id != run_id:
         return outcomes.failed(known, _UNKNOWN)

@@ -1,4 +1,4 @@
-"""What must be remembered exactly once, in DynamoDB.
+"""The ledger of runs in DynamoDB, for facts that may be written only once.
 
 | pk | sk | what |
 |---|---|---|
@@ -24,8 +24,9 @@ from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
 from codeferry_lambdas.aws import clients
+from codeferry_lambdas.aws.errors import code_of
 
-_KEPT_SECONDS = 30 * 24 * 3600  # longer than any event is redelivered and any run lasts
+_LIFETIME_SECONDS = 30 * 24 * 3600  # longer than any event is redelivered and any run lasts
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class Ledger:
         """Claim the batch; the entry that is there already when it was claimed before."""
         now = datetime.now(UTC)
         item = _batch_key(run_id, number) | {"reserved_at": now.isoformat()}
-        if self._put_new(item):
+        if self._put_if(item, Attr("pk").not_exists()):
             return None
         return self.batch(run_id, number)
 
     def batch(self, run_id: str, number: int) -> BatchEntry | None:
-        answer = self._items.get_item(Key=_batch_key(run_id, number), ConsistentRead=True)
-        return _entry(answer["Item"]) if "Item" in answer else None
+        item = self._get(_batch_key(run_id, number))
+        return _entry(item) if item else None
 
     def batches(self, run_id: str) -> Iterator[BatchEntry]:
         """Every batch of the run that was reserved."""
@@ -91,16 +92,15 @@ class Ledger:
         self._put({"pk": f"run#{run_id}", "sk": "closed"})
 
     def is_closed(self, run_id: str) -> bool:
-        key = {"pk": f"run#{run_id}", "sk": "closed"}
-        return "Item" in self._items.get_item(Key=key, ConsistentRead=True)
+        return bool(self._get({"pk": f"run#{run_id}", "sk": "closed"}))
 
     def set_token(self, command_id: str, token: str) -> None:
         self._put(_token_key(command_id) | {"token": token})
 
     def token(self, command_id: str) -> str | None:
         """The token that waits for the command; None for a command that is not ours."""
-        answer = self._items.get_item(Key=_token_key(command_id), ConsistentRead=True)
-        return str(answer["Item"]["token"]) if "Item" in answer else None
+        item = self._get(_token_key(command_id))
+        return str(item["token"]) if item else None
 
     def forget_token(self, command_id: str) -> None:
         self._items.delete_item(Key=_token_key(command_id))
@@ -120,8 +120,8 @@ class Ledger:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                return _kept(error.response)
+            if code_of(error) == "ConditionalCheckFailedException":
+                return _noted_before(error.response)
             raise
         return None
 
@@ -131,8 +131,8 @@ class Ledger:
 
     def newest(self, key: str) -> Upload | None:
         """The newest upload under this key that was planned."""
-        answer = self._items.get_item(Key=_upload_key(key), ConsistentRead=True)
-        return _upload(answer["Item"]) if "Item" in answer else None
+        item = self._get(_upload_key(key))
+        return _upload(item) if item else None
 
     def note_signed(self, target: str, project: str, sequence: int) -> bool:
         """Note the sequence of a signed release; whether it is none below the highest known."""
@@ -141,13 +141,13 @@ class Ledger:
         return self._put_if(item, known.not_exists() | known.lte(sequence))
 
     def claim_attempt(self, release: str, instance_id: str, pauses: Sequence[int]) -> int | None:
-        """The number of this attempt, from 0, to bring a kept release to an instance.
+        """The number of this attempt, from 0, to bring the last good release to an instance.
 
         None while the pause after the attempt before lasts (seconds, by number), when
         there were as many as there are pauses, or when somebody else claims it just now.
         """
         key, now = {"pk": f"joiner#{release}", "sk": instance_id}, int(time.time())
-        known = self._items.get_item(Key=key, ConsistentRead=True).get("Item", {})
+        known = self._get(key)
         attempt = int(known.get("attempts", 0))
         if attempt >= len(pauses) or now < int(known.get("next_at", 0)):
             return None
@@ -163,6 +163,11 @@ class Ledger:
     def _items(self) -> Any:
         return clients.table(self.table)
 
+    def _get(self, key: dict[str, str]) -> dict[str, Any]:
+        """The item; an empty one when there is none."""
+        item: dict[str, Any] = self._items.get_item(Key=key, ConsistentRead=True).get("Item", {})
+        return item
+
     def _set(self, key: dict[str, str], **values: object) -> None:
         values["expires_at"] = _expiry()
         self._items.update_item(
@@ -175,16 +180,13 @@ class Ledger:
     def _put(self, item: dict[str, Any]) -> None:
         self._items.put_item(Item=item | {"expires_at": _expiry()})
 
-    def _put_new(self, item: dict[str, Any]) -> bool:
-        return self._put_if(item, Attr("pk").not_exists())
-
     def _put_if(self, item: dict[str, Any], condition: Any) -> bool:
         try:
             self._items.put_item(
                 Item=item | {"expires_at": _expiry()}, ConditionExpression=condition
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+            if code_of(error) == "ConditionalCheckFailedException":
                 return False
             raise
         return True
@@ -206,14 +208,14 @@ def _upload(item: dict[str, Any]) -> Upload:
     return Upload(item["modified"], item.get("version_id", ""))
 
 
-def _kept(response: Any) -> Upload:
+def _noted_before(response: Any) -> Upload:
     """The item a failed condition leaves, which the answer carries in DynamoDB's own types."""
     read = TypeDeserializer().deserialize
     return _upload({name: read(value) for name, value in response["Item"].items()})
 
 
 def _expiry() -> int:
-    return int(time.time()) + _KEPT_SECONDS
+    return int(time.time()) + _LIFETIME_SECONDS
 
 
 def _entry(item: dict[str, Any]) -> BatchEntry:

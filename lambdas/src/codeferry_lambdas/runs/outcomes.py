@@ -1,4 +1,4 @@
-"""What became of each instance: Run Command's statuses and the result lines, rolled up.
+"""The outcome of each instance, from Run Command's statuses and the result lines.
 
 SSM's own roll-up does not serve: Undeliverable, Delivery Timed Out, Invalid Platform and
 Access Denied do not count as errors there, so a command can be a Success of which one in
@@ -15,8 +15,7 @@ from codeferry_contracts.report import CommandOutcomeRecord, ErrorRecord, Outcom
 from codeferry_contracts.result import CommandOutcome, InstanceResult, parse_result
 from codeferry_lambdas.fleet.targets import Instance
 from codeferry_lambdas.fleet.unreachable import Unreachable
-
-PENDING = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
+from codeferry_lambdas.runs.invocations import PENDING, outputs, ssm_status
 
 _NETWORK = (
     "Check the instance's network (endpoints ssm, ssmmessages) and that its SSM agent is not old: "
@@ -68,6 +67,16 @@ _STATUSES: Mapping[str, tuple[str, str, str]] = {
     "Success": ("result_missing", "The step ended without a result line.", _LOGS),
 }
 _SKIPPED = frozenset({"Terminated"})
+_NOT_SENT = "not_sent", "SSM no longer knew the instance when the command was sent.", _NETWORK
+_STILL_RUNNING = "The command ended while this instance was still {}."
+_INTERRUPTED = (
+    "interrupted",
+    "The command was interrupted: the instance or its SSM agent ended meanwhile.",
+    "It is not run again by itself: start a new run.",
+)
+
+
+MOST = 1e18  # of whatever an instance counts
 
 
 def blank(instance: Instance) -> Outcome:
@@ -140,7 +149,7 @@ def _outcome(
     otherwise: ErrorRecord | None,
 ) -> Outcome:
     if invocation is None:
-        return failed(blank(instance), otherwise or _never_sent())
+        return failed(blank(instance), otherwise or _error(*_NOT_SENT))
     status = ssm_status(invocation)
     known: Outcome = {
         **blank(instance),
@@ -148,27 +157,24 @@ def _outcome(
         "command_id": invocation.get("CommandId", ""),
     }
     if status in PENDING:
-        return failed(known, otherwise or _still_running(status))
+        return failed(
+            known, otherwise or _error("agent_lost", _STILL_RUNNING.format(status), _NETWORK)
+        )
     result, final = _result(invocation, run_id)
     if isinstance(result, InstanceResult):
         known = with_result(known, result, status)
         # The agent calls a step that was killed from without Failed or timed out (137), and the
         # step that says how the command ended comes all the same.
-        ended = result.ran.ending if result.ran else ""
-        late = final and status == "ExecutionTimedOut" and ended != "cancelled"
-        heard = late or status in ("Success", "Failed")
-        if result.status == "failed" and heard:
+        ending = result.ran.ending if result.ran else ""
+        late = final and status == "ExecutionTimedOut" and ending != "cancelled"
+        final_status = late or status in ("Success", "Failed")
+        if result.status == "failed" and final_status:
             return failed(known, reported(result, status))
-        if result.status == "running" and heard:
-            return failed(known, _interrupted())
-        if status == "Success" or (heard and final):
+        if result.status == "running" and final_status:
+            return failed(known, _error(*_INTERRUPTED))
+        if status == "Success" or (final_status and final):
             return {**known, "status": "succeeded", "change": result.status}
-    return _unexplained(known, status, result, _agents_words(invocation))
-
-
-def ssm_status(invocation: Mapping[str, Any]) -> str:
-    """StatusDetails, which the console spells with spaces and the API without."""
-    return str(invocation.get("StatusDetails") or invocation.get("Status", "")).replace(" ", "")
+    return _unexplained(known, status, result, _printed(invocation))
 
 
 def _result(
@@ -185,11 +191,6 @@ def _result(
     return result, final
 
 
-def outputs(invocation: Mapping[str, Any]) -> list[str]:
-    """What each step has printed, in order."""
-    return [plugin.get("Output") or "" for plugin in invocation.get("CommandPlugins", ())]
-
-
 def _last_result(invocation: Mapping[str, Any]) -> tuple[InstanceResult, bool]:
     """The result of the last step that has one. Within a step the first line counts: what a
     command prints comes after ours."""
@@ -202,8 +203,8 @@ def _last_result(invocation: Mapping[str, Any]) -> tuple[InstanceResult, bool]:
     return parse_result(printed[0] if printed else ""), False
 
 
-def _agents_words(invocation: Mapping[str, Any]) -> str:
-    """What stands where a result line should: of a step whose process is gone the agent's own."""
+def _printed(invocation: Mapping[str, Any]) -> str:
+    """The text where a result line should be: the agent's own where the step's process is gone."""
     words = [" ".join(output.split()) for output in outputs(invocation)]
     return next((each[-_WORDS:] for each in reversed(words) if each), "")
 
@@ -261,20 +262,16 @@ def reported(result: InstanceResult, status: str) -> ErrorRecord:
     return _error(error.get("code") or "instance_failed", message, error.get("hint") or "")
 
 
-def _never_sent() -> ErrorRecord:
-    message = "SSM no longer knew the instance when the command was sent."
-    return _error("not_sent", message, _NETWORK)
-
-
-def _still_running(status: str) -> ErrorRecord:
-    message = f"The command ended while this instance was still {status}."
-    return _error("agent_lost", message, _NETWORK)
-
-
-def _interrupted() -> ErrorRecord:
-    message = "The command was interrupted: the instance or its SSM agent ended meanwhile."
-    return _error("interrupted", message, "It is not run again by itself: start a new run.")
-
-
 def _error(code: str, message: str, hint: str) -> ErrorRecord:
     return {"code": code, "message": message, "hint": hint}
+
+
+def number(stated: object) -> float:
+    """The number that was stated, 0 when it is none that can be shown."""
+    if isinstance(stated, int | float) and 0 <= stated < MOST:
+        return float(stated)
+    return 0.0
+
+
+def succeeded(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome["status"] == "succeeded"]

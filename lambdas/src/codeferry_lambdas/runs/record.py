@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from codeferry_contracts.names import ROLLBACK, SYNC
 from codeferry_contracts.report import CommandRecord, Outcome
 from codeferry_contracts.request import RunRequest, parse_request
 from codeferry_lambdas.aws import clients
-from codeferry_lambdas.aws.errors import WorkflowError
+from codeferry_lambdas.aws.errors import ABSENT, WorkflowError, code_of
 from codeferry_lambdas.fleet.targets import Instance
 from codeferry_lambdas.fleet.unreachable import Unreachable
 
@@ -48,7 +48,7 @@ class PinnedArchive:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What may come out of an archive: the ``bytes`` of its files; ``files``, links and
+    """The most that may come out of an archive: the ``bytes`` of its files; ``files``, links and
     directories."""
 
     bytes: int
@@ -76,7 +76,7 @@ class PinnedDocument:
 
 @dataclass(frozen=True)
 class Plan:
-    """What plan found and decided: ``runs/<run_id>/targets.json``.
+    """The findings and decisions of plan: ``runs/<run_id>/targets.json``.
 
     ``archive`` is None in a rollback, where ``unpacked`` says nothing. ``digest`` and ``files``
     are the manifest's, empty and -1 without one. ``step_seconds`` is the step's executionTimeout,
@@ -145,7 +145,7 @@ class Record:
                 Bucket=self.bucket, Key=key, Body=body, ContentType="application/json", **condition
             )
         except ClientError as error:
-            if new and error.response["Error"]["Code"] == "PreconditionFailed":
+            if new and code_of(error) == "PreconditionFailed":
                 return False
             raise
         return True
@@ -163,7 +163,7 @@ class Record:
         try:
             answer = clients.s3().get_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchKey", "404", "AccessDenied", "403"):
+            if code_of(error) in ABSENT:
                 return None
             raise
         return json.loads(answer["Body"].read())
@@ -184,7 +184,16 @@ class Record:
             )
         return plan
 
-    def write_command(self, number: int, command: CommandRecord) -> None:
+    def write_command(
+        self, number: int, command_id: str, log_group: str, batch: Sequence[Instance]
+    ) -> None:
+        """Who follows the run finds the command's output by this."""
+        ids = [instance.instance_id for instance in batch]
+        command: CommandRecord = {
+            "command_id": command_id,
+            "log_group": log_group,
+            "instances": ids,
+        }
         self.write(self.keys.command(number), command)
 
     def write_outcomes(self, number: int, outcomes: Iterable[Outcome]) -> None:
@@ -198,3 +207,8 @@ class Record:
         with ThreadPoolExecutor(_THREADS) as pool:
             found = pool.map(self.read, [self.keys.batch(n) for n in range(batches)])
             return [outcome for batch in found for outcome in batch or ()]
+
+
+def version_of(archive: PinnedArchive | PinnedEnvironment) -> Any:
+    """The ``VersionId`` argument of a call, where there are versions."""
+    return {} if archive.version_id == "null" else {"VersionId": archive.version_id}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from codeferry_contracts.cost import estimate
@@ -22,8 +23,9 @@ from codeferry_contracts.report import (
     Verification,
 )
 from codeferry_lambdas.aws.errors import WaveFailed, read_failure
+from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.runs import outcomes, rollout
-from codeferry_lambdas.runs.record import Plan, Run
+from codeferry_lambdas.runs.record import Plan, Record, Run
 
 FORMAT = 1
 NOT_REACHED: ErrorRecord = {
@@ -122,9 +124,9 @@ def all_outcomes(known: Known) -> list[Outcome]:
         for batch in known.plan.batches
         for i in batch
     ]
-    placed = rollout.with_waves(known.plan, planned)
-    judged = [_mismatched(o) if o["instance_id"] in wrong else o for o in placed]
-    return [*judged, *map(outcomes.unreachable, known.plan.unreachable)]
+    with_waves = rollout.with_waves(known.plan, planned)
+    verified = [_mismatched(o) if o["instance_id"] in wrong else o for o in with_waves]
+    return [*verified, *map(outcomes.unreachable, known.plan.unreachable)]
 
 
 def _mismatched(outcome: Outcome) -> Outcome:
@@ -215,3 +217,44 @@ def _warnings(known: Known) -> list[str]:
         failure = read_failure(known.state["cleanup_error"])
         warnings.append(f"Cleanup failed: {failure['message']} A lifecycle rule deletes the rest.")
     return warnings
+
+
+def gather(
+    settings: Settings,
+    run: Run,
+    request: Any,
+    state: dict[str, Any],
+    stopped: ErrorRecord | None = None,
+) -> Report:
+    """The report of what the run left behind in S3."""
+    record = Record(settings.bucket, run.keys)
+    plan = record.find_plan()
+    known = Known(
+        run=run,
+        stage=settings.stage.name,
+        request=request,
+        finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        state=state,
+        plan=plan,
+        outcomes=record.outcomes(len(plan.batches)) if plan else (),
+        verification=record.read(run.keys.verification) if plan else None,
+        stopped=stopped,
+    )
+    return build_report(known)
+
+
+def execution_output(report: Report) -> dict[str, Any]:
+    """The output that the execution ends with."""
+    error = report["error"]
+    if error is None:
+        counts = report["counts"]
+        cause = f"{counts['succeeded']}/{counts['total']} instances succeeded."
+        return {"succeeded": True, "error": "", "cause": cause}
+    cause = f"{error['message']} {error['hint']}".strip()
+    return {"succeeded": False, "error": error["code"], "cause": cause}
+
+
+def duration(report: Report) -> float:
+    """Seconds from the run's start to its report."""
+    started, finished = map(datetime.fromisoformat, (report["started_at"], report["finished_at"]))
+    return (finished - started).total_seconds()

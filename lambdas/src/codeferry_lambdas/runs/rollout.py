@@ -1,4 +1,4 @@
-"""A roll-out in waves, judged by what became of its instances. Values only.
+"""A roll-out in waves, and the waves that have failed by its instances' outcomes. Values only.
 
 A wave fails when more instances have failed by then than the error budget allows; dispatch
 then sends nothing more, so the wave that failed is the last one of which anything was sent."""

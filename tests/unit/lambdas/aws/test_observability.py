@@ -83,7 +83,7 @@ def test_a_phase_lasts_as_long_as_its_slowest_instance(emitted: Emitted) -> None
 
 
 def test_a_failed_run_has_its_times_and_bytes_too(emitted: Emitted) -> None:
-    """What was spent on it was spent."""
+    """What it has cost counts."""
     broken = timed(ONE, FRESH, status="failed", error={"code": "x", "message": "x", "hint": ""})
     count_run(build_report(known(plan=plan(1), outcomes=[broken])))
     lines = emitted()

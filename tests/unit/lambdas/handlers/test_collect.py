@@ -9,6 +9,7 @@ import pytest
 from botocore.stub import Stubber
 
 from codeferry_lambdas.handlers import collect
+from codeferry_lambdas.runs import invocations
 from codeferry_lambdas.runs.ledger import Ledger
 from codeferry_lambdas.runs.record import Record, Run
 from tests.unit.lambdas.factories import event, invocation, plan, result_line
@@ -29,7 +30,7 @@ def listed(ssm: Stubber, found: list[Any], token: str = "", after: str = "") -> 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect, "SETTLING_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(invocations, "SETTLING_SECONDS", (0.0, 0.0))
 
 
 def reserve(ledger: Ledger, run: Run) -> None:

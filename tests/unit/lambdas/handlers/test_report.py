@@ -20,6 +20,7 @@ from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet.unreachable import Unreachable
 from codeferry_lambdas.handlers import abort, report
 from codeferry_lambdas.runs import cancelled
+from codeferry_lambdas.runs.announce import announce
 from codeferry_lambdas.runs.ledger import Ledger
 from codeferry_lambdas.runs.record import Record, Run
 from codeferry_lambdas.runs.report import Known, build_report
@@ -209,7 +210,7 @@ def test_a_page_that_fails_changes_nothing(
 ) -> None:
     """How a run went does not depend on how its page looks."""
     monkeypatch.setattr(
-        "codeferry_lambdas.handlers.report.render", lambda report: report["no such field"]
+        "codeferry_lambdas.report_page.page.render", lambda report: report["no such field"]
     )
     record.write_plan(plan(1))
     record.write_outcomes(0, [outcome(ONE)])
@@ -229,7 +230,7 @@ def test_event(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
     client: Any = clients.events()
     monkeypatch.setattr(client, "put_events", lambda Entries: sent.extend(Entries))  # noqa: N803
-    report.announce(build_report(known()))
+    announce(build_report(known()))
     (entry,) = sent
     assert (entry["Source"], entry["DetailType"]) == ("codeferry", "Codeferry Run Finished")
     detail = json.loads(entry["Detail"])

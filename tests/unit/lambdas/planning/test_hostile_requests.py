@@ -25,7 +25,9 @@ from codeferry_contracts.parameters import (
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet import targets
-from codeferry_lambdas.handlers import plan, start
+from codeferry_lambdas.handlers import start
+from codeferry_lambdas.planning import plan
+from codeferry_lambdas.planning.request import read_request
 from codeferry_lambdas.releases import archives
 from codeferry_lambdas.runs.command import command_arguments
 from codeferry_lambdas.runs.ledger import Ledger
@@ -121,7 +123,7 @@ def _answer(request: Any, **_: Any) -> AWSResponse:
 def decided(settings: Settings, document: Any) -> Plan | CodeferryError:
     """plan's decision. Anything that is not an error of ours fails the test."""
     try:
-        request = plan.read_request(document, RUN.workflow)
+        request = read_request(document, RUN.workflow)
         return plan.make_plan(settings, request, "codeferry-dev-sync", RUN)
     except CodeferryError as error:
         json.dumps(error.to_json()).encode()

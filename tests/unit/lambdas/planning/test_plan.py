@@ -12,8 +12,9 @@ from codeferry_contracts.parameters import document_description
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.errors import RunTooLarge
 from codeferry_lambdas.aws.settings import Settings
-from codeferry_lambdas.handlers import cleanup, dispatch, plan
+from codeferry_lambdas.handlers import dispatch, plan
 from codeferry_lambdas.planning import limits
+from codeferry_lambdas.runs.cleanup import delete_object
 from codeferry_lambdas.runs.record import (
     PinnedArchive,
     PinnedDocument,
@@ -236,7 +237,7 @@ def test_an_older_upload_after_the_newer_ones_run(
     answer(ssm, *launch(codeferry="web"))
     describe(ssm)
     planned(run, upload_request(newer))
-    cleanup.delete_object(settings.bucket, INBOX, newer)
+    delete_object(settings.bucket, INBOX, newer)
     error = refused(replace(run, id="run-2"), upload_request(older))
     assert type(error).__name__ == "ArchiveSuperseded"
 

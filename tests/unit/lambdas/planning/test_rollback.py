@@ -11,17 +11,18 @@ from codeferry_contracts.layout import ReleaseKeys
 from codeferry_contracts.parameters import RollbackPayload
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.settings import Settings
-from codeferry_lambdas.handlers import plan, report, verify
-from codeferry_lambdas.planning import limits
+from codeferry_lambdas.handlers import verify
+from codeferry_lambdas.planning.request import read_request
 from codeferry_lambdas.releases.store import ReleaseStore
+from codeferry_lambdas.runs.command import payload_for
 from codeferry_lambdas.runs.record import PinnedArchive, Plan, Record, Run
-from codeferry_lambdas.runs.report import Known, build_report
+from codeferry_lambdas.runs.report import Known, build_report, execution_output
 from tests.unit.lambdas import factories
 from tests.unit.lambdas.factories import KEY, event, packed_archive
 from tests.unit.lambdas.fleet.test_targets import answer, launch
-from tests.unit.lambdas.handlers.test_verify import ONE, TRUE, TWO
 from tests.unit.lambdas.planning.test_plan import describe, planned, refused, upload
 from tests.unit.lambdas.runs.test_rollout import A, B, ended, rolled_out
+from tests.unit.lambdas.runs.test_verification import ONE, TRUE, TWO
 
 BACK = Run("back-1", "2026-11-12T00:00:00.000Z", "rollback")
 ROLLOUT = {"archive": {"key": KEY}, "target": "web", "options": {"rollout": {"waves": ["1"]}}}
@@ -40,7 +41,7 @@ def test_a_roll_out_is_planned_in_its_waves(
     assert (made.rollout, made.budget) == (((0,), (1,)), 0)
     assert [len(batch) for batch in made.batches] == [1, 2]
     assert made.step_seconds == 900 + 600 + 60 + 60
-    sent = limits.payload(made, run, "https://h/x")
+    sent = payload_for(made, run, "https://h/x")
     assert not isinstance(sent, RollbackPayload)
     assert (sent.returning, sent.bake_seconds, sent.health) == (True, 600, ("true",))
 
@@ -69,7 +70,7 @@ def test_a_rollback_is_planned_without_an_archive(settings: Settings, ssm: Stubb
     planned(BACK, {"target": "web", "project": "demo", "release": A})
     made = Record(settings.bucket, BACK.keys).plan()
     assert (made.archive, made.project, made.settles) == (None, "demo", "web")
-    assert limits.payload(made, BACK, "") == RollbackPayload("back-1", "demo", A, "")
+    assert payload_for(made, BACK, "") == RollbackPayload("back-1", "demo", A, "")
 
 
 def test_an_archive_is_no_part_of_a_rollback(settings: Settings) -> None:
@@ -156,7 +157,7 @@ def test_the_report_says_what_became_of_a_failed_wave(
     assert found["error"] is not None
     assert (found["error"]["code"], found["error"]["phase"]) == ("wave_failed", "apply")
     assert any("ferry status back-run-1" in line for line in found["warnings"]) is warned
-    assert report.execution_output(found)["succeeded"] is False
+    assert execution_output(found)["succeeded"] is False
 
 
 def test_the_plan_of_a_rollback_survives_its_json(settings: Settings) -> None:
@@ -167,4 +168,4 @@ def test_the_plan_of_a_rollback_survives_its_json(settings: Settings) -> None:
     record = Record(settings.bucket, BACK.keys)
     record.write_plan(made)
     assert record.plan() == made
-    assert plan.read_request(dict(made.request), "rollback").project == "p"
+    assert read_request(dict(made.request), "rollback").project == "p"

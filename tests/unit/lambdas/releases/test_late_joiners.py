@@ -15,6 +15,7 @@ from codeferry_contracts.request import parse_request
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet.unreachable import Machine
 from codeferry_lambdas.handlers import late_joiners
+from codeferry_lambdas.releases.late_joiners import PAUSES, missing
 from codeferry_lambdas.releases.store import ReleaseStore
 from codeferry_lambdas.runs.ledger import Ledger
 from tests.unit.lambdas.fleet.test_targets import DEV, STRICT, answer, launch
@@ -72,9 +73,9 @@ def machine(instance_id: str, target: str = "web", **changes: Any) -> Machine:
     return Machine(**{"instance_id": instance_id, "state": "running", "tags": tags} | changes)
 
 
-def lacking(*kept: LastGoodRelease, machines: list[Machine]) -> dict[str, tuple[str, ...]]:
+def lacking(*releases: LastGoodRelease, machines: list[Machine]) -> dict[str, tuple[str, ...]]:
     """Who lacks what, by target."""
-    return {j.kept.target: j.instances for j in late_joiners.missing(kept, machines, DEV)}
+    return {j.release.target: j.instances for j in missing(releases, machines, DEV)}
 
 
 def test_who_joins_another_stage_gets_nothing_of_this_one() -> None:
@@ -85,7 +86,7 @@ def test_who_joins_another_stage_gets_nothing_of_this_one() -> None:
         for n, stage in enumerate((own, other, none))
     ]
     assert lacking(release(), machines=machines) == {"web": ("i-0", "i-2")}
-    (strict,) = late_joiners.missing([release()], machines, STRICT)
+    (strict,) = missing([release()], machines, STRICT)
     assert strict.instances == ("i-0",)
 
 
@@ -163,7 +164,7 @@ def test_who_is_not_online_yet_is_not_tried(
     answer(ssm)
     late_joiners.handler({}, None)
     ledger = Ledger(settings.table)
-    assert ledger.claim_attempt("releases/web/demo run-1", ids[0], late_joiners.PAUSES) == 0
+    assert ledger.claim_attempt("releases/web/demo run-1", ids[0], PAUSES) == 0
 
 
 def test_nothing_kept_asks_nobody(settings: Settings, ssm: Stubber, states: Stubber) -> None:

@@ -17,10 +17,12 @@ from codeferry_contracts.parameters import document_description
 from codeferry_contracts.request import Signature, parse_request
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.settings import Settings
-from codeferry_lambdas.handlers import cleanup, dispatch, late_joiners, start
+from codeferry_lambdas.handlers import dispatch, start
 from codeferry_lambdas.releases import archives
 from codeferry_lambdas.releases.last_good import update_last_good
+from codeferry_lambdas.releases.late_joiners import LateJoiners, request_for
 from codeferry_lambdas.releases.store import ReleaseStore
+from codeferry_lambdas.runs.cleanup import clean_up
 from codeferry_lambdas.runs.record import Record, Run
 from tests.unit.agent.signatures import modulus, value_of
 from tests.unit.lambdas.conftest import BUCKET
@@ -204,7 +206,7 @@ def test_a_signature_starts_no_run_and_goes_with_its_archive(
     start.handler({"detail": detail}, None)
     for key in (INBOX, "inbox/web/demo.sig"):
         clients.s3().put_object(Bucket=BUCKET, Key=key, Body=b"x")
-    cleanup.clean_up(strict, run, {"archive": {"key": INBOX}})
+    clean_up(strict, run, {"archive": {"key": INBOX}})
     assert "Contents" not in clients.s3().list_objects_v2(Bucket=BUCKET, Prefix="inbox/")
 
 
@@ -223,9 +225,7 @@ def test_a_kept_release_keeps_its_signature_for_who_joins_later(strict: Settings
     kept = ReleaseStore(BUCKET).find(ReleaseKeys("web", "demo").record)
     assert kept
     assert kept.archive
-    request = late_joiners.request_for(
-        late_joiners.LateJoiners(kept, kept.archive, ("i-1",)), ["i-1"]
-    )
+    request = request_for(LateJoiners(kept, kept.archive, ("i-1",)), ["i-1"])
     assert request["signature"] == {"value": "BBBB", "sequence": 5, "target": "web"}
 
 

@@ -288,7 +288,7 @@ def test_a_long_timeline_is_cut_with_a_note() -> None:
     """Of many instances the failed and the slowest are shown, and the rest counted."""
     made = timeline.timeline([outcome(n) for n in range(200)] + [failed(200)])
     assert made is not None
-    assert (len(made.bars), made.omitted, made.bars[0].kind) == (60, 141, "failed")
+    assert (len(made["bars"]), made["omitted"], made["bars"][0]["kind"]) == (60, 141, "failed")
     assert "141 more are in the table" in rendered(report([outcome(n) for n in range(201)])).text
 
 
@@ -297,12 +297,12 @@ def test_the_scale_has_a_few_round_ticks(longest: float) -> None:
     """From milliseconds to Run Command's longest, the axis has between two and seven marks."""
     made = timeline.timeline([outcome(0, seconds={"execute": longest})])
     assert made is not None
-    assert 2 <= len(made.ticks) <= 7
-    assert made.ticks[0].left == "0.00%"
-    assert all(float(tick.left.rstrip("%")) <= 100 for tick in made.ticks)
+    assert 2 <= len(made["ticks"]) <= 7
+    assert made["ticks"][0]["left"] == "0.00%"
+    assert all(float(tick["left"].rstrip("%")) <= 100 for tick in made["ticks"])
 
 
-def test_warnings_are_told_once() -> None:
+def test_warnings_come_once() -> None:
     """Of the run, of the verification and of instances; the same text of many is one line."""
     noisy = [outcome(n, warnings=["Old releases stay."]) for n in range(3)]
     shown = rendered(report(noisy, warnings=["Left out: x"]))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from codeferry_cli.views import report_view
 from codeferry_contracts.archive import Summary
 from codeferry_contracts.report import Outcome, Report
-from codeferry_lambdas.handlers.verify import verify
 from codeferry_lambdas.report_page.page import content
 from codeferry_lambdas.runs.record import Run
 from codeferry_lambdas.runs.report import Known, build_report
+from codeferry_lambdas.runs.verification import verify
 from tests.unit.lambdas.factories import KEY, instances, outcome, plan
 
 OLD, NEW = "a" * 20, "e" * 20  # NEW is the first digits of the factories' tree
@@ -75,7 +75,7 @@ def report(fates: Sequence[Fate], *, rolled_out: bool, command: bool, back: bool
     request: dict[str, Any] = {"archive": {"key": KEY}, "target": "web"}
     request |= {"options": ROLLOUT} if rolled_out else {}
     request |= {"command": ["x"]} if command else {}
-    told: list[Outcome] = [
+    recorded: list[Outcome] = [
         outcome(instance, command_id="c", **fate.says)
         for instance, fate in zip(instances(len(fates)), fates, strict=True)
     ]
@@ -85,7 +85,7 @@ def report(fates: Sequence[Fate], *, rolled_out: bool, command: bool, back: bool
         rollout=((0,),) if rolled_out else (),
         budget=0 if rolled_out else None,
     )
-    verification = verify(told, None)
+    verification = verify(recorded, None)
     expected = Summary("demo", NEW, "e" * 64, 2, 8)
     verification |= {"release_id": NEW, "digest": expected.digest, "files": 2, "source": "manifest"}
     verification["python_file_count"] = 5
@@ -98,7 +98,7 @@ def report(fates: Sequence[Fate], *, rolled_out: bool, command: bool, back: bool
             finished_at="2026-11-20T16:00:04.000+00:00",
             state=state if rolled_out else {},
             plan=made,
-            outcomes=told,
+            outcomes=recorded,
             verification=verification,
         )
     )
@@ -161,7 +161,7 @@ def test_no_line_contradicts_another_or_the_record(
     verified = re.search(r"Verified: .* on (\d+)/", text)
     assert (int(verified[1]) if verified else 0) == have
     assert ("Python files synced" in text) == bool(have)
-    assert (content(made).verified is not None) == bool(have)
+    assert (content(made)["verified"] is not None) == bool(have)
 
     if "the release before is back" in text:
         assert any(o.get("returned") for o in made["instances"])

@@ -20,12 +20,13 @@ from codeferry_contracts.request import Environment, Expect
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.handlers import cleanup, dispatch
-from codeferry_lambdas.handlers.plan import _environment, read_request
-from codeferry_lambdas.handlers.verify import verify
+from codeferry_lambdas.planning.plan import _environment
+from codeferry_lambdas.planning.request import read_request
 from codeferry_lambdas.runs import command
 from codeferry_lambdas.runs.outcomes import roll_up
 from codeferry_lambdas.runs.record import PinnedEnvironment, Record, Run
 from codeferry_lambdas.runs.report import Known, build_report
+from codeferry_lambdas.runs.verification import verify
 from tests.unit.lambdas.factories import (
     ENTRIES,
     KEY,
