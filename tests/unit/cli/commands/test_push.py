@@ -22,10 +22,11 @@ from codeferry_cli.commands import ferry as ferry_group
 from codeferry_cli.commands.start import _price_line
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.options.groups import Packing
-from codeferry_cli.runs import reach, upload
+from codeferry_cli.runs import reach
 from codeferry_cli.runs.find import started_by
 from codeferry_cli.runs.start import await_execution, price
 from codeferry_cli.terminal.progress import PlainProgress
+from codeferry_cli.views.run_view import upload_archive
 from codeferry_contracts.formatting import FLAGS
 from codeferry_contracts.request import SCHEMA
 
@@ -451,7 +452,7 @@ def test_ctrl_c_during_the_upload_says_that_nothing_was_started(world: Any, proj
             raise KeyboardInterrupt
 
     stage = find_stage(upload_aws())
-    prepared = project.prepare(project, Packing())
+    prepared = prepare(project, Packing())
     with pytest.raises(Interrupted, match="no run was started"):
-        upload.upload_archive(stage, prepared, "archives/interrupted.tar.gz", Interrupting())
+        upload_archive(stage, prepared, "archives/interrupted.tar.gz", Interrupting())
     assert not world.client("s3").list_multipart_uploads(Bucket=world.bucket).get("Uploads")

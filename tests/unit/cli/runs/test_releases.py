@@ -96,7 +96,7 @@ def test_a_push_over_anothers_release_warns(
     monkeypatch.setenv("CI", ci)
     history += [GivenReleases(run("theirs", by), {"i-1": OLD})]
     request = RunRequest(Archive("archives/x.tar.gz"), "gpu", "train", started_by=ANN)
-    warn_of_another_owner(Stage(), Reach("gpu", ("i-1",)), request, Output())  # type: ignore[arg-type]
+    warn_of_another_owner(Stage(), Reach("gpu", ("i-1",)), request, Output().note)  # type: ignore[arg-type]
     said = capsys.readouterr().err
     assert said.startswith("Warning: the release of train there is") == warned
     if warned and by:
