@@ -22,6 +22,7 @@ from codeferry_cli.commands import ferry as ferry_group
 from codeferry_cli.commands.start import _price_line
 from codeferry_cli.errors import Interrupted, RunNotStarted
 from codeferry_cli.options.groups import Packing
+from codeferry_cli.packing.project import prepare
 from codeferry_cli.runs import reach
 from codeferry_cli.runs.find import started_by
 from codeferry_cli.runs.start import await_execution, price
