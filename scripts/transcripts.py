@@ -1,5 +1,5 @@
-"""What ferry says in README and docs, said by ferry: ``python scripts/transcripts.py`` runs it on
-an embedded AWS of its own and writes all of it; a test compares, ids and numbers masked.
+"""Record what README and docs show of ferry: ``python scripts/transcripts.py`` runs it on an
+embedded AWS of its own and writes all of it; a test compares, ids and numbers masked.
 
 - docs/terminal.md and docs/terminal/*.svg: push, run, status, runs and a fleet on terminals
 - each ```console block in README.md and docs/ that TRANSCRIPTS names by its command

@@ -2,7 +2,7 @@
 
 Each alarm is for something a person has to do; what it means and what to do is in
 docs/fleet.md, under the alarm's name. The workflow's metrics are emitted by
-``lambdas/…/observability.py`` and ``run_metrics.py``, the drain's by
+``lambdas/…/aws/observability.py`` and ``runs/announce.py``, the drain's by
 ``agent/…/drain/status.py``; the rest are AWS's own.
 """
 

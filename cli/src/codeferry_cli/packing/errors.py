@@ -1,4 +1,4 @@
-"""What packing refuses, and how it says so.
+"""Errors of packing, and paths and lists as their messages show them.
 
 CodeferryError
 └── PackError

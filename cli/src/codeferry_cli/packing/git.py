@@ -1,4 +1,4 @@
-"""What git says of a tree: the files it would take, and which names match patterns.
+"""Ask git: the files of a repository, submodules included, and what its rules ignore.
 
 Outside a repository it answers too, through a scratch one whose work tree is the directory.
 Names are matched without looking at the files: they are put into an index of their own.

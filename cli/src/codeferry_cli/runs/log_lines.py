@@ -1,4 +1,4 @@
-"""What CloudWatch Logs keeps of a command's output, as lines: functions of values, no I/O.
+"""Lines of a command's output as CloudWatch Logs keeps them: functions of values, no I/O.
 
 Run Command writes streams ``<command_id>/<instance_id>/<step>/stdout`` and ``…/stderr``."""
 
