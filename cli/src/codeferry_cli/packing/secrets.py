@@ -1,13 +1,15 @@
 """Find credentials by a file's name and by its content. Their values go nowhere.
 
-Patterns are those their issuers publish. A rule's ``hint`` is the part of it that RE2 can
-express; all hints together are one automaton that reads a file once, and only where it stops
-do the exact rules run.
+The rules are data, ``secret_rules.toml``. All their hints together are one automaton that reads a
+file once, and only where it stops do the exact rules run.
 """
 
 from __future__ import annotations
 
+import pkgutil
 import re
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import re2
@@ -31,111 +33,41 @@ class NameRule:
     content: re.Pattern[bytes]
 
 
-def _rule(what: str, hint: str, pattern: str = "") -> Rule:
-    return Rule(what, hint, re.compile((pattern or hint).encode(), re.DOTALL))
+def _load() -> tuple[tuple[Rule, ...], tuple[NameRule, ...]]:
+    """The rules of ``secret_rules.toml``, which explains its keys."""
+    text = pkgutil.get_data(__name__, "secret_rules.toml")
+    assert text is not None, "it is part of the package"
+    data = tomllib.loads(text.decode())
+    fragments: dict[str, str] = {}
+
+    def compiled(pattern: str, flags: re.RegexFlag = re.DOTALL) -> re.Pattern[bytes]:
+        return re.compile(_filled_in(pattern, fragments).encode(), flags)
+
+    for name, fragment in data["fragments"].items():
+        fragments[name] = _filled_in(fragment, fragments)
+    return (
+        tuple(
+            Rule(rule["what"], rule.get("hint", rule["pattern"]), compiled(rule["pattern"]))
+            for rule in data["content"]
+        ),
+        tuple(
+            NameRule(
+                rule["what"],
+                compiled(f"(?:^|/)(?:{rule['name']})$", re.NOFLAG),
+                compiled(rule.get("content", ".")),
+            )
+            for rule in data["file"]
+        ),
+    )
 
 
-def _name_rule(what: str, name: str, content: str = r".") -> NameRule:
-    path = rb"(?:^|/)(?:" + name.encode() + rb")$"
-    return NameRule(what, re.compile(path), re.compile(content.encode(), re.DOTALL))
+def _filled_in(pattern: str, fragments: Mapping[str, str]) -> str:
+    for name, fragment in fragments.items():
+        pattern = pattern.replace(f"<{name}>", fragment)
+    return pattern
 
 
-_GAP = r"[\"']?\s*(?:=>|[:=,])\s*(?:b|r)?[\"']?"  # between a key and its value, any language
-_NO_HASH = r"(?![0-9a-f]{40}|[0-9A-F]{40})"
-_ALONE = rf"(?<![A-Za-z0-9/+=]){_NO_HASH}([A-Za-z0-9/+]{{40}})(?![A-Za-z0-9/+=])"
-_AWS_KEY_ID = r"\b(A[KS]IA[A-Z2-7]{16})\b"
-
-RULES = (
-    _rule(
-        "a private key",
-        "PRIVATE KEY",
-        # Some base64 must follow: code and documents name the marker alone.
-        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-        r"(?:[\s\"',+]|\\[nr]|[A-Z][A-Za-z-]+: [^\r\n]*)*([A-Za-z0-9+/]{24,})",
-    ),
-    _rule("a PuTTY private key", r"PuTTY-User-Key-File-\d: \S+"),
-    _rule("an age secret key", r"AGE-SECRET-KEY-1([0-9A-Z]{50,})"),
-    _rule(
-        "an AWS secret access key",
-        r"(?i:secret_?-?(?:access)?[_-]?key(?s:.){1,12}[A-Za-z0-9/+]{40})",
-        rf"(?i:secret_?-?(?:access)?[_-]?key){_GAP}{_NO_HASH}([A-Za-z0-9/+]{{40}})(?![A-Za-z0-9/+=_-])",
-    ),
-    # A key id alone opens nothing: it counts with something like its secret beside it.
-    _rule("an AWS access key", r"A[KS]IA[A-Z2-7]{16}", rf"{_AWS_KEY_ID}.{{0,300}}?{_ALONE}"),
-    _rule("an AWS access key", r"A[KS]IA[A-Z2-7]{16}", rf"{_ALONE}.{{0,300}}?{_AWS_KEY_ID}"),
-    _rule(
-        "an AWS session token",
-        r"(?i:aws_?session_?token)",
-        rf"(?i:aws_?session_?token){_GAP}([A-Za-z0-9/+=]{{100,}})",
-    ),
-    _rule("a Google API key", r"\bAIza([0-9A-Za-z_-]{35})\b"),
-    _rule("a Google client secret", r"GOCSPX-([\w-]{28})"),
-    _rule("a Google refresh token", r"\"refresh_token\"\s*:\s*\"(1//0[\w-]{30,})\""),
-    _rule("an Azure key", r"(?:AccountKey|SharedAccessKey)=([A-Za-z0-9+/]{42,86}=)"),
-    _rule(
-        "an Azure client secret",
-        r"[\w~.-]{3}\dQ~[\w~.-]{31}",
-        r"(?<![\w~.-])([\w~.-]{3}\dQ~[\w~.-]{31,34})(?![\w~.-])",
-    ),
-    _rule("a GitHub token", r"\bgh[pousr]_([A-Za-z0-9]{36,})\b"),
-    _rule("a GitHub token", r"\bgithub_pat_(\w{36,})"),
-    _rule("a GitLab token", r"\bglpat-([\w-]{20,})"),
-    _rule("a Slack token", r"\bxox[abeoprs]-([0-9A-Za-z-]{20,})"),
-    _rule("a Slack webhook", r"hooks\.slack\.com/services/T\w{7,}/B\w{7,}/(\w{20,})"),
-    _rule("a Stripe key", r"\b[sr]k_live_([0-9A-Za-z]{16,})"),
-    _rule("an Anthropic API key", r"\bsk-ant-([\w-]{24,})"),
-    _rule("an OpenAI API key", r"\bsk-([\w-]{16,}T3BlbkFJ[\w-]{16,})"),
-    _rule("an OpenAI API key", r"\bsk-((?:proj|svcacct)-[\w-]{40,})"),
-    _rule("an OpenAI API key", r"\bsk-([A-Za-z0-9]{48})\b"),
-    _rule("a Hugging Face token", r"\bhf_([A-Za-z0-9]{34})\b"),
-    _rule("an npm token", r"\bnpm_([A-Za-z0-9]{36})\b"),
-    _rule("a PyPI token", r"\bpypi-AgE([\w-]{40,})"),
-    _rule("a SendGrid key", r"\bSG\.([\w-]{22}\.[\w-]{43})"),
-    _rule("a DigitalOcean token", r"\bdo[opr]_v1_([a-f0-9]{64})\b"),
-    _rule("a Databricks token", r"\bdapi([a-f0-9]{32})\b"),
-    _rule("a Vault token", r"\bhvs\.([\w-]{24,})"),
-    _rule("a Terraform Cloud token", r"\b\w{14}\.atlasv1\.([\w-]{60,})"),
-    _rule("a Docker Hub token", r"\bdckr_(?:pat|oat)_([\w-]{27,})"),
-    _rule("a Grafana token", r"\bgl(?:sa|c)_([A-Za-z0-9+/]{32,})"),
-    _rule("a Shopify token", r"\bshp(?:at|ca|pa|ss)_([a-fA-F0-9]{32})\b"),
-    _rule("an Atlassian token", r"\bATATT3([\w=-]{50,})"),
-    _rule("a Linear key", r"\blin_api_([A-Za-z0-9]{40})\b"),
-    _rule("a Postman key", r"\bPMAK-([a-f0-9]{24}-[a-f0-9]{34})\b"),
-    _rule("a New Relic key", r"\bNRAK-([A-Z0-9]{27})\b"),
-    _rule("a Pulumi token", r"\bpul-([a-f0-9]{40})\b"),
-    _rule("a Tailscale key", r"\btskey-(?:auth|api|client)-(\w+-\w{20,})"),
-    _rule("a PlanetScale token", r"\bpscale_(?:tkn|pw|oauth)_([\w.-]{32,})"),
-    _rule("a Doppler token", r"\bdp\.(?:pt|st|ct|sa)\.([\w.]{40,})"),
-    _rule("a Kubernetes client key", r"client-key-data[\"']?:\s*[\"']?([A-Za-z0-9+/=]{40,})"),
-)
-
-# Files that hold nothing but credentials, or forms no scan can read; an empty one is harmless.
-NAME_RULES = (
-    _name_rule(
-        "an environment file",
-        r"\.env(?:\.(?!(?:.*\.)?(?:example|sample|template|tmpl|dist|defaults?)$)[^/]*)?",
-    ),
-    _name_rule("an SSH private key", r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?"),
-    _name_rule("a key store", r"[^/]*\.(?:p12|pfx|jks|keystore|kdbx?|ppk)"),
-    _name_rule("AWS credentials", r"\.aws/credentials|\.aws/(?:sso|cli)/cache/[^/]*\.json"),
-    _name_rule("Google credentials", r"application_default_credentials\.json"),
-    _name_rule("Azure credentials", r"\.azure/(?:accessTokens|msal_token_cache)\.(?:json|bin)"),
-    _name_rule("git's stored logins", r"\.git-credentials"),
-    _name_rule("Terraform state, which holds secrets in clear", r"[^/]*\.tfstate(?:\.backup)?"),
-    _name_rule("an npm login", r"\.npmrc", r"(?:_authToken|_auth|_password)\s*=\s*[^\s$]{8,}"),
-    _name_rule("a package index login", r"\.pypirc", r"password\s*[:=]\s*\S+"),
-    _name_rule("a login", r"[._]netrc", r"password\s+\S+"),
-    _name_rule(
-        "a registry login",
-        r"\.docker/config\.json|\.dockercfg",
-        r"\"auth\"\s*:\s*\"[A-Za-z0-9+/=]{8,}\"",
-    ),
-    _name_rule(
-        "a Kubernetes login",
-        r"\.kube/config|[^/]*kubeconfig[^/]*",
-        r"(?:^|\n)\s*(?:token|password):\s*\S{8,}",
-    ),
-)
+RULES, NAME_RULES = _load()
 
 # One of these is in the base name of every path NAME_RULES can match.
 TELLING_ENDS = (
