@@ -27,16 +27,17 @@ import json, sys
 from pathlib import Path
 from types import SimpleNamespace
 import codeferry_cli.main
-from codeferry_cli import archive, upload
-from codeferry_cli.aws import Aws
-from codeferry_cli.options import Access, Packing
-from codeferry_cli.progress import PlainProgress
+from codeferry_cli.aws.session import Access, Aws
+from codeferry_cli.options.groups import Packing
+from codeferry_cli.packing.project import prepare
+from codeferry_cli.terminal.progress import PlainProgress
+from codeferry_cli.views.run_view import upload_archive
 root, bucket = sys.argv[1:]
 aws = Aws(Access())
 others = [aws.client(name) for name in ("cloudformation", "stepfunctions")]
 stage = SimpleNamespace(aws=aws, bucket=bucket)
-prepared = archive.prepare(Path(root), Packing(project="many"))
-packed = upload.send(stage, prepared, "many.tar.gz", PlainProgress()).packed
+prepared = prepare(Path(root), Packing(project="many"))
+packed = upload_archive(stage, prepared, "many.tar.gz", PlainProgress()).packed
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 peak = int(status["VmHWM"].split()[0]) // 1024
 print(json.dumps({"files": packed.summary.files, "size": packed.size, "peak_mib": peak}))

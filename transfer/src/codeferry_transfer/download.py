@@ -231,7 +231,7 @@ class Downloader:
         self._bucket = bucket
         self._key_of = key_of
         self._make_destination = destination
-        self._landing_made: Destination | None = None
+        self._destination_made: Destination | None = None
         self._making = threading.Lock()
         self._pool = pool
         self._summary = summary
@@ -303,14 +303,14 @@ class Downloader:
                 self._summary.deleted += 1
             except (TransferError, OSError) as error:
                 self._summary.fail(Verb.DELETE, path, error)
-        if self._landing_made is not None:
-            self._landing_made.settle_blocked()
+        if self._destination_made is not None:
+            self._destination_made.settle_blocked()
 
     def finish(self, victims: Collection[str]) -> None:
         """The last files take their places, but for those that only ``victims`` keep out."""
-        if self._landing_made is not None:
-            self._landing_made.settle_all()
-            self._landing_made.refuse_blocked(victims)
+        if self._destination_made is not None:
+            self._destination_made.settle_all()
+            self._destination_made.refuse_blocked(victims)
 
     def clean_up(self) -> None:
         """Leave no temporary file."""
@@ -319,16 +319,16 @@ class Downloader:
 
     def close(self) -> None:
         """The end of all downloads."""
-        if self._landing_made is not None:
-            self._landing_made.close()
+        if self._destination_made is not None:
+            self._destination_made.close()
 
     @property
     def _destination(self) -> Destination:
         """Made on first use: a rehearsal makes no directory."""
         with self._making:
-            if self._landing_made is None:
-                self._landing_made = self._make_destination()
-            return self._landing_made
+            if self._destination_made is None:
+                self._destination_made = self._make_destination()
+            return self._destination_made
 
     def _begin(self, action: Action) -> None:
         download = LargeDownload(

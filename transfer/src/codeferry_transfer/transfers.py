@@ -115,7 +115,7 @@ class Transfer:
                     yield self._decided(action) if action.verb is Verb.COMPARE else action
         finally:
             self._direction.close()
-        self._judge_patterns()
+        self._check_patterns()
         if refused or self.summary.failures:
             self.summary.spared = len(self._victims)
         else:
@@ -130,7 +130,7 @@ class Transfer:
         """
         try:
             self._pool.run(self._works(), watch)
-            self._judge_patterns()
+            self._check_patterns()
             self._direction.finish({victim.path for victim in self._victims})
             self._delete()
         except BaseException:
@@ -177,7 +177,7 @@ class Transfer:
             return action._replace(verb=Verb.SKIP, why="same content")
         return action._replace(verb=Verb.COPY, why="content differs")
 
-    def _judge_patterns(self) -> None:
+    def _check_patterns(self) -> None:
         """A pattern with a slip in it must not be what lets something be deleted."""
         for pattern in self._meant.unmatched:
             if self._deletes:

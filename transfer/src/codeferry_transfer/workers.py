@@ -41,7 +41,7 @@ class ConcurrencyLimit:
         self._at, self._done = now, done
         rate = some / seconds
         if self._before:
-            self._judge(rate, now)
+            self._adjust(rate, now)
         elif now >= self._next_try and rate > 0:
             self._try_more(rate)
 
@@ -51,7 +51,7 @@ class ConcurrencyLimit:
             self._before = self.workers
             self.workers = min(2 * self.workers, self._most)
 
-    def _judge(self, rate: float, now: float) -> None:
+    def _adjust(self, rate: float, now: float) -> None:
         worth_it = rate >= _WORTHWHILE_GAIN * self._rate
         before, self._before = self._before, 0
         if worth_it:

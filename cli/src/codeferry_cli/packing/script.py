@@ -13,7 +13,7 @@ from codeferry_cli.packing.selection import (
     File,
     Selection,
     keep_private,
-    landing_mode,
+    packed_mode,
     require_possible,
     select_all,
 )
@@ -50,7 +50,7 @@ def _script_file(script: Path) -> File:
     source = os.fsencode(script.resolve())
     found = os.stat(source)
     name = os.fsencode(script.name)
-    return File(name, landing_mode(found.st_mode), found.st_size, found.st_mtime_ns, source=source)
+    return File(name, packed_mode(found.st_mode), found.st_size, found.st_mtime_ns, source=source)
 
 
 def _moved(supporting: Selection) -> list[File]:

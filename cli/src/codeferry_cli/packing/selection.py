@@ -127,7 +127,7 @@ def ignored(root: Path) -> list[bytes]:
         return rules.all_ignored()
 
 
-def landing_mode(found: int) -> int:
+def packed_mode(found: int) -> int:
     """The permissions a file of the mode ``found`` lands with: git's rule for modes.
 
     Nothing of a umask is in them, so that the same commit is the same release from anywhere.
@@ -319,7 +319,7 @@ class _Choice:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
             mode = found.st_mode if executable is None else executable and stat.S_IXUSR
-            self.files[path] = File(path, landing_mode(mode), found.st_size, found.st_mtime_ns)
+            self.files[path] = File(path, packed_mode(mode), found.st_size, found.st_mtime_ns)
             if found.st_mode & (stat.S_ISUID | stat.S_ISGID):
                 self._set_bits.append(path)
         elif kind == stat.S_IFLNK:

@@ -102,14 +102,14 @@ class Follower:
         self._planned: int | None = None
         self._failed = 0
 
-    def follow(self, patience: float | None = None) -> Followed:
-        """Wait for the end of the run, at most ``patience`` seconds.
+    def follow(self, timeout: float | None = None) -> Followed:
+        """Wait for the end of the run, at most ``timeout`` seconds.
 
-        Raises StillRunning when patience ends first, Interrupted on Ctrl-C and SIGTERM; the run
+        Raises StillRunning when timeout ends first, Interrupted on Ctrl-C and SIGTERM; the run
         goes on in both cases, unless it is to be cancelled then.
         """
         with explain_interruption(self._stage, self._workflow, self._run_id, cancel=self._cancel):
-            execution = self._watch(patience)
+            execution = self._watch(timeout)
             self._settle()
         return Followed(execution, self._timeline)
 
@@ -125,7 +125,7 @@ class Follower:
             self._sleep(min(_SETTLING, left))
             self._events.look_for_output(ended=True)
 
-    def _watch(self, patience: float | None) -> Execution:
+    def _watch(self, timeout: float | None) -> Execution:
         begun = self._clock()
         interval = _FIRST_INTERVAL
         longest = _LONGEST_WITH_OUTPUT if self._events.watches_output else _LONGEST_INTERVAL
@@ -136,9 +136,9 @@ class Follower:
             if not execution.running:
                 return execution
             waited = self._clock() - begun
-            if patience is not None and waited >= patience:
-                raise self._out_of_patience(waited)
-            left = interval if patience is None else min(interval, patience - waited)
+            if timeout is not None and waited >= timeout:
+                raise self._out_of_timeout(waited)
+            left = interval if timeout is None else min(interval, timeout - waited)
             self._sleep(left)
             interval = min(interval * _GROWTH, longest)
 
@@ -178,7 +178,7 @@ class Follower:
     def _counts(self) -> InstanceCount:
         return InstanceCount(self._planned, len(self._ended_instances), self._failed)
 
-    def _out_of_patience(self, waited: float) -> StillRunning:
+    def _out_of_timeout(self, waited: float) -> StillRunning:
         goes_on, hint = _leave_run(self._stage, self._workflow, self._run_id, cancel=self._cancel)
         return StillRunning(
             f"The run {self._run_id} has not ended after {formatting.seconds(waited)};"

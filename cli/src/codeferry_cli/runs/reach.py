@@ -73,12 +73,12 @@ def ask_instances(stage: DeployedStage, target: str) -> Reach:
     """Raises what botocore raises, and a CodeferryError of the function's."""
     found = ask_check_function(stage, target)
     entries = [e if isinstance(e, dict) else {"instance_id": e} for e in found["reachable"]]
-    obstacles = [Unreachable(**{"name": "", **o}) for o in found["unreachable"]]  # type: ignore[typeddict-item]
+    unreachable = [Unreachable(**{"name": "", **o}) for o in found["unreachable"]]  # type: ignore[typeddict-item]
     return Reach(
         target,
         tuple(str(entry["instance_id"]) for entry in entries),
         found.get("names", {}),
-        tuple(obstacles),
+        tuple(unreachable),
         found.get("why"),
         tuple(found.get("request", ())),
     )
@@ -124,9 +124,9 @@ def tell_instances(reach: Reach, say: Note, *, each: bool = False) -> None:
     for instance_id in shown:
         say(f"  {instance_id} {reach.names.get(instance_id, '')}".rstrip())
     _show_more(len(reach.reachable) - len(shown) if each else 0, say)
-    for obstacle in reach.unreachable[:_MOST_NAMED]:
-        name = f" {obstacle['name']}" if obstacle["name"] else ""
-        say(f"  not {obstacle['instance_id']}{name}, which {obstacle['reason']}. {obstacle['fix']}")
+    for found in reach.unreachable[:_MOST_NAMED]:
+        name = f" {found['name']}" if found["name"] else ""
+        say(f"  not {found['instance_id']}{name}, which {found['reason']}. {found['fix']}")
     _show_more(len(reach.unreachable) - _MOST_NAMED, say)
 
 

@@ -52,22 +52,22 @@ def start_execution(stage: DeployedStage, workflow: str, run_id: str, request: R
 def await_execution(
     stage: DeployedStage,
     run_id: str,
-    patience: float = ARRIVAL_SECONDS,
+    timeout: float = ARRIVAL_SECONDS,
     *,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Return when the run an upload starts exists.
 
-    Raises RunNotStarted after ``patience``, Interrupted on Ctrl-C: it may start all the same.
+    Raises RunNotStarted after ``timeout``, Interrupted on Ctrl-C: it may start all the same.
     """
-    deadline = clock() + patience
+    deadline = clock() + timeout
     look = f"Look later: ferry status {run_id}{stage.option()}"
     try:
         while not _exists(stage, run_id):
             if clock() >= deadline:
                 raise RunNotStarted(
-                    f"The upload arrived, but within {patience:g} s no run {run_id} was started.",
+                    f"The upload arrived, but within {timeout:g} s no run {run_id} was started.",
                     hint=f"See what is wrong: ferry doctor{stage.option()}\n{look}",
                     details={"run_id": run_id},
                 )
