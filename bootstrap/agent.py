@@ -18,7 +18,8 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path, PurePath
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+
+from stacks.libraries import make_readable, required_libraries
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = "codeferry-agent"
@@ -31,19 +32,6 @@ MODELS = {"s3", "signin", "sso", "sso-oidc", "sts"}
 ENTRY = "codeferry_agent.main:main"
 
 
-def needed(name: str) -> set[str]:
-    """The names of every distribution that ``name`` needs at run time, itself included."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        current = waiting.pop()
-        if current not in found:
-            found.add(current)
-            requirements = map(Requirement, distribution(current).requires or ())
-            waiting += [canonicalize_name(r.name) for r in requirements if _applies(r)]
-    return found
-
-
 def _applies(requirement: Requirement) -> bool:
     """Whether it is for an agent without extras, on Linux."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
@@ -51,7 +39,7 @@ def _applies(requirement: Requirement) -> bool:
 
 def gather(place: Path) -> None:
     """Copy the agent and its closure to ``place``, as an installation would lay them out."""
-    for name in sorted(needed(AGENT)):
+    for name in sorted(required_libraries(AGENT, _applies)):
         library = distribution(name)
         if name in OURS:
             ignored = shutil.ignore_patterns("__pycache__")
@@ -87,12 +75,6 @@ def _copy_metadata(library: Distribution, place: Path) -> None:
     (home / "METADATA").write_text(library.read_text("METADATA") or "")
 
 
-def _level(place: Path) -> None:
-    """The modes of all files, which a checkout has from its umask."""
-    for path in place.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-
-
 def main() -> None:
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "codeferry-agent.pyz"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +82,7 @@ def main() -> None:
         place = Path(temporary) / "site-packages"
         place.mkdir()
         gather(place)
-        _level(place)
+        make_readable(place)
         shiv = Path(sys.executable).with_name("shiv")
         # Beside its place first: whoever builds or reads it at the same time has a whole one.
         built = output.with_name(f".{output.name}.{os.getpid()}")

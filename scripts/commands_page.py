@@ -52,7 +52,10 @@ def commands_page(note: str) -> Iterator[str]:
             yield from ("", *_table(own))
         shared = [row.names for row in tables[name] if row in common]
         if shared:
-            yield from ("", f"And, [of most commands](#options-of-most-commands): {_and(shared)}.")
+            yield from (
+                "",
+                f"And, [of most commands](#options-of-most-commands): {', '.join(shared)}.",
+            )
 
 
 def commands() -> Iterator[tuple[str, click.Context]]:
@@ -83,8 +86,11 @@ def _below(
 
 def rows(context: click.Context) -> list[Row]:
     """The options of a command, in the order of its help."""
-    options = [p for p in context.command.get_params(context) if isinstance(p, click.Option)]
-    return [_row(context, option) for option in options if not option.hidden]
+    options = [p for p in context.command.params if isinstance(p, click.Option)]
+    found = [_row(context, option) for option in options if not option.hidden]
+    # click keeps a command's own `--help` as the first context that asked for it would have it.
+    names = sorted(context.command.get_help_option_names(context), key=len)
+    return [*found, Row(f"`{', '.join(names)}`", "", "", "Show this message and exit.")]
 
 
 def _row(context: click.Context, option: click.Option) -> Row:
@@ -141,7 +147,3 @@ def _summary(context: click.Context) -> str:
 
 def _anchor(name: str) -> str:
     return name.replace(" ", "-")
-
-
-def _and(names: list[str]) -> str:
-    return ", ".join(names)

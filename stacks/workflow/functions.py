@@ -8,10 +8,9 @@ boto3 comes with the Lambda runtime.
 from __future__ import annotations
 
 import atexit
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -21,9 +20,12 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from codeferry_contracts.errors import CodeferryError
 from codeferry_contracts.names import Stage
+from stacks.libraries import make_readable, required_libraries
 from stacks.permissions.roles import Permission
 from stacks.policies import acknowledge, acknowledge_wildcard, grant
 
@@ -140,37 +142,17 @@ def lambda_asset() -> Path:
     directory.chmod(0o755)
     for package in PACKAGES:
         shutil.copytree(package, directory / package.name, ignore=_ignored)
-    for library in sorted(required_libraries(REQUIRED_BY) - OURS):
+    for library in sorted(required_libraries(REQUIRED_BY, _is_ours_to_bring) - OURS):
         _copy(distribution(library), directory)
-    _make_readable(directory)
+    make_readable(directory)
     return directory
 
 
-def _make_readable(directory: Path) -> None:
-    """Whatever the umask here: a function runs as another user than the zip's, and has to read it
-    ("AWS Lambda troubleshoot: Deployment", on permissions)."""
-    for path in directory.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-def required_libraries(name: str) -> set[str]:
-    """The names of every distribution ``name`` needs at run time, without the runtime's own."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        current = waiting.pop()
-        if current not in found:
-            found.add(current)
-            waiting.extend(_needs(distribution(current)))
-    return found
-
-
-def _needs(library: Distribution) -> Iterator[str]:
-    for requirement in library.requires or ():
-        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
-        optional = "extra ==" in requirement
-        if not optional and name not in FROM_RUNTIME:
-            yield name
+def _is_ours_to_bring(requirement: Requirement) -> bool:
+    """Whether the asset needs it: neither the runtime's nor an extra's. Other markers count as met,
+    since they would be read of this Python and this machine, and the asset is for others."""
+    extra = "extra ==" in str(requirement.marker or "")
+    return not extra and canonicalize_name(requirement.name) not in FROM_RUNTIME
 
 
 def _copy(library: Distribution, directory: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from codeferry_contracts.report import CommandOutcomeRecord, Outcome, Report
-from codeferry_lambdas.fleet.batches import Schedule, rollout_schedule
+from codeferry_lambdas.fleet.batches import Schedule, schedule
 from codeferry_lambdas.fleet.targets import Instance
 from codeferry_lambdas.runs.outcomes import blank
 from codeferry_lambdas.runs.report import count
@@ -201,7 +201,7 @@ def fleet(size: int) -> Report:
 
 def roll_out(size: int = 12, *, waves: tuple[str, ...] = ("1", "50%", "100%")) -> Report:
     """A roll-out whose second wave failed on an instance and was returned; one was unreachable."""
-    cut = rollout_schedule(size, "100%", waves)
+    cut = schedule(size, "100%", waves)
     numbers = [n for n, stage in enumerate(cut.stages, start=1) for _ in range(_size(cut, stage))]
     times = {"lock": 0.02, "download": 1.4, "extract": 0.7, "bake": 5.0, "health": 0.3}
     made = [

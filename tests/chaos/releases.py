@@ -1,4 +1,4 @@
-"""What must hold on an instance whatever happened to it."""
+"""Invariants of an instance, whatever happened to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was called, in words of IAM, and whether policies allow it."""
+"""Calls that were made, in words of IAM, and whether policies allow them."""
 
 from __future__ import annotations
 

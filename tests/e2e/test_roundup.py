@@ -1,4 +1,4 @@
-"""What a run tells others, and whom it can reach: promises no other file here keeps watch on."""
+"""Promises no other file here keeps watch on: a run's events, and the instances it reaches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What README and docs show of ferry is what ferry says."""
+"""README and docs show what ferry says."""
 
 import pytest
 

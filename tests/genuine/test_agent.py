@@ -1,5 +1,5 @@
-"""What AWS's own agent does with documents: what ours is measured against, number by number as in
-the decision record 31. A newer agent that behaves otherwise fails here first."""
+"""AWS's own agent and documents: ours is measured against this, number by number as in the decision
+record 31. A newer agent that behaves otherwise fails here first."""
 
 from __future__ import annotations
 

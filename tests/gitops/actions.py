@@ -1,4 +1,4 @@
-"""What stands in for the actions the workflows use; ``with`` has to be what is written here."""
+"""Stand-ins for the actions the workflows use; ``with`` has to be what is written here."""
 
 from __future__ import annotations
 

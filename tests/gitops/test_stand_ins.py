@@ -1,4 +1,4 @@
-"""What stands in for GitHub refuses what GitHub would, and stops at what it does not know."""
+"""The stand-ins refuse what GitHub would, and stop at what they do not know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a job runs: a fresh checkout, always at the same path, as on a runner of GitHub's."""
+"""The place of a job: a fresh checkout, always at the same path, as on a runner of GitHub's."""
 
 from __future__ import annotations
 

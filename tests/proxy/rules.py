@@ -1,4 +1,4 @@
-"""What goes wrong and when: values, and the count of what has been seen."""
+"""Rules of a failing proxy, as values, and the count of what has been seen."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class LastGoodRelease:
 
 
 def parse_last_good(document: Mapping[str, Any]) -> LastGoodRelease:
-    """A KeptRelease from its JSON."""
+    """A LastGoodRelease from its JSON."""
     fields = dict(document)
     fields["archive"] = ReleaseArchive(**fields["archive"]) if fields["archive"] else None
     fields["earlier"] = tuple(ReleaseArchive(**archive) for archive in fields["earlier"])

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -138,6 +139,16 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
                 return value
         time.sleep(0.01)
     raise AssertionError("it never came")
+
+
+def kill_with_supervisor(front: subprocess.Popen[bytes]) -> None:
+    """Kill a run's front and its supervisor, neither of which has time to end anything."""
+    (supervisor,) = Path(f"/proc/{front.pid}/task/{front.pid}/children").read_text().split()
+    for pid in (front.pid, int(supervisor)):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (int(supervisor), front.pid):
+        os.kill(pid, signal.SIGKILL)
+    front.communicate(timeout=60)
 
 
 def processes_with(mark: str) -> list[int]:

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from codeferry_cli.options.config import KEYS
-from scripts.commands_page import commands
+from scripts.commands_page import commands, rows
 from scripts.docs import DOCS, _parameters, pages
 
 
@@ -41,19 +41,27 @@ def test_every_option_of_every_command_is_in_the_reference(written):
     for name, context in found.items():
         for option in context.command.get_params(context):
             if isinstance(option, click.Option) and not option.hidden:
-                rows = rows_of(option, page[name])
-                if not rows:
-                    rows = rows_of(option, shared)
+                found_rows = rows_of(option, page[name])
+                if not found_rows:
+                    found_rows = rows_of(option, shared)
                     said = page[name].partition("(#options-of-most-commands): ")[2]
                     assert option.opts[-1] in said
-                (row,) = rows
+                (row,) = found_rows
                 assert not option.envvar or f"`{option.envvar}`" in row
                 shown = option.get_help_extra(context).get("default", "")
                 assert shown.strip('()"') in row.split(" | ")[1]
     assert "| output, checkpoints, data | `FERRY_PERSIST` |" in page["ferry push"]
 
 
+def test_the_reference_does_not_depend_on_what_was_called_before():
+    """click keeps the option `--help` of a command that was once called alone."""
+    command = click.Command("alone")
+    assert command.get_help_option(click.Context(command)).opts == ["--help"]
+    called = click.Context(command, help_option_names=["-h", "--help"])
+    assert [row.names for row in rows(called)] == ["`-h, --help`"]
+
+
 def rows_of(option, text):
     """The rows of a section's table that are of this option."""
-    rows = [line for line in text.splitlines() if line.startswith("| `")]
-    return [r for r in rows if set(option.opts) <= set(re.split("[ ,/]+", r.split("`")[1]))]
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [r for r in lines if set(option.opts) <= set(re.split("[ ,/]+", r.split("`")[1]))]

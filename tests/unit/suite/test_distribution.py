@@ -1,4 +1,4 @@
-"""How the suite itself is distributed over workers, and what it may start."""
+"""The suite itself: distributed over workers, and bounded in what it may start."""
 
 from __future__ import annotations
 

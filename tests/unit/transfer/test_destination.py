@@ -1,4 +1,4 @@
-"""Where downloads arrive: never outside, never half, nothing left."""
+"""The directory downloads go to: never outside, never half, nothing left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory transferring very many files takes, in a process of its own."""
+"""Memory of transferring very many files, in a process of its own."""
 
 from __future__ import annotations
 

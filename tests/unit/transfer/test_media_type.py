@@ -1,4 +1,4 @@
-"""What an object says it is."""
+"""The Content-Type of an object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory packing and uploading very many files takes, in a process of its own."""
+"""Memory of packing and uploading very many files, in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a stream is cut, and how S3's errors are told."""
+"""Streams cut into parts, and S3's errors in words."""
 
 from __future__ import annotations
 

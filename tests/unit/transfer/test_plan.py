@@ -1,4 +1,4 @@
-"""What a transfer would do: pure functions over sorted streams."""
+"""Plans of transfers: pure functions over sorted streams."""
 
 from __future__ import annotations
 

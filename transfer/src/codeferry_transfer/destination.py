@@ -147,7 +147,7 @@ class Destination:
     def settle(self, name: str, path: str, size: int, settled: Settled) -> None:
         """Put a file of the staging directory, closed, in its place: now, or soon with others.
 
-        ``settled`` is told when it is there, durably, or why it is not.
+        ``settled`` is called when it is there, durably, or why it is not.
         """
         with self._lock:
             self._waiting.append(Waiting(name, path, settled))
@@ -361,8 +361,8 @@ def _enter(here: int, name: str, path: str, *, make: bool) -> int:
             if stat.S_ISLNK(status.st_mode):
                 raise FileUnfit(f"{path} is a symbolic link, which is not followed.") from error
             if not stat.S_ISDIR(status.st_mode):
-                told = f"{path} is a file and would have to be a directory."
-                raise _Blocked(told, path) from error
+                message = f"{path} is a file and would have to be a directory."
+                raise _Blocked(message, path) from error
             raise
     raise AssertionError("the second attempt returns or raises")
 

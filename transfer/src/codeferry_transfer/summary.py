@@ -86,9 +86,9 @@ class Summary:
             self.files += 1
 
     def fail(self, verb: Verb, path: str, error: Exception) -> None:
-        told = error if isinstance(error, CodeferryError) else file_unfit(path, error)
+        known = error if isinstance(error, CodeferryError) else file_unfit(path, error)
         with self._lock:
-            self.failures.append(Failure(verb, path, told.code, told.message))
+            self.failures.append(Failure(verb, path, known.code, known.message))
 
     def leave_out(self, path: str, why: str) -> None:
         """Of the source: nothing is known of what the path stands for, nor of what is below."""

@@ -199,7 +199,7 @@ def upload_file(s3: S3, source: Path, to: Location, options: Options) -> Transfe
     status = source.stat()
     entries = _meant([Entry(source.name, status.st_size, status.st_mtime)], meant)
     actions = copy_all(_existing(entries, str(source)), content=options.content)
-    sender = Uploader(
+    uploader = Uploader(
         s3,
         to.bucket,
         lambda _: os.fspath(source),
@@ -208,7 +208,7 @@ def upload_file(s3: S3, source: Path, to: Location, options: Options) -> Transfe
         summary,
         follow=True,
     )
-    return Transfer(actions, sender, pool, summary, meant, options, one=True)
+    return Transfer(actions, uploader, pool, summary, meant, options, one=True)
 
 
 def upload_tree(s3: S3, source: Path, to: Location, options: Options) -> Transfer:
@@ -242,8 +242,8 @@ def download_object(s3: S3, source: Location, to: Path, options: Options) -> Tra
     place = Path(os.path.realpath(to)) if to.is_symlink() else to
     named = (action._replace(path=place.name) for action in actions)
     destination = partial(Destination, os.fspath(place.parent))
-    fetcher = Downloader(s3, source.bucket, lambda _: source.path, destination, pool, summary)
-    return Transfer(named, fetcher, pool, summary, meant, options, one=True)
+    downloader = Downloader(s3, source.bucket, lambda _: source.path, destination, pool, summary)
+    return Transfer(named, downloader, pool, summary, meant, options, one=True)
 
 
 def download_tree(s3: S3, source: Location, to: Path, options: Options) -> Transfer:
@@ -281,7 +281,7 @@ def _up(
     summary: Summary,
 ) -> tuple[Iterator[Action], Uploader, WorkerPool, Summary]:
     root, prefix = os.fspath(source), to.directory.path
-    sender = Uploader(
+    uploader = Uploader(
         s3,
         to.bucket,
         lambda path: f"{root}/{path}",
@@ -289,7 +289,7 @@ def _up(
         pool,
         summary,
     )
-    return checked(actions, unfit_as_key(prefix)), sender, pool, summary
+    return checked(actions, unfit_as_key(prefix)), uploader, pool, summary
 
 
 def _down(
@@ -303,8 +303,10 @@ def _down(
     clears: bool = False,
 ) -> tuple[Iterator[Action], Downloader, WorkerPool, Summary]:
     prefix, destination = source.directory.path, partial(Destination, os.fspath(to), clears=clears)
-    fetcher = Downloader(s3, source.bucket, lambda path: prefix + path, destination, pool, summary)
-    return checked(actions, unfit_as_file()), fetcher, pool, summary
+    downloader = Downloader(
+        s3, source.bucket, lambda path: prefix + path, destination, pool, summary
+    )
+    return checked(actions, unfit_as_file()), downloader, pool, summary
 
 
 def _objects(s3: S3, directory: Location, *, markers: bool = False) -> Iterator[Entry]:

@@ -98,9 +98,9 @@ class StatusWriter:
 
     def _write(self, root: Root, state: dict[str, Any]) -> None:
         try:
-            told = json.dumps({"root": root.state.root, **state})
+            text = json.dumps({"root": root.state.root, **state})
             # Written anew by the next scan, of which there are several a second at busy times.
-            root.state.replace(STATE, told.encode(), lasting=False)
+            root.state.replace(STATE, text.encode(), lasting=False)
         except OSError as error:
             if root.path not in self._unwritable:
                 _log.warning("The state of %s cannot be written: %s.", root.path, error)

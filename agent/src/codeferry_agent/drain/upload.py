@@ -246,7 +246,7 @@ class Budget:
 
 @dataclass
 class Uploader:
-    """Takes held files to a store. Safe to use from many threads; ``close`` ends its own."""
+    """Uploads open files to a store. Safe to use from many threads; ``close`` ends its own."""
 
     store: Store
     sizes: Sizes = field(default_factory=Sizes)

@@ -240,7 +240,7 @@ def parent_of(top: Path, path: bytes, owner: Owner) -> Iterator[tuple[int, bytes
     """The directory of ``path`` below ``top``, made if needed, and the last name.
 
     The owner can write there while we are root: no link is followed, and only what is new
-    is given to them. NotADirectoryError where a link or file is in the way; Refused where a
+    is given to them. NotADirectoryError where a link or file is in the way; RunFailed where a
     directory is another user's.
     """
     *directories, name = path.split(b"/")

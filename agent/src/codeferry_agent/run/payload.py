@@ -96,7 +96,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 def parse_payload(
     encoded: str, fields: Mapping[str, Callable[[Any], bool]] = FIELDS
 ) -> SimpleNamespace:
-    """The checked fields of contracts' Payload, or of its Restoration."""
+    """The checked fields of contracts' Payload, or of its RollbackPayload."""
     try:
         document = json.loads(base64.b64decode(encoded, validate=True))
         if "signature" in fields:  # only where releases are signed

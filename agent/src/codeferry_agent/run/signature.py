@@ -28,7 +28,8 @@ class PinnedKey:
         self.root, self.workflow = root, workflow
 
     def check(self, payload: SimpleNamespace) -> None:
-        """Refused unless all that the payload has us do is signed, for this run and instance."""
+        """Raises RunFailed unless all that the payload has us do is signed for this run and
+        instance."""
         if not self.key:
             return
         signature = payload.signature
@@ -64,7 +65,7 @@ class PinnedKey:
     # --- what was had before; only under the project's lock
 
     def check_newer(self, payload: SimpleNamespace) -> None:
-        """Refused when the target has had a later release of the project here."""
+        """Raises RunFailed when the target has had a later release of the project here."""
         if self.key and payload.signature["sequence"] < self.highest(payload):
             raise RunFailed(
                 "signature_replayed", "A release that was signed later has been here already."

@@ -21,6 +21,9 @@ from codeferry_cli.s3.client import Server, open_s3
 from codeferry_contracts.layout import environment_key
 from codeferry_contracts.request import Archive, Environment
 
+if TYPE_CHECKING:
+    from codeferry_transfer.stream import UploadedObject
+
 
 @contextmanager
 def uploaded_variables(
@@ -56,10 +59,6 @@ def _upload_variables(stage: DeployedStage, run_id: str, variables: Variables) -
 def _delete_variables(stage: DeployedStage, environment: Environment) -> None:
     version = {"VersionId": environment.version_id} if environment.version_id else {}
     stage.s3.delete_object(Bucket=stage.bucket, Key=environment.key, **version)
-
-
-if TYPE_CHECKING:
-    from codeferry_transfer.stream import UploadedObject
 
 
 class UploadProgress(Protocol):

@@ -42,15 +42,13 @@ class Schedule:
     stages: tuple[tuple[int, ...], ...] = ()
 
 
-def schedule(fleet: int, max_concurrency: str) -> Schedule:
+def schedule(fleet: int, max_concurrency: str, stages: Sequence[str] = ("100%",)) -> Schedule:
     """The batches of ``fleet`` (> 0) instances, never more than ``max_concurrency`` (a
-    number or N%) of them at work at a time, but always at least one."""
-    return rollout_schedule(fleet, max_concurrency, ("100%",))
+    number or N%) of them at work at a time, but always at least one.
 
-
-def rollout_schedule(fleet: int, max_concurrency: str, stages: Sequence[str]) -> Schedule:
-    """As ``schedule``, the fleet first cut where ``stages`` says: each is how many instances
-    have their turn by its end, a number or N% (rounded up); the last one is everybody."""
+    The fleet is first cut where ``stages`` says: each is how many instances have their turn by
+    its end, a number or N% (rounded up); the last one is everybody.
+    """
     at_once = min(fleet, max(1, amount(max_concurrency, fleet)))
     size = min(BATCH_LIMIT, max(at_once, ceil(fleet / MOST_BATCHES)))
     sizes: list[int] = []

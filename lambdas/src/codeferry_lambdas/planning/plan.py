@@ -15,7 +15,7 @@ from codeferry_contracts.target import parse_target
 from codeferry_lambdas.aws import clients
 from codeferry_lambdas.aws.settings import Settings
 from codeferry_lambdas.fleet import targets
-from codeferry_lambdas.fleet.batches import amount, rollout_schedule
+from codeferry_lambdas.fleet.batches import amount, schedule
 from codeferry_lambdas.fleet.unreachable import lines
 from codeferry_lambdas.planning import limits, rollback
 from codeferry_lambdas.planning.request import unusable
@@ -70,7 +70,7 @@ def _for_fleet(
         raise targets.nobody_reachable(parse_target(request.target), found, settings)
     options, rollout = request.options, request.options.rollout
     stages = rollout.waves if rollout else ("100%",)
-    cut = rollout_schedule(len(found.reachable), options.max_concurrency, stages)
+    cut = schedule(len(found.reachable), options.max_concurrency, stages)
     seconds = step_seconds(
         run.workflow,
         options.timeout_seconds,

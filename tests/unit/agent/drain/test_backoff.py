@@ -1,4 +1,4 @@
-"""Who waits after an error, and for how long."""
+"""Backoff of files, and circuit breakers of buckets."""
 
 from __future__ import annotations
 

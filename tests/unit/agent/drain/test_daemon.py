@@ -1,4 +1,4 @@
-"""How a drain ends: at a signal, and at the next one."""
+"""The end of a drain: at a signal, and at the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the drain holds in memory, and what a scan costs, do not grow with what there is."""
+"""Memory and the cost of a scan do not grow with what there is."""
 
 from __future__ import annotations
 

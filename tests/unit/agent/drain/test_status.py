@@ -1,4 +1,4 @@
-"""What people read of the agent: its state, which anybody may have written, and its log lines."""
+"""The agent's state, which anybody may have written, and its log lines, as people read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What AWS refuses, as what failed and the command that fixes it."""
+"""AWS's refusals, as what failed and the command that fixes it."""
 
 from __future__ import annotations
 

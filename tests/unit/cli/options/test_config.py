@@ -1,4 +1,4 @@
-"""Where options come from when they are not typed."""
+"""Options that are not typed: variables, files, defaults."""
 
 from __future__ import annotations
 

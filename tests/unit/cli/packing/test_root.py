@@ -1,4 +1,4 @@
-"""Where a project begins."""
+"""The root of a project."""
 
 from __future__ import annotations
 

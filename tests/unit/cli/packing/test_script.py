@@ -1,4 +1,4 @@
-"""What goes along with a script."""
+"""Supporting files of a script."""
 
 from __future__ import annotations
 

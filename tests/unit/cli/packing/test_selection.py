@@ -1,4 +1,4 @@
-"""Which files are chosen, with and without a repository."""
+"""The selection of files, with and without a repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shell offers while a person types."""
+"""Completions that the shell offers while a person types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ferry` signs, by KMS and by the embedded AWS's key file, and what doctor says of it."""
+"""Signed requests, by KMS and by the embedded AWS's key file, and what doctor says of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ferry s3` says while it works and when it is done."""
+"""`ferry s3` as it is seen, while it works and when it is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What functions tell CloudWatch: how runs ended, how long each phase took, what was carried."""
+"""Metrics: how runs ended, how long each phase took, the bytes of archives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where releases are signed: what plan lets through, and dispatch sends."""
+"""Signed releases: what plan lets through, and dispatch sends."""
 
 from __future__ import annotations
 

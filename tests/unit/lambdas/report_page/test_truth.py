@@ -1,4 +1,4 @@
-"""What a report says is true: no two of its lines contradict each other or the record."""
+"""A report is true: no two of its lines contradict each other or the record."""
 
 from __future__ import annotations
 

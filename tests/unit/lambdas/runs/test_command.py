@@ -1,4 +1,4 @@
-"""What a run with a command adds: expectations, variables by reference, output, endings."""
+"""Runs with a command: expectations, variables by reference, output, exit status."""
 
 from __future__ import annotations
 

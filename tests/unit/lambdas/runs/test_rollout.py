@@ -13,7 +13,7 @@ from codeferry_contracts.report import Outcome
 from codeferry_contracts.request import parse_request
 from codeferry_lambdas.aws.errors import NothingToReturn, WaveFailed, WaveReturned
 from codeferry_lambdas.aws.settings import Settings
-from codeferry_lambdas.fleet.batches import rollout_schedule, schedule
+from codeferry_lambdas.fleet.batches import schedule
 from codeferry_lambdas.handlers import dispatch
 from codeferry_lambdas.planning import rollback
 from codeferry_lambdas.runs import rollout
@@ -65,7 +65,7 @@ def test_stages_cut_the_fleet_without_losing_anybody(
 ) -> None:
     """Every instance once, each batch in one stage, no stage empty, and never more at once than
     without stages."""
-    found = rollout_schedule(fleet, concurrency, stages)
+    found = schedule(fleet, concurrency, stages)
     assert sum(found.sizes) == fleet
     assert [n for stage in found.stages for n in stage] == list(range(len(found.sizes)))
     assert [n for wave in found.waves for n in wave] == list(range(len(found.sizes)))
@@ -87,7 +87,7 @@ def test_stages_cut_the_fleet_without_losing_anybody(
 )
 def test_stages_are_cumulative(fleet: int, stages: list[str], sizes: list[int]) -> None:
     """Each says how many have it by its end; what adds nobody is left out."""
-    found = rollout_schedule(fleet, "100%", stages)
+    found = schedule(fleet, "100%", stages)
     assert [sum(found.sizes[n] for n in stage) for stage in found.stages] == sizes
 
 

@@ -1,4 +1,4 @@
-"""Who asks and where S3 is: what is known without botocore is what botocore would have said."""
+"""Credentials and addresses without botocore are what botocore would have said."""
 
 from __future__ import annotations
 

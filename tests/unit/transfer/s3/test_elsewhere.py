@@ -1,4 +1,4 @@
-"""Where requests go and who signs them, as S3's answers and the configuration say."""
+"""Redirects, and who signs, as S3's answers and the configuration say."""
 
 from __future__ import annotations
 

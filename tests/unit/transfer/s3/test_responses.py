@@ -1,4 +1,4 @@
-"""What the headers of an answer say."""
+"""The headers of responses."""
 
 from __future__ import annotations
 

@@ -44,6 +44,9 @@ from codeferry_transfer.s3.address import (
 )
 from codeferry_transfer.s3.signing import Keys, Scope
 
+if TYPE_CHECKING:
+    from boto3.session import Session
+
 _NO_CREDENTIALS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -77,9 +80,6 @@ def _from_client(error: BotoCoreError, bucket: str) -> TransferError:
         )
     return TransferError(f"The transfer could not be made: {type(error).__name__}.")
 
-
-if TYPE_CHECKING:
-    from boto3.session import Session
 
 _SCOPE = re.compile(r"Credential=[^,]*/\d{8}/([^/]+)/([^/]+)/aws4_request")
 

@@ -35,6 +35,9 @@ from codeferry_transfer.s3.responses import ErrorResponse, error_response, momen
 from codeferry_transfer.s3.retry import RequestLimit
 from codeferry_transfer.s3.signing import EMPTY_SHA256, Keys, encoded_path, encoded_query, signed
 
+if TYPE_CHECKING:
+    import ssl
+
 # An answer to HEAD has no body, so its status is all that is said: 400 of what is expired, and
 # 403 of a wrong clock as of everything that is not allowed.
 _EXPIRED = {"ExpiredToken", "InvalidToken", "RequestExpired", "TokenRefreshRequired", "400"}
@@ -84,10 +87,6 @@ class Identity:
         return True
 
 
-if TYPE_CHECKING:
-    import ssl
-
-
 class Pool:
     """Safe to use from many threads. The connection used last is taken first: it is warm."""
 
@@ -99,7 +98,10 @@ class Pool:
 
     @contextmanager
     def connection(self, origin: Origin) -> Iterator[Connection]:
-        """One to ``origin``; kept afterwards unless it broke or is spent. Raises Broken."""
+        """One to ``origin``; kept afterwards unless it cannot be used again.
+
+        Raises ConnectionBroken.
+        """
         with self._lock:
             idle = self._idle[origin]
             connection = idle.pop() if idle else None

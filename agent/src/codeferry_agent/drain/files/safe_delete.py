@@ -164,7 +164,7 @@ def _same_file(one: Place, other: Place) -> bool:
 def restore(top: Directory, on_error: OnError) -> Iterator[Place]:
     """Give back every claim that was left over below ``top``; those that have to stay claims.
 
-    A failure is told to ``on_error`` and its claim is among those that stay.
+    ``on_error`` hears of a failure, and its claim is among those that stay.
     """
     for found in files(top, Listener(on_error), hidden=True):
         place = found.place

@@ -19,9 +19,12 @@ from codeferry_agent.drain.settings import DEFAULT_REGION
 from codeferry_transfer.s3 import S3, EnvironmentCredentials, from_environment, region_of
 from codeferry_transfer.s3.http import Connection, ConnectionBroken
 
+if TYPE_CHECKING:
+    from boto3.session import Session
+
 _ENDPOINT = "http://169.254.169.254"
 _TIMEOUT = 1.0  # seconds; it answers in milliseconds or not at all
-_PATIENCE = 3.0  # seconds for one answer, however it comes
+_ANSWER_TIMEOUT = 3.0  # seconds for one answer, however it comes
 _MOST_BYTES = 16 << 10
 # Where an instance is and whose it is: names of AWS's, which go into headers and host names.
 _NAMES = {
@@ -101,8 +104,8 @@ class Metadata:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"{method} {path} HTTP/1.1\r\nhost: {url.netloc}\r\ncontent-length: 0\r\n{lines}\r\n"
         try:
-            dialled = socket.create_connection((url.hostname or "", url.port or 80), _TIMEOUT)
-            connection = Connection(dialled, timeout=_PATIENCE)
+            opened = socket.create_connection((url.hostname or "", url.port or 80), _TIMEOUT)
+            connection = Connection(opened, timeout=_ANSWER_TIMEOUT)
             try:
                 answer, body = connection.exchange(head.encode(), b""), bytearray()
                 connection.body(answer, lambda piece: _add(body, piece))
@@ -118,9 +121,6 @@ def _add(body: bytearray, piece: memoryview) -> None:
         raise ConnectionBroken("the answer is larger than any of the service's")
     body += piece
 
-
-if TYPE_CHECKING:
-    from boto3.session import Session
 
 _log = logging.getLogger(__name__)
 

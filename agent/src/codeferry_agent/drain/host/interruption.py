@@ -38,13 +38,13 @@ def _until(notice: str) -> float:
 
 
 class InterruptionWatch:
-    """Looks for a notice every few seconds and calls ``told`` with the seconds left, once."""
+    """Looks for a notice every few seconds and calls ``on_notice`` with the seconds left, once."""
 
     def __init__(
-        self, metadata: Metadata, told: Callable[[float], None], every: float = LOOK_SECONDS
+        self, metadata: Metadata, on_notice: Callable[[float], None], every: float = LOOK_SECONDS
     ) -> None:
         self._metadata = metadata
-        self._told = told
+        self._on_notice = on_notice
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="interruption", daemon=True)
@@ -57,7 +57,7 @@ class InterruptionWatch:
             except MetadataUnreachable:
                 left = None  # asked again in a moment; there is no one to tell
             if left is not None:
-                self._told(left)
+                self._on_notice(left)
                 return
             self._stop.wait(self._every)
 

@@ -40,8 +40,8 @@ def find_uv(path: str, home: str) -> str | None:
 
 
 def require_venv(python: str) -> None:
-    """Refused where our Python cannot make environments: Debian and Ubuntu have the parts for it in
-    a package of its own, which their images lack."""
+    """Raises RunFailed where our Python cannot make environments: Debian and Ubuntu have the parts
+    for it in a package of its own, which their images lack."""
     lacking = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if lacking:
         raise RunFailed(

@@ -76,7 +76,7 @@ class ScriptRun(CommandRun):
         self.execute()
 
     def arguments(self) -> list[str]:
-        """The script by its whole path; Refused where it cannot be run, in words."""
+        """The script by its whole path; RunFailed where it cannot be run, in words."""
         name, *rest = self.payload.command
         Program(self.noun, name, self.tree, self.variables["PATH"]).check()
         return [str(self.tree / name), *rest]

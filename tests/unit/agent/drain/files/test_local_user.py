@@ -1,4 +1,4 @@
-"""What another user of the machine, who owns a root or only sees it, can make the agent do."""
+"""Attacks of another user of the machine, who owns a root or only sees it."""
 
 from __future__ import annotations
 

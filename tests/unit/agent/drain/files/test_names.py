@@ -1,4 +1,4 @@
-"""Which bucket and key a path means."""
+"""The bucket and key that a path means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an agent runs and as whom: instance metadata, region, credentials, account."""
+"""The environment of an agent: instance metadata, region, credentials, account."""
 
 from __future__ import annotations
 

@@ -15,7 +15,15 @@ import pytest
 
 from codeferry_agent.run.command import processes
 from codeferry_contracts.result import parse_result
-from tests.unit.agent.commands import MARK, Machine, Outcome, machine, processes_with, wait_until
+from tests.unit.agent.commands import (
+    MARK,
+    Machine,
+    Outcome,
+    kill_with_supervisor,
+    machine,
+    processes_with,
+    wait_until,
+)
 from tests.unit.agent.conftest import Instance
 
 
@@ -243,12 +251,7 @@ def test_what_a_dead_run_left_running_is_ended_by_the_next(here: Machine) -> Non
     payload = here.command("/bin/sh", "-c", script)
     front = here.start(payload)
     sleepers = wait_until(lambda: _at_least(2, processes_with(f"sleep\x0063.{MARK}")))
-    (supervisor,) = Path(f"/proc/{front.pid}/task/{front.pid}/children").read_text().split()
-    for pid in (front.pid, int(supervisor)):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (int(supervisor), front.pid):
-        os.kill(pid, signal.SIGKILL)
-    front.communicate(timeout=60)
+    kill_with_supervisor(front)
     assert set(sleepers) <= set(processes_with(f"sleep\x0063.{MARK}"))
     assert here.run("true").exit == 0
     assert not processes_with(f"sleep\x0063.{MARK}")

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from tests.unit.agent.archives import Tree
-from tests.unit.agent.commands import Machine, Outcome, machine, open_to_all, wait_until
+from tests.unit.agent.commands import (
+    Machine,
+    Outcome,
+    kill_with_supervisor,
+    machine,
+    open_to_all,
+    wait_until,
+)
 from tests.unit.agent.conftest import Instance, Store
 
 
@@ -177,12 +184,7 @@ def test_the_leftovers_of_a_killed_script_go_with_the_next(here: Machine) -> Non
     payload = here.command("do.sh", tree=script(text))
     front = _started(here, payload)
     wait_until((here.root / ".scripts/work/run-1/tree/there").exists)
-    (supervisor,) = Path(f"/proc/{front.pid}/task/{front.pid}/children").read_text().split()
-    for pid in (front.pid, int(supervisor)):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (int(supervisor), front.pid):
-        os.kill(pid, signal.SIGKILL)
-    front.communicate(timeout=60)
+    kill_with_supervisor(front)
     assert [path.name for path in _left(here)] == ["run-1"]
     assert _run(here, "true").exit == 0
     assert _left(here) == []
